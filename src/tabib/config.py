@@ -1,0 +1,379 @@
+"""The study: what a person asks for, as frozen, checked records.
+
+A field's description is its documentation: the reference page is made from it. Units are in the names; fractions say
+of what. `none` in YAML is Python's `None`; `auto` is replaced by a value in the resolved study before training.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "METRICS",
+    "Augment",
+    "Bilingual",
+    "Calibrate",
+    "Data",
+    "Evaluate",
+    "Freeze",
+    "Goals",
+    "Input",
+    "ModelPart",
+    "Notes",
+    "Plateau",
+    "Report",
+    "Split",
+    "Study",
+    "Threshold",
+    "Training",
+]
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "f1",
+    "mcc",
+    "auc",
+    "average_precision",
+    "brier",
+    "ece",
+    "log_loss",
+)
+"""Every measure of a classifier, by its name in goals, evaluation files and reports."""
+
+
+def _pattern(text: str) -> str:
+    try:
+        compiled = re.compile(text)
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from None
+    if compiled.groups == 0:
+        raise ValueError("has no capture: put the part that names the patient in parentheses, as in '(person\\d+)'")
+    return text
+
+
+class Part(BaseModel):
+    """Base of every part of a study: frozen, and no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Bilingual(Part):
+    """A text in the report's languages; a missing one is replaced by the other."""
+
+    en: str | None = None
+    """The text in English."""
+    fa: str | None = None
+    """The text in Persian."""
+
+
+class Data(Part):
+    """Which images, and what belongs to one patient."""
+
+    folder: Path
+    """Folder of the images (or the `.npz` file), relative to the study file."""
+    layout: Literal["class_folders", "npz"] = "class_folders"
+    """How the folder says what an image is: one folder per class, or the arrays of a MedMNIST v2 file."""
+    group: Annotated[str, AfterValidator(_pattern)] | None = None
+    """Regular expression on the path below the folder; its joined non-empty captures name the patient."""
+    copies: Literal["keep_one", "tie"] = "keep_one"
+    """What to do with exact copies: leave all but one out, or keep all and hold them on one side of the split."""
+
+
+class Split(Part):
+    """Who trains, who chooses and who judges. Groups are never divided."""
+
+    train: Fraction = 0.6
+    """Share of the images that trains, by ratio."""
+    validation: Fraction = 0.2
+    """Share that chooses; with a given test set and no given validation set, the share of the given training images."""
+    test: Fraction = 0.2
+    """Share that judges, once, at the end."""
+    seed: Seed = 0
+    """Seed of the draw."""
+    folds: Annotated[int, Field(ge=2, le=20)] | None = None
+    """Number of folds: the images outside the test set are divided into so many, and each trains one member."""
+    given: bool = False
+    """Whether the train, validation and test folders inside the data folder are kept as they are."""
+    leaks: Literal["refuse", "drop", "keep"] = "refuse"
+    """Given parts that share a patient or a copy with the test set: refuse the study, leave those training images out, or keep them and warn."""
+    group_scope: Literal["all", "split"] = "all"
+    """Whether one patient name means one person in all given parts, or numbering restarts in each (`split`)."""
+    file: Path | None = None
+    """A split written before (CSV with `path` and `part`), used instead of a draw."""
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        if not self.given and self.file is None and abs(self.train + self.validation + self.test - 1) > 1e-6:
+            total = self.train + self.validation + self.test
+            raise ValueError(f"train + validation + test is {total:g}, and must be 1")
+        if self.given and self.file is not None:
+            raise ValueError("given: true and file: are two answers to one question; keep one")
+        return self
+
+
+class Input(Part):
+    """What the network sees of an image."""
+
+    height: Annotated[int, Field(ge=8, le=2048)] = 128
+    """Height in pixels after resizing."""
+    width: Annotated[int, Field(ge=8, le=2048)] = 128
+    """Width in pixels after resizing."""
+    channels: Literal["auto"] | Annotated[int, Field(ge=1, le=3)] = "auto"
+    """1 for grey, 3 for colour; `auto` looks whether any image has colour."""
+    fit: Literal["stretch", "pad", "crop"] = "stretch"
+    """How another shape is brought to this one: stretched, padded with black, or cropped at the centre."""
+    intensity: Literal["network", "unit", "minmax", "zscore", "percentile"] = "network"
+    """Scaling: what the weights expect, 0 to 1 of the nominal range, each image's own range, mean 0 and standard deviation 1 per image, or 1st to 99th percentile."""
+
+    @model_validator(mode="after")
+    def _grey_or_colour(self) -> Self:
+        if self.channels == 2:
+            raise ValueError("channels is 2, and must be 1, 3 or auto")
+        return self
+
+
+class Augment(Part):
+    """Random changes of training images, drawn anew in every epoch. Zero is off."""
+
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
+    """Largest rotation either way, in degrees."""
+    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    """Largest shift either way, as a fraction of the side."""
+    zoom: Annotated[float, Field(ge=0, le=0.9)] = 0.1
+    """Largest zoom either way, as a fraction: 0.1 draws scales from 0.9 to 1.1."""
+    shear_degrees: Annotated[float, Field(ge=0, le=60)] = 0.0
+    """Largest horizontal shear either way, in degrees."""
+    flip_horizontal: bool = False
+    """Mirror half of the images left to right. Wrong for chests: the heart is on the left."""
+    flip_vertical: bool = False
+    """Mirror half of the images top to bottom."""
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Largest value added either way, as a fraction of the range."""
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Largest change of contrast either way, as a fraction: 0.1 draws factors from 0.9 to 1.1."""
+    gamma: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Largest logarithm of the exponent either way: 0.3 draws exponents from 0.74 to 1.35."""
+    noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest standard deviation of added Gaussian noise, as a fraction of the range."""
+    fill: Literal["nearest", "constant", "reflect"] = "nearest"
+    """What stands where the moved image has nothing: its edge, one value, or its mirror."""
+    fill_value: Fraction = 0.0
+    """The value for `fill: constant`, as a fraction of the range."""
+
+
+class Freeze(Part):
+    """Which layers of the backbone keep their weights. Exactly one field."""
+
+    through: str | None = None
+    """Everything up to and including this block or layer, in the order of the forward pass, as in `blocks.0.0.bn1`."""
+    trainable: Annotated[int, Field(ge=1)] | None = None
+    """Freeze as deep as leaves the number of trainable weights nearest to this."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if (self.through is None) == (self.trainable is None):
+            raise ValueError("give exactly one of through and trainable")
+        return self
+
+
+class ModelPart(Part):
+    """The network."""
+
+    network: str = "small_resnet"
+    """`small_resnet` (Tabib's own, for small grey images) or any backbone of timm, as in `tf_efficientnet_b2`."""
+    weights: Literal["imagenet"] | Path | None = None
+    """Where the weights start: `imagenet` (asks for a download where no installed package has them), a local file, or `none`."""
+    head: list[Annotated[int, Field(ge=1)]] = []
+    """Widths of the dense ReLU layers between the pooled features and the output."""
+    dropout: list[Annotated[float, Field(ge=0, lt=1)]] = [0.2]
+    """Dropout after each dense layer of the head; one value, before the output, where there is none."""
+    freeze: Literal["all_but_head"] | Freeze | None = None
+    """Which layers keep their weights."""
+
+    @model_validator(mode="after")
+    def _one_dropout_per_layer(self) -> Self:
+        if len(self.dropout) != max(1, len(self.head)):
+            raise ValueError(f"dropout has {len(self.dropout)} values, and must have {max(1, len(self.head))}: one per layer of the head")
+        return self
+
+
+class Plateau(Part):
+    """Reduce the learning rate when validation no longer improves."""
+
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """What the rate is multiplied with."""
+    patience: Annotated[int, Field(ge=1)] = 5
+    """Epochs without improvement before it is."""
+    minimum: Annotated[float, Field(ge=0)] = 1e-6
+    """The rate is never below this."""
+
+
+class Training(Part):
+    """How the weights are found."""
+
+    epochs: Annotated[int, Field(ge=1, le=10000)] = 15
+    """Largest number of passes over the training images."""
+    batch: Annotated[int, Field(ge=2, le=4096)] = 32
+    """Images per step."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """The rule of the step."""
+    learning_rate: Positive = 1e-3
+    """Learning rate: the peak of `one_cycle`, the start of `plateau`, the value of `constant`."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD; first beta of AdamW."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Weight decay, on weights of two or more dimensions."""
+    schedule: Literal["one_cycle", "plateau", "constant"] = "one_cycle"
+    """How the learning rate moves."""
+    plateau: Plateau = Plateau()
+    """Settings of `schedule: plateau`."""
+    class_weights: Literal["balanced"] | None = None
+    """Weight of each class in the loss: equal per image, or inversely as the class is frequent."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each label that is spread over all classes."""
+    clip: Positive | None = 1.0
+    """Largest norm of the gradient of one step; `none` does not clip."""
+    average: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay per step of an exponential average of the weights, which is then what is validated and kept."""
+    best: Literal["loss", "auc", "accuracy", "balanced_accuracy"] = "loss"
+    """The validation metric that says which epoch's weights are kept."""
+    stop_after: Annotated[int, Field(ge=1)] | None = None
+    """Stop after so many epochs in which `best` did not improve."""
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    """One member is trained per seed; the mean of the members predicts."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the network runs; `auto` takes a GPU where there is one."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of the network's arithmetic; `auto` takes bf16 where a few timed steps show that it pays."""
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
+    """Processor threads; results repeat to the bit for one number of threads."""
+
+    @model_validator(mode="after")
+    def _one_patience_at_a_time(self) -> Self:
+        if self.schedule == "plateau" and self.stop_after is not None and self.stop_after <= self.plateau.patience:
+            raise ValueError(
+                f"stop_after is {self.stop_after} and plateau.patience is {self.plateau.patience}: training would stop when the "
+                "rate is first reduced; make stop_after at least twice the patience"
+            )
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds has the same seed twice")
+        return self
+
+
+class Threshold(Part):
+    """The operating point of a two-class study by a rule with a number. Exactly one field."""
+
+    fixed: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """This probability."""
+    sensitivity: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The highest threshold that reaches this sensitivity on the validation rows."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if (self.fixed is None) == (self.sensitivity is None):
+            raise ValueError("give exactly one of fixed and sensitivity")
+        return self
+
+
+class Calibrate(Part):
+    """What is chosen after training, on validation rows only."""
+
+    temperature: bool = True
+    """Whether probabilities are softened or sharpened to fit the validation rows (one number, Guo et al. 2017)."""
+    threshold: Literal["youden"] | Threshold = "youden"
+    """The operating point of a two-class study: `youden` (largest sensitivity + specificity), `fixed` or `sensitivity`."""
+
+
+class Evaluate(Part):
+    """How sure the numbers are."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Level of every interval."""
+    draws: Annotated[int, Field(ge=200, le=100000)] = 2000
+    """Bootstrap draws over groups."""
+
+
+class Goals(Part):
+    """Figures on the test set that were asked for, shown beside what was reached."""
+
+    accuracy: Fraction | None = None
+    """Wanted accuracy."""
+    balanced_accuracy: Fraction | None = None
+    """Wanted balanced accuracy."""
+    sensitivity: Fraction | None = None
+    """Wanted sensitivity."""
+    specificity: Fraction | None = None
+    """Wanted specificity."""
+    ppv: Fraction | None = None
+    """Wanted positive predictive value."""
+    npv: Fraction | None = None
+    """Wanted negative predictive value."""
+    f1: Fraction | None = None
+    """Wanted F1 score."""
+    auc: Fraction | None = None
+    """Wanted area under the ROC curve."""
+    average_precision: Fraction | None = None
+    """Wanted average precision."""
+
+
+class Report(Part):
+    """The pages a person reads."""
+
+    languages: Annotated[list[Literal["en", "fa"]], Field(min_length=1)] = ["en", "fa"]
+    """One report is written per language."""
+
+
+class Notes(Part):
+    """Words for the report that no measurement can give."""
+
+    problem: Bilingual | None = None
+    """What is asked, and why it matters."""
+    suggestions: Bilingual | None = None
+    """What could be done next."""
+
+
+class Study(Part):
+    """A whole study. `load_study` reads one from YAML."""
+
+    task: Literal["classification"] = "classification"
+    """What is learnt: the class of an image."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+    """Short name in Latin letters, digits, `_` and `-`; the run folder is called so."""
+    title: Bilingual = Bilingual()
+    """Title of the report."""
+    positive: str | None = None
+    """The class that is looked for, of two; `none` takes the one that is not named like health, and says so."""
+    data: Data
+    split: Split = Split()
+    input: Input = Input()
+    augment: Augment = Augment()
+    model: ModelPart = ModelPart()
+    training: Training = Training()
+    calibrate: Calibrate = Calibrate()
+    evaluate: Evaluate = Evaluate()
+    goals: Goals = Goals()
+    report: Report = Report()
+    notes: Notes = Notes()
+    expect: list[str] = []
+    """Codes of findings that the study knows of: they are shown, and do not refuse it."""
+
+    @model_validator(mode="after")
+    def _intensity_of_the_weights(self) -> Self:
+        if self.model.weights == "imagenet" and self.input.intensity != "network":
+            raise ValueError(
+                f"input.intensity is {self.input.intensity}, and pretrained weights expect intensity: network (what they were trained on)"
+            )
+        return self

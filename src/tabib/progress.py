@@ -1,0 +1,47 @@
+"""How long work tells of itself, without anything below the command line printing.
+
+A step takes `progress: Progress = SILENT`. The command line hands in one that draws bars and tables; tests and
+library users get silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal, Protocol
+
+__all__ = ["SILENT", "Advance", "Level", "Progress"]
+
+Level = Literal["pass", "warn", "fail"]
+Advance = Callable[[int], None]
+
+
+class Progress(Protocol):
+    """Where a step reports to. No method may raise or change the result of the step."""
+
+    def bar(self, name: str, total: int) -> AbstractContextManager[Advance]:
+        """Work of `total` units; the value entered is called with the number of units just done."""
+        ...
+
+    def row(self, values: Mapping[str, float | int | str]) -> None:
+        """One line of a growing table: an epoch of training."""
+        ...
+
+    def say(self, level: Level, message: str) -> None:
+        """Something a person should know now, in one or two plain sentences."""
+        ...
+
+
+class _Silent:
+    @contextmanager
+    def bar(self, name: str, total: int) -> Iterator[Advance]:
+        yield lambda units: None
+
+    def row(self, values: Mapping[str, float | int | str]) -> None:
+        pass
+
+    def say(self, level: Level, message: str) -> None:
+        pass
+
+
+SILENT: Progress = _Silent()

@@ -1,0 +1,253 @@
+"""The nouns that one step hands to the next.
+
+Tables are polars data frames with the columns named here; everything else is a frozen record that is written as JSON.
+
+| noun          | kind   | written by                     | file                        |
+|---------------|--------|--------------------------------|-----------------------------|
+| index         | table  | `dataset.index_folder`         | `index.parquet`             |
+| findings      | record | `dataset.inspect_dataset`      | `findings.json`             |
+| split         | table  | `dataset.split_dataset`        | `split.csv`                 |
+| checks        | record | `training.check_training`      | `checks.json`               |
+| model         | record | `training.train`               | `model/model.json`          |
+| decision      | record | `training.calibrate`           | `model/decision.json`       |
+| predictions   | table  | `prediction.predict_index`     | `predictions.parquet`       |
+| evaluation    | record | `evaluation.evaluate`          | `evaluation.json`           |
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from tabib.progress import Level
+
+__all__ = [
+    "INDEX_SCHEMA",
+    "PARTS",
+    "SPLIT_SCHEMA",
+    "THUMBNAIL_SIDE",
+    "Checks",
+    "Confusion",
+    "Curve",
+    "Decision",
+    "Evaluation",
+    "Finding",
+    "Findings",
+    "Measure",
+    "Member",
+    "Model",
+    "PartEvaluation",
+    "Record",
+    "prediction_schema",
+]
+
+THUMBNAIL_SIDE = 32
+"""Side in pixels of the square grey thumbnail kept for every image (one byte a pixel)."""
+
+PARTS = ("train", "validation", "test")
+"""The parts of a split, in the order of the road."""
+
+INDEX_SCHEMA: dict[str, pl.DataType] = {
+    "row": pl.UInt32(),  # 0, 1, 2, ... in the order of `path`
+    "path": pl.String(),  # relative to the data folder, "/" between parts; for npz "train_images[17]"
+    "label": pl.String(),  # class name; null where the layout gives none
+    "given": pl.String(),  # "train", "validation" or "test" where the folder names a part, else null
+    "group": pl.String(),  # patient (or slide, animal); null where unknown
+    "refused": pl.String(),  # why the row cannot be used, in English; null for a good row
+    "content": pl.String(),  # SHA-256 of the file's bytes (npz: of the array's bytes and shape), hexadecimal
+    "pixels": pl.String(),  # SHA-256 of the decoded pixels: equal for one picture saved twice in different files
+    "perceptual": pl.UInt64(),  # perceptual hash of the grey thumbnail; null for a refused row
+    "thumbnail": pl.Binary(),  # THUMBNAIL_SIDE x THUMBNAIL_SIDE grey bytes, row by row, stretched to the image's own range
+    "bytes": pl.Int64(),  # size of the file
+    "format": pl.String(),  # "JPEG", "PNG", "TIFF", "DICOM", "NPZ"
+    "height": pl.Int32(),
+    "width": pl.Int32(),
+    "channels": pl.Int32(),
+    "bits": pl.Int32(),  # bits stored per sample: 8, 12, 16
+    "colour": pl.Boolean(),  # whether the channels differ from one another (a grey film saved as RGB does not)
+    "mode": pl.String(),  # as the file says: "L", "RGB", "CMYK", "I;16", "MONOCHROME1"
+    "compression": pl.String(),  # JPEG quantisation class, TIFF compression or DICOM transfer syntax; null where none
+    "spacing_row_mm": pl.Float64(),  # distance between rows; null where the file does not say
+    "spacing_column_mm": pl.Float64(),
+    "mean": pl.Float64(),  # mean of the grey picture as a fraction of its nominal range, 0..1
+    "contrast": pl.Float64(),  # its standard deviation, same unit
+    "border": pl.Float64(),  # share of the outermost ring of pixels that is one constant value, 0..1
+    "scanner": pl.String(),  # DICOM manufacturer and model, EXIF camera; null where the file does not say
+    "site": pl.String(),  # DICOM institution; null where the file does not say
+    "date": pl.String(),  # acquisition date YYYY-MM-DD; null where the file does not say
+}
+
+SPLIT_SCHEMA: dict[str, pl.DataType] = {
+    "row": pl.UInt32(),  # row of the index
+    "path": pl.String(),
+    "content": pl.String(),
+    "label": pl.String(),
+    "group": pl.String(),  # what is never separated: the patient, or the near-copy cluster where patients are unknown
+    "part": pl.String(),  # one of PARTS, or "left_out"
+    "fold": pl.Int32(),  # 0..k-1 for training rows of a k-fold split, else null
+    "reason": pl.String(),  # why a row is left out; null otherwise
+}
+
+
+def prediction_schema(classes: list[str]) -> dict[str, pl.DataType]:
+    """Columns of a table of predictions: one probability column per class, in the order of `classes`."""
+    return {
+        "row": pl.UInt32(),  # row of the index
+        "path": pl.String(),
+        "group": pl.String(),
+        "part": pl.String(),  # "validation" or "test"
+        "label": pl.String(),  # the truth; null where unknown
+        "predicted": pl.String(),  # the class at the operating point; null for a refused image
+        "refused": pl.String(),  # why there is no prediction; null otherwise
+        **{f"p_{name}": pl.Float64() for name in classes},  # calibrated, sum to 1
+    }
+
+
+class Record(BaseModel):
+    """Base of everything written as JSON: frozen, and no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Finding(Record):
+    """Something a person should know about data, training or a result.
+
+    The words are not here: `reports/locales/*.toml` has, for every code, a title, a sentence with the `figures` filled
+    in, and what to do.
+    """
+
+    code: str  # "near_copies", "learning_rate_high", "validation_flatters"
+    level: Level
+    figures: dict[str, float | int | str] = {}
+    rows: list[int] = []  # index rows that show it, most telling first; at most 200
+    page_one: bool = False  # whether it belongs under "what must not be trusted" on the first page
+
+
+class Findings(Record):
+    """What a look at the data found."""
+
+    findings: list[Finding]
+    near_copies: list[list[int]] = []  # clusters of index rows: the centre first, then its near copies
+    group_pattern: str | None = None  # proposed for `data.group` where the study gives none and one was recognised
+
+
+class Checks(Record):
+    """What the training doctor found before the long run."""
+
+    checks: list[Finding]
+    initial_loss: float
+    expected_initial_loss: float
+    seconds_per_step: float
+    predicted_seconds: float
+
+
+class Member(Record):
+    """One trained network of the model: a seed or a fold."""
+
+    name: str  # "seed0", "fold3"
+    seed: int
+    fold: int | None
+    epochs: int  # epochs that ran
+    best_epoch: int  # epoch whose weights are kept, counted from 1
+    best_value: float  # the watched validation metric there
+    weights_sha256: str  # of members/<name>/weights.safetensors
+    seconds: float
+
+
+class Model(Record):
+    """A trained model: everything needed to build its networks again, and where its weights lie."""
+
+    network: str
+    classes: list[str]
+    positive: str | None
+    channels: int
+    height: int
+    width: int
+    weights_total: int
+    weights_trainable: int
+    weights_source: str  # "none", or the origin with its version or file name
+    weights_source_sha256: str | None
+    members: list[Member]
+    remarks: list[Finding] = []  # what was said while training: plateau at ln 2, exploding logits
+
+
+class Decision(Record):
+    """Everything chosen after training, on validation rows only, before any test row is predicted."""
+
+    classes: list[str]
+    positive: str | None
+    temperature: float
+    threshold: float | None  # probability of the positive class from which a row counts as positive; None for > 2 classes
+    rule: str  # "youden", "fixed", "sensitivity"; "argmax" for more than two classes
+    validation_rows: int
+    validation_groups: int
+    log_loss_before: float
+    log_loss_after: float
+
+
+class Measure(Record):
+    """One number, how far it can be trusted, and what stands beside it."""
+
+    name: str  # "auc", "sensitivity", ...
+    of: str | None = None  # a class, or "macro" or "weighted"; None for the whole
+    value: float | None  # None where undefined
+    low: float | None = None
+    high: float | None = None
+    method: Literal["bootstrap", "bca", "wilson", "clopper_pearson", "none"] = "none"
+    approximate: bool = False  # fewer than 20 groups
+    rows: int = 0  # what the value is computed over
+    groups: int = 0
+    undefined_draws: int = 0  # bootstrap draws in which the value did not exist
+    baselines: dict[str, float] = {}  # "majority_class", "file_facts", "mean_intensity"
+    goal: float | None = None
+
+
+class Curve(Record):
+    """Points of a curve of one class, at most 400."""
+
+    name: Literal["roc", "precision_recall", "calibration"]
+    of: str
+    x: list[float]
+    y: list[float]
+    counts: list[int] = []  # calibration: rows in each bin
+
+
+class Confusion(Record):
+    """Counts and rows of one cell of the confusion matrix."""
+
+    truth: str
+    predicted: str
+    count: int
+    rows: list[int]  # most confident first
+
+
+class PartEvaluation(Record):
+    """What was measured on one part."""
+
+    part: Literal["validation", "test"]
+    rows: int
+    groups: int
+    refused: int
+    class_counts: dict[str, int]
+    measures: list[Measure]
+    confusion: list[Confusion]
+    curves: list[Curve]
+
+
+class Evaluation(Record):
+    """Is the model any good, how sure is that, and what must not be believed."""
+
+    classes: list[str]
+    positive: str | None
+    threshold: float | None
+    patients_known: bool
+    parts: list[PartEvaluation]  # validation, then test
+    gap: list[Measure]  # test minus validation, with intervals
+    remarks: list[Finding]  # over-fitting, gap, goals, wide intervals, calibration, in codes
+    worst: list[int]  # index rows of the test part: highest loss first
+    random: list[int]  # index rows of the test part drawn by content hash, not by choice
+    confidence: float
+    draws: int
+    test_looks: int
