@@ -1,0 +1,43 @@
+"""Numbers in, numbers out: measures, calibration, thresholds and intervals. NumPy only."""
+
+from tabib.metrics.calibration import apply_temperature, ece, fit_temperature, reliability
+from tabib.metrics.classification import (
+    accuracy,
+    auc,
+    average_precision,
+    balanced_accuracy,
+    brier,
+    confusion,
+    f1,
+    log_loss,
+    mcc,
+    npv,
+    ppv,
+    sensitivity,
+    specificity,
+)
+from tabib.metrics.table import METRICS, Metric
+from tabib.metrics.thresholds import choose_threshold
+
+__all__ = [
+    "METRICS",
+    "Metric",
+    "accuracy",
+    "apply_temperature",
+    "auc",
+    "average_precision",
+    "balanced_accuracy",
+    "brier",
+    "choose_threshold",
+    "confusion",
+    "ece",
+    "f1",
+    "fit_temperature",
+    "log_loss",
+    "mcc",
+    "npv",
+    "ppv",
+    "reliability",
+    "sensitivity",
+    "specificity",
+]
