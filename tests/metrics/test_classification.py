@@ -55,8 +55,8 @@ def test_equals_scikit_learn(name: str, rows: tuple[np.ndarray, np.ndarray, np.n
     reads = (probability >= 0.5).astype(int) if METRICS[name].reads == "predicted" else probability
     taken = np.stack([np.ones(len(truth)), weights])
     expected = [ORACLES[name](truth, reads, sample_weight=row) for row in taken]
-    if name == "mcc" and np.ptp(reads) == 0:
-        expected = [np.nan, np.nan]  # scikit-learn says 0 for a correlation that does not exist
+    if name == "mcc":  # scikit-learn says 0 for a correlation that does not exist
+        expected = [np.nan if np.ptp(reads[row > 0]) == 0 else value for row, value in zip(taken, expected, strict=True)]
     found = METRICS[name].function(truth, reads, weights=taken)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
     alone = METRICS[name].function(truth, reads)
