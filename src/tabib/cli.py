@@ -1,0 +1,352 @@
+"""The command line: each verb is one call of the library.
+
+Nothing heavy is imported before a verb runs, so that `--help` answers at once and `look`, `evaluate` and `report` never
+import torch. Results go to standard output, everything else to standard error.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 done but some images were refused.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import click
+import typer
+
+from tabib.errors import StudyError, TabibError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from tabib.config import Study
+    from tabib.records import Evaluation, Finding
+    from tabib.runs import Run
+
+__all__ = ["app", "main"]
+
+REFUSED = 3
+"""Exit code of a job that is done although some images could not be used."""
+
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells expect it."""
+
+app = typer.Typer(
+    name="tabib",
+    help="From a folder of medical images to a trained, honestly judged and documented model. For research and teaching, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file (YAML).")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as in runs/<study>/<id>.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change one field of the study; recorded.")]
+Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run folders are kept.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Only continue a run; an error where the study has changed.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+DEFAULT_RUNS = Path("runs")
+
+
+def main() -> None:
+    """Run the command line and leave with the documented exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except TabibError as error:
+        code = _fail(str(error), error.exit_code, type(error).__name__)
+    except KeyboardInterrupt:
+        code = _fail("Stopped. Nothing is lost: the same command goes on from here.", STOPPED, "KeyboardInterrupt")
+    except click.ClickException as error:
+        code = _fail(error.format_message(), StudyError.exit_code, type(error).__name__)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int, kind: str) -> int:
+    if "--json" in sys.argv:
+        typer.echo(json.dumps({"error": message, "kind": kind, "exit_code": code}, ensure_ascii=False))
+    else:
+        typer.echo(f"tabib: {message}", err=True)
+    return code
+
+
+def _tell(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    typer.echo(json.dumps(result, ensure_ascii=False, default=str) if as_json else "\n".join(lines))
+
+
+def _leave(refused: int) -> None:
+    if refused:
+        raise typer.Exit(REFUSED)
+
+
+# --- Before a study ---
+
+
+@app.command()
+def look(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of images, or an .npz file.")],
+    layout: Annotated[Literal["auto", "class_folders", "npz"], typer.Option(help="How the folder says what an image is.")] = "auto",
+    group: Annotated[str | None, typer.Option(metavar="PATTERN", help="Regular expression whose captures name the patient.")] = None,
+    language: Annotated[Literal["en", "fa"], typer.Option(help="Language of the page.")] = "en",
+    runs: Runs = DEFAULT_RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Look at a folder: what is in it, and what would go wrong."""
+    from tabib.console import ConsoleProgress
+    from tabib.dataset import index_folder, inspect_dataset
+    from tabib.reports import write_look
+    from tabib.runs import FILES, save
+    from tabib.study_file import check_study
+
+    kind = layout if layout != "auto" else "npz" if folder.suffix == ".npz" else "class_folders"
+    study = check_study({"name": "look", "data": {"folder": str(folder), "layout": kind, "group": group}}, source="tabib look")
+    progress = ConsoleProgress()
+    index = index_folder(study.data, progress=progress)
+    findings = inspect_dataset(index, study, progress=progress)
+    place = runs / f"look-{folder.resolve().name}"
+    save(place / FILES["index"].path, index)
+    save(place / FILES["findings"].path, findings)
+    page = write_look(place / "look.html", study.data, index, findings, language=language)
+    refused = index["refused"].is_not_null().sum()
+    result = {"images": index.height - refused, "refused": refused, "classes": _class_counts(index), "page": page}
+    result |= findings.model_dump(include={"findings", "group_pattern"})
+    _tell(result, [*_counts(index), *_finding_lines(findings.findings), f"Page: {page}"], as_json)
+    _leave(refused)
+
+
+@app.command()
+def phantom(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which phantom: chest.")],
+    folder: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="A folder that does not exist yet.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a made-up data set with known answers."""
+    from tabib.phantoms import PHANTOMS
+
+    if name not in PHANTOMS:
+        raise StudyError(f"There is no phantom {name!r}. There are: {', '.join(PHANTOMS)}.")
+    truth = PHANTOMS[name].make(folder)
+    _tell({"folder": folder, "images": len(truth.films)}, [f"{len(truth.films)} images in {folder}"], as_json)
+
+
+# --- Along the road ---
+
+
+def _travel(
+    study_file: Path, overrides: list[str] | None, *, runs: Path, until: str | None = None, resume: bool = False
+) -> tuple[Run, int]:
+    """Go along the road up to a step; give back the run and how many images were refused."""
+    from tabib.study_file import load_study
+
+    return _travel_study(load_study(study_file, overrides=overrides or ()), runs=runs, until=until, resume=resume)
+
+
+def _travel_study(study: Study, *, runs: Path, until: str | None = None, resume: bool = False) -> tuple[Run, int]:
+    from tabib.console import ConsoleProgress
+    from tabib.runs import Reached, open_run
+    from tabib.study import run_study
+
+    progress = ConsoleProgress()
+    with open_run(study, root=runs, command=sys.argv, until=until, must_exist=resume, on_step=progress.step) as run, suppress(Reached):
+        run_study(study, run, progress=progress)
+    return run, run.read("index")["refused"].is_not_null().sum()
+
+
+@app.command()
+def split(study: StudyFile, set_: Overrides = None, runs: Runs = DEFAULT_RUNS, as_json: AsJson = False) -> None:
+    """Divide the images: who trains, who chooses, who judges."""
+    run, refused = _travel(study, set_, runs=runs, until="split")
+    counts = _part_counts(run.read("split"))
+    lines = [f"{part}: " + ", ".join(f"{label} {count}" for label, count in labels.items()) for part, labels in counts.items()]
+    _tell({"split": run.path("split"), "counts": counts, "refused": refused}, [*lines, f"Split: {run.path('split')}"], as_json)
+    _leave(refused)
+
+
+@app.command()
+def check(study: StudyFile, set_: Overrides = None, runs: Runs = DEFAULT_RUNS, as_json: AsJson = False) -> None:
+    """Check a training before it starts."""
+    run, refused = _travel(study, set_, runs=runs, until="checks")
+    checks = run.read("checks")
+    _tell(checks.model_dump(), [*_finding_lines(checks.checks), f"Checks: {run.path('checks')}"], as_json)
+    _leave(refused)
+
+
+@app.command()
+def train(study: StudyFile, set_: Overrides = None, resume: Resume = False, runs: Runs = DEFAULT_RUNS, as_json: AsJson = False) -> None:
+    """Train the model, or go on where it was stopped."""
+    run, refused = _travel(study, set_, runs=runs, until="model", resume=resume)
+    model = run.read("model")
+    lines = [f"{member.name}: best epoch {member.best_epoch} of {member.epochs}, value {member.best_value:.4f}" for member in model.members]
+    _tell(model.model_dump(), [*lines, f"Model: {run.path('model')}"], as_json)
+    _leave(refused)
+
+
+@app.command()
+def calibrate(study: StudyFile, set_: Overrides = None, runs: Runs = DEFAULT_RUNS, as_json: AsJson = False) -> None:
+    """Choose temperature and operating point on the validation images."""
+    run, refused = _travel(study, set_, runs=runs, until="decision")
+    decision = run.read("decision")
+    threshold = "" if decision.threshold is None else f", threshold {decision.threshold:.4f} ({decision.rule})"
+    _tell(decision.model_dump(), [f"temperature {decision.temperature:.4f}{threshold}", f"Decision: {run.path('decision')}"], as_json)
+    _leave(refused)
+
+
+@app.command()
+def run(study: StudyFile, set_: Overrides = None, resume: Resume = False, runs: Runs = DEFAULT_RUNS, as_json: AsJson = False) -> None:
+    """Go the whole road: from the folder to the report."""
+    done, refused = _travel(study, set_, runs=runs, resume=resume)
+    _tell_run(done, refused, as_json)
+
+
+@app.command()
+def demo(runs: Runs = DEFAULT_RUNS, set_: Overrides = None, as_json: AsJson = False) -> None:
+    """Make a phantom and go the whole road on it: no data, no network connection."""
+    from tabib.phantoms import PHANTOMS
+    from tabib.study_file import parse_study
+
+    data = runs / "demo-data"
+    if not data.exists():
+        PHANTOMS["chest"].make(data)
+    text = resources.files("tabib").joinpath("demo.yaml").read_text(encoding="utf-8")
+    done, refused = _travel_study(parse_study(text, source="demo.yaml", base=runs, overrides=set_ or ()), runs=runs)
+    _tell_run(done, refused, as_json)
+
+
+# --- On a finished run ---
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATHS", help="Images, or folders of images.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write a table (.csv or .parquet).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict new images with a trained model, as it was judged."""
+    from tabib.console import ConsoleProgress
+    from tabib.prediction import Predictor, predict_paths
+    from tabib.runs import read_run, save
+
+    predictor = Predictor.load(read_run(run).folder / "model")
+    table = predict_paths(predictor, paths, progress=ConsoleProgress())
+    if out is not None:
+        save(out, table)
+    lines = [
+        f"{row['path']}: refused, {row['refused']}"
+        if row["refused"]
+        else f"{row['path']}: {row['predicted']}  " + "  ".join(f"{name} {row[f'p_{name}']:.3f}" for name in predictor.classes)
+        for row in table.iter_rows(named=True)
+    ]
+    refused = table["refused"].is_not_null().sum()
+    _tell({"predictions": table.to_dicts(), "refused": refused, "out": out}, [*lines, *([f"Table: {out}"] if out else [])], as_json)
+    _leave(refused)
+
+
+@app.command()
+def evaluate(run: RunFolder, as_json: AsJson = False) -> None:
+    """Judge a run's predictions again, without its network."""
+    from tabib.evaluation import evaluate as evaluate_predictions
+    from tabib.runs import read_run
+
+    with read_run(run) as opened:
+        split, decision = opened.read("split"), opened.read("decision")
+        evaluation = evaluate_predictions(
+            opened.read("predictions"),
+            opened.read("index"),
+            split,
+            opened.read("study"),
+            test_looks=opened.look_at_test(split, decision),
+            histories=opened.histories(),
+        )
+        opened.write("evaluation", evaluation)
+    _tell(evaluation.model_dump(), [*_headline(evaluation), f"Evaluation: {opened.path('evaluation')}"], as_json)
+
+
+@app.command()
+def report(run: RunFolder, as_json: AsJson = False) -> None:
+    """Write the report of a run again, without its network."""
+    from tabib.reports import write_reports
+    from tabib.runs import read_run
+
+    with read_run(run) as opened:
+        pages = opened.finish(write_reports, opened.read("study"))
+    _tell({"reports": pages}, [f"Report: {page}" for page in pages], as_json)
+
+
+@app.command()
+def cache(
+    action: Annotated[Literal["list", "clear"], typer.Argument(help="What to do.")],
+    runs: Runs = DEFAULT_RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """List or clear the decoded images kept for training. They are patient data."""
+    from tabib.dataset import clear_cache, list_cache
+
+    folder = runs / ".cache"
+    entries = list_cache(folder) if action == "list" else clear_cache(folder)
+    total = sum(entry.bytes for entry in entries)
+    lines = [f"{entry.path.name}  {entry.images} images  {entry.bytes / 2**20:,.1f} MiB" for entry in entries]
+    said = "kept" if action == "list" else "removed"
+    _tell({said: [str(entry.path) for entry in entries], "bytes": total}, [*lines, f"{total / 2**20:,.1f} MiB {said}"], as_json)
+
+
+# --- Words ---
+
+
+def _class_counts(index: pl.DataFrame) -> dict[str, int]:
+    import polars as pl
+
+    good = index.filter(pl.col("refused").is_null())
+    return dict(sorted(good.group_by("label").len().iter_rows()))
+
+
+def _part_counts(split: pl.DataFrame) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    for part, label, count in sorted(split.group_by("part", "label").len().iter_rows(), key=str):
+        counts.setdefault(part, {})[label or "no label"] = count
+    return counts
+
+
+def _counts(index: pl.DataFrame) -> list[str]:
+    refused = index["refused"].is_not_null().sum()
+    classes = ", ".join(f"{label} {count}" for label, count in _class_counts(index).items())
+    groups = index["group"].n_unique() - index["group"].has_nulls()
+    return [f"{index.height - refused} images ({classes}), {refused} refused, {groups or 'unknown'} patients"]
+
+
+def _finding_lines(findings: list[Finding]) -> list[str]:
+    from tabib.reports import phrase
+
+    marks = {"pass": "ok  ", "warn": "warn", "fail": "FAIL"}
+    lines = []
+    for finding in sorted(findings, key=lambda finding: ("fail", "warn", "pass").index(finding.level)):
+        words = phrase(finding, "en")
+        lines.append(f"{marks[finding.level]}  {words.title}. {words.sentence}")
+        if finding.level != "pass" and words.todo:
+            lines.append(f"      -> {words.todo}")
+    return lines
+
+
+def _headline(evaluation: Evaluation) -> list[str]:
+    test = next(part for part in evaluation.parts if part.part == "test")
+    lines = [f"Test: {test.rows} images of {test.groups} {'patients' if evaluation.patients_known else 'groups (patients unknown)'}"]
+    for measure in test.measures:
+        if measure.of is None and measure.name in {"auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity"}:
+            value = "undefined" if measure.value is None else f"{measure.value:.3f}"
+            interval = "" if measure.low is None else f" [{measure.low:.3f}, {measure.high:.3f}]"
+            baseline = measure.baselines.get("majority_class")
+            lines.append(f"  {measure.name:<18} {value}{interval}" + ("" if baseline is None else f"  (majority class {baseline:.3f})"))
+    return lines
+
+
+def _tell_run(run: Run, refused: int, as_json: bool) -> None:
+    evaluation = run.read("evaluation")
+    pages = sorted(run.folder.glob("report.*.html"))
+    result = {"run": run.folder, "evaluation": evaluation.model_dump(), "reports": pages, "refused": refused}
+    _tell(result, [*_headline(evaluation), *(f"Report: {page}" for page in pages)], as_json)
+    _leave(refused)

@@ -1,0 +1,80 @@
+"""What a person at a terminal sees of long work: bars, the growing table of epochs, and remarks while they matter."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from tabib.progress import Advance, Level
+
+__all__ = ["ConsoleProgress"]
+
+MARKS: dict[Level, str] = {"pass": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
+
+BAR_AFTER_SECONDS = 1.0
+"""Shorter work than this shows no bar."""
+
+
+class ConsoleProgress:
+    """A `Progress` that draws on standard error, so that standard output stays for results."""
+
+    def __init__(self) -> None:
+        """Draw bars on a terminal only; elsewhere every line is plain text."""
+        self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._columns: tuple[str, ...] = ()
+
+    @contextmanager
+    def bar(self, name: str, total: int) -> Iterator[Advance]:
+        """Draw a bar from the first second on."""
+        bars = RichProgress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        task = bars.add_task(escape(name), total=total)
+        started = time.monotonic()
+
+        def advance(units: int) -> None:
+            bars.advance(task, units)
+            if not bars.live.is_started and time.monotonic() - started > BAR_AFTER_SECONDS:
+                bars.start()
+
+        try:
+            yield advance
+        finally:
+            bars.stop()
+
+    def row(self, values: Mapping[str, float | int | str]) -> None:
+        """Print a line of a table, with its header when the columns change."""
+        columns = tuple(values)
+        widths = [max(len(column), 9) for column in columns]
+        if columns != self._columns:
+            self._columns = columns
+            self.console.print(
+                "  [dim]" + "  ".join(f"{escape(column):>{width}}" for column, width in zip(columns, widths, strict=True)) + "[/]"
+            )
+        cells = (f"{_cell(value):>{width}}" for value, width in zip(values.values(), widths, strict=True))
+        self.console.print("  " + escape("  ".join(cells)))
+
+    def say(self, level: Level, message: str) -> None:
+        """Print a remark with its mark."""
+        self.console.print(f"  {MARKS[level]} {escape(message)}")
+
+    def step(self, name: str, loaded: bool) -> None:
+        """Print which step of the road begins, or that it was done before."""
+        self.console.print(f"[bold]{name}[/]" + (" [dim]done before[/]" if loaded else ""))
+
+
+def _cell(value: float | int | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

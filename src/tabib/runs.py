@@ -1,0 +1,464 @@
+"""The run folder: what lies where, written so that a kill at any instant loses nothing.
+
+    runs/<study>/test_looks.jsonl          every look at a test set, over all runs of the study
+    runs/<study>/<id>/study.yaml           the study with every `auto` resolved
+    runs/<study>/<id>/manifest.json        versions, hardware, seeds, hashes, command, the study as given
+    runs/<study>/<id>/<FILES>              one file per step, in the order of the road
+    runs/<study>/<id>/done/<step>.json     written last: the step is whole, and this is what it was made from
+    runs/.cache/                           decoded images, shared by all runs: patient data
+
+`Run.step` is the one place that saves and skips. A step is loaded when the hash of its positional inputs, of the code
+of its room and of its file still matches; keyword arguments say where and how loudly, and are not part of the hash.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import os
+import platform
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, TypeVar
+
+import polars as pl
+from pydantic import BaseModel
+
+from tabib.config import Data, Study
+from tabib.errors import RunError
+from tabib.records import INDEX_SCHEMA, SPLIT_SCHEMA, Checks, Decision, Evaluation, Findings, Model
+from tabib.study_file import dump_study, load_study
+
+T = TypeVar("T")
+
+__all__ = ["FILES", "Reached", "Run", "atomic_write", "fingerprint", "open_run", "read_jsonl", "read_run", "save", "study_id", "write_json"]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Where a step's result lies, and what it is."""
+
+    path: str
+    record: type[BaseModel] | None = None  # a JSON record; a table otherwise
+    schema: dict[str, pl.DataType] | None = None
+
+
+FILES: dict[str, _Kind] = {
+    "index": _Kind("index.parquet", schema=INDEX_SCHEMA),
+    "findings": _Kind("findings.json", record=Findings),
+    "split": _Kind("split.csv", schema=SPLIT_SCHEMA),
+    "study": _Kind("study.yaml", record=Study),
+    "checks": _Kind("checks.json", record=Checks),
+    "model": _Kind("model/model.json", record=Model),
+    "decision": _Kind("model/decision.json", record=Decision),
+    "predictions": _Kind("predictions.parquet"),
+    "evaluation": _Kind("evaluation.json", record=Evaluation),
+}
+"""Every step that leaves a file, in the order of the road."""
+
+MANIFEST = "manifest.json"
+
+WORDS = {"title", "notes", "report"}
+"""Parts of a study that only the report reads: changing them repeats no step but the report."""
+
+PACKAGES = (
+    "numpy",
+    "pillow",
+    "polars",
+    "pydantic",
+    "pydicom",
+    "scikit-learn",
+    "scipy",
+    "tabib",
+    "tifffile",
+    "timm",
+    "torch",
+    "torchvision",
+)
+"""Packages whose versions a manifest records."""
+
+
+# --- Hashes ---
+
+
+def fingerprint(*values: object) -> str:
+    """SHA-256 of values by their content: tables by their cells, records and studies by their fields, paths by name.
+
+    A study counts without the parts in `WORDS` and without where its files lie; `Data` counts with the names, sizes and
+    times of the files in its folder.
+    """
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(type(value).__name__.encode() + b"\0")
+        if isinstance(value, pl.DataFrame):
+            buffer = io.BytesIO()
+            value.rechunk().write_ipc(buffer, compression="uncompressed")
+            digest.update(buffer.getbuffer())
+        elif isinstance(value, Study):
+            digest.update(_anywhere(value).model_dump_json(exclude=WORDS).encode())
+        elif isinstance(value, Data):
+            digest.update((value.model_dump_json(exclude={"folder"}) + list_data(value.folder, times=True)).encode())
+        elif isinstance(value, BaseModel):
+            digest.update(value.model_dump_json().encode())
+        elif isinstance(value, (str, int, float, Path)) or value is None:
+            digest.update(str(value).encode() + b"\0")
+        else:
+            raise TypeError(f"{type(value).__name__} has no fingerprint")
+    return digest.hexdigest()
+
+
+def list_data(folder: Path, *, times: bool = False) -> str:
+    """Hash of the names and sizes (and modification times) of all files below a folder, or of one file."""
+    digest = hashlib.sha256()
+    files = [folder] if folder.is_file() else sorted(Path(path, name) for path, _, names in os.walk(folder) for name in names)
+    for file in files:
+        status = file.lstat()
+        digest.update(
+            f"{os.path.relpath(file, folder)}\0{status.st_size}\0{status.st_mtime_ns if times else 0}\0".encode("utf-8", "surrogateescape")
+        )
+    return digest.hexdigest()
+
+
+def study_id(study: Study) -> str:
+    """Twelve hexadecimal digits that name a study (defaults written out, words left out) and its data, wherever they lie."""
+    files = [path for path in (study.split.file, study.model.weights) if isinstance(path, Path) and path.is_file()]
+    return fingerprint(study, list_data(study.data.folder), *map(_file_hash, files))[:12]
+
+
+def _anywhere(study: Study) -> Study:
+    """The study with its paths cut down to their names."""
+    data = study.data.model_copy(update={"folder": Path(study.data.folder.name)})
+    split = study.split.model_copy(update={"file": study.split.file and Path(study.split.file.name)})
+    weights = study.model.weights
+    model = study.model.model_copy(update={"weights": Path(weights.name) if isinstance(weights, Path) else weights})
+    return study.model_copy(update={"data": data, "split": split, "model": model})
+
+
+@cache
+def _code_of(module: str) -> str:
+    """Hash of the room (`tabib.training`, say) that a step's function lives in."""
+    room = ".".join(module.split(".")[:2])
+    file = Path(str(sys.modules[room].__file__))
+    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    return fingerprint(*(part.read_text(encoding="utf-8") for part in files))
+
+
+# --- Files ---
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that appears under its name whole or not at all: temporary name, synced, renamed.
+
+    Raises `RunError` where the disk is full or the folder cannot be written; nothing half-written stays.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise RunError(f"The disk is full: {path} could not be written. Free some space and start the same command again.") from error
+        raise RunError(f"{path} could not be written: {error.strerror}.") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write plain values as JSON, atomically."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(value, ensure_ascii=False, indent=1).encode())
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read a file of one JSON object a line; a last line cut off by a kill is left out. Empty where there is no file."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def save(path: Path, value: object) -> None:
+    """Write a table (CSV or Parquet, by its suffix), a record (JSON) or a study (YAML), atomically."""
+    with atomic_write(path) as file:
+        if isinstance(value, Study):
+            file.write(dump_study(value).encode())
+        elif isinstance(value, BaseModel):
+            file.write(value.model_dump_json(indent=1).encode())
+        elif isinstance(value, pl.DataFrame):
+            value.write_csv(file) if path.suffix == ".csv" else value.write_parquet(file)
+        else:
+            raise TypeError(f"{type(value).__name__} has no file format")
+
+
+def _read(path: Path, kind: _Kind) -> Any:
+    if kind.record is Study:
+        return load_study(path)
+    if kind.record is not None:
+        return kind.record.model_validate_json(path.read_bytes())
+    if path.suffix == ".csv":
+        return pl.read_csv(path, schema=kind.schema)
+    return pl.read_parquet(path)
+
+
+# --- The run ---
+
+
+class Reached(Exception):
+    """The last step that was asked for (`until`) is done. Not an error: it leaves the road."""
+
+
+class Run:
+    """A run folder, and the only hand that writes its step files.
+
+    Use `open_run` to start or continue the run of a study, `read_run` to read a finished one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        given: Study,
+        *,
+        command: Sequence[str] = (),
+        until: str | None = None,
+        on_step: Callable[[str, bool], None] | None = None,
+    ) -> None:
+        """`given` is the study as the user wrote it; `until` names the last step; `on_step` hears each step and whether it was loaded."""
+        self.folder = folder
+        self.given = given
+        self.until = until
+        self._command = command
+        self._on_step = on_step or (lambda name, loaded: None)
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        self._lock = _lock(self.folder)
+        manifest = _read_manifest(self.folder)
+        if self._command or not manifest:
+            write_json(self.folder / MANIFEST, {**manifest, **_manifest(self.given, self._command, manifest.get("started"))})
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where decoded images are kept, for all runs beside this one."""
+        return self.folder.parent.parent / ".cache"
+
+    def path(self, name: str) -> Path:
+        """The file of a step."""
+        return self.folder / FILES[name].path
+
+    def step(self, name: str, function: Callable[..., T], /, *inputs: object, **where: object) -> T:
+        """Load the result of a step where nothing it was made from has changed; else compute it and save it.
+
+        `inputs` are what the result depends on; `where` says where to work and how loudly, and is not part of the hash.
+        """
+        path, kind = self.path(name), FILES[name]
+        done = self.folder / "done" / f"{name}.json"
+        key = fingerprint(name, _code_of(function.__module__), *inputs)
+        loaded = _is_done(done, key, path)
+        if not loaded:
+            self._on_step(name, False)
+            done.unlink(missing_ok=True)
+            started = time.monotonic()
+            result = function(*inputs, **where)
+            save(path, result)
+            write_json(done, {"key": key, "file": _file_hash(path), "seconds": round(time.monotonic() - started, 3)})
+        else:
+            self._on_step(name, True)
+        # Read back even what was just made, so that a continued run and an uninterrupted one hand on the same values.
+        value = _read(path, kind)
+        if self.until == name:
+            raise Reached
+        return value
+
+    def read(self, name: str) -> Any:
+        """The result of a step that was done before. Raises `RunError` where it was not."""
+        path = self.path(name)
+        if not path.exists():
+            raise RunError(f"{self.folder} has no {FILES[name].path}: the step '{name}' has not been done. Run: tabib run STUDY")
+        return _read(path, FILES[name])
+
+    def write(self, name: str, value: object) -> None:
+        """Replace the result of a step outside the road (`tabib evaluate` on a finished run)."""
+        save(self.path(name), value)
+
+    def histories(self) -> dict[str, list[dict[str, Any]]]:
+        """The epochs of each member, by the member's name."""
+        return {path.parent.name: read_jsonl(path) for path in sorted(self.folder.glob("model/members/*/history.jsonl"))}
+
+    def look_at_test(self, split: pl.DataFrame, decision: Decision) -> int:
+        """Note that this decision is about to be judged on these test rows, and say how often they were looked at, over all runs.
+
+        The same decision judged again is the same look.
+        """
+        rows = fingerprint(*sorted(split.filter(pl.col("part") == "test")["content"]))
+        look = {"rows": rows, "decision": fingerprint(decision), "run": self.folder.name}
+        path = self.folder.parent / "test_looks.jsonl"
+        looks = read_jsonl(path)
+        if not any(look.items() <= other.items() for other in looks):
+            looks.append({**look, "time": _now()})
+            with atomic_write(path) as file:
+                file.write("".join(json.dumps(line) + "\n" for line in looks).encode())
+        return sum(other["rows"] == rows for other in looks)
+
+    def finish(self, write_reports: Callable[[Path, Study], list[Path]], study: Study) -> list[Path]:
+        """Complete the manifest and write the reports, always anew: they are cheap, and words may have changed."""
+        finished = {
+            "finished": _now(),
+            "seconds": {path.stem: json.loads(path.read_text())["seconds"] for path in self.folder.glob("done/*.json")},
+        }
+        model: Model = self.read("model")
+        hashes = {"weights_sha256": {member.name: member.weights_sha256 for member in model.members}}
+        write_json(self.folder / MANIFEST, {**_read_manifest(self.folder), **finished, **hashes})
+        words = {name: getattr(self.given, name) for name in WORDS}
+        return write_reports(self.folder, study.model_copy(update=words))
+
+
+def open_run(
+    study: Study,
+    *,
+    root: Path = Path("runs"),
+    command: Sequence[str] = (),
+    until: str | None = None,
+    must_exist: bool = False,
+    on_step: Callable[[str, bool], None] | None = None,
+) -> Run:
+    """Start the run of a study, or continue the one it has.
+
+    `must_exist` is for those who mean to continue: a study that has changed has another run, and that is an error that
+    says what changed. Raises `RunError`.
+    """
+    if not study.data.folder.exists():
+        raise RunError(f"There is no data at {study.data.folder}. Check data.folder: it is relative to the study file.")
+    folder = root / study.name / study_id(study)
+    if must_exist and not folder.exists():
+        raise RunError(_what_changed(study, folder))
+    return Run(folder, study, command=command, until=until, on_step=on_step)
+
+
+def read_run(folder: Path) -> Run:
+    """A run that was started before, by its folder. Raises `RunError` where the folder is none."""
+    manifest = _read_manifest(folder)
+    if not manifest:
+        raise RunError(f"{folder} is not a run: it has no {MANIFEST}. A run looks like runs/<study>/<id>.")
+    return Run(folder, Study.model_validate(manifest["given"]))
+
+
+def _is_done(done: Path, key: str, path: Path) -> bool:
+    if not (done.exists() and path.exists()):
+        return False
+    try:
+        mark = json.loads(done.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        return False
+    return mark.get("key") == key and mark.get("file") == _file_hash(path)
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _lock(folder: Path) -> IO[str]:
+    """Hold the run folder for this process; the system lets go of it when the process ends, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written: {error.strerror}. Choose another place with --runs.") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise RunError(f"{folder} is in use by another process. Wait for it, or stop it; then start the same command again.") from None
+    return file
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _manifest(study: Study, command: Sequence[str], started: str | None) -> dict[str, Any]:
+    versions = {name: version for name in PACKAGES if (version := _version(name))}
+    return {
+        "study": study.name,
+        "command": list(command),
+        "started": started or _now(),
+        "seeds": {"split": study.split.seed, "training": study.training.seeds},
+        "python": platform.python_version(),
+        "packages": versions,
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        "data_sha256": list_data(study.data.folder),
+        "given": study.model_dump(mode="json"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found.group(1) if found else platform.processor()
+
+
+def _what_changed(study: Study, folder: Path) -> str:
+    """Why there is no run to continue: none at all, or the fields in which the latest one differs."""
+    others = sorted(folder.parent.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
+    if not others:
+        return f"There is no run of '{study.name}' to continue in {folder.parent.parent}. Start one without --resume."
+    before = _flat(json.loads(others[-1].read_text(encoding="utf-8"))["given"])
+    now = _flat(study.model_dump(mode="json"))
+    changed = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    what = "\n  ".join(changed) if changed else "the files of the data folder"
+    return f"The study has changed since {others[-1].parent}:\n  {what}\nStart a new run without --resume, or undo the change."
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {key: inner for name, part in value.items() for key, inner in _flat(part, f"{prefix}.{name}".strip(".")).items()}

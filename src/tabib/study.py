@@ -1,0 +1,37 @@
+"""The road: from a folder of images to a trained, judged and documented model."""
+
+from __future__ import annotations
+
+from tabib.config import Study
+from tabib.dataset import index_folder, inspect_dataset, split_dataset
+from tabib.evaluation import evaluate
+from tabib.prediction import predict_index
+from tabib.progress import SILENT, Progress
+from tabib.reports import write_reports
+from tabib.runs import Run
+from tabib.training import calibrate, check_training, resolve_study, train
+
+__all__ = ["run_study"]
+
+
+def run_study(study: Study, run: Run, *, progress: Progress = SILENT) -> Run:
+    """Take a folder of images to a trained, judged and documented model.
+
+    Each line is a step: its result is a file in the run folder, and a step whose inputs have not changed is loaded.
+    `run` comes from `open_run` and is entered: `with open_run(study) as run: run_study(study, run)`.
+    """
+    place, cache = run.folder / "model", run.cache_folder
+    index = run.step("index", index_folder, study.data, progress=progress)
+    findings = run.step("findings", inspect_dataset, index, study, progress=progress)
+    split = run.step("split", split_dataset, index, findings, study)
+    study = run.step("study", resolve_study, study, index, split)
+    checks = run.step("checks", check_training, index, split, study, cache_folder=cache, progress=progress)
+    model = run.step("model", train, index, split, checks, study, place=place, cache_folder=cache, progress=progress)
+    decision = run.step("decision", calibrate, model, index, split, study, place=place, cache_folder=cache, progress=progress)
+    looks = run.look_at_test(split, decision)
+    predictions = run.step(
+        "predictions", predict_index, model, decision, index, split, study, place=place, cache_folder=cache, progress=progress
+    )
+    run.step("evaluation", evaluate, predictions, index, split, study, test_looks=looks, histories=run.histories())
+    run.finish(write_reports, study)
+    return run

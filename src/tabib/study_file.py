@@ -1,0 +1,231 @@
+"""The study file: YAML in, a checked `Study` out, and back.
+
+Plain YAML loaders turn `yes` into True, `012` into 10 and leave `3e-4` a string. Here every scalar is read as text and
+the schema decides its type, so a group called `012` stays `012`. `none` unquoted is `None`. Aliases, tags, unknown keys
+and repeated keys are refused, each with its line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tabib.config import Study
+from tabib.errors import StudyError
+
+__all__ = ["check_study", "dump_study", "load_study", "parse_study"]
+
+Key = tuple[str | int, ...]
+
+SIZE_LIMIT_BYTES = 1_000_000
+"""No study is this long; a larger file is something else given by mistake."""
+
+DEPTH_LIMIT = 16
+"""The schema has four levels; deeper nesting is refused before it can exhaust the parser's stack."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A YAML document as plain values, and where each of them stands."""
+
+    values: Any
+    places: dict[Key, str]  # "study.yaml, line 12"
+
+
+def load_study(path: Path, *, overrides: Sequence[str] = ()) -> Study:
+    """Read a study from a YAML file.
+
+    `overrides` are texts such as `training.epochs=5`, applied before anything is checked. Paths in the file are
+    relative to the file; in an override, to the working directory.
+
+    Raises `StudyError` with file, line and the nearest spelling.
+    """
+    try:
+        if path.stat().st_size > SIZE_LIMIT_BYTES:
+            raise StudyError(f"{path} has {path.stat().st_size:,} bytes; a study file is a page of YAML. Give the study, not data.")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise StudyError(f"There is no study file {path}. Write one, or copy one from the tutorial.") from None
+    except IsADirectoryError:
+        raise StudyError(f"{path} is a folder, and a study file was expected. To look at a folder: tabib look {path}") from None
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read: {error.strerror}.") from None
+    return parse_study(text, source=str(path), base=path.parent, overrides=overrides)
+
+
+def parse_study(text: str, *, source: str = "study", base: Path = Path(), overrides: Sequence[str] = ()) -> Study:
+    """Read a study from YAML text; `source` names it in errors, `base` is where its relative paths start."""
+    read = _read_yaml(text, source)
+    if not isinstance(read.values, dict):
+        raise StudyError(f"{source} holds no fields. A study starts with name: and data:, as in\n  name: chest\n  data: {{folder: films}}")
+    _anchor_paths(read.values, base)
+    for override in overrides:
+        _override(read, override)
+    return _check(read, source)
+
+
+def check_study(values: dict[str, Any], *, source: str) -> Study:
+    """Make a study from plain values, with the errors of a study file; `source` names where they came from."""
+    return _check(_Read(values, {}), source)
+
+
+def _check(read: _Read, source: str) -> Study:
+    _refuse_unknown_keys(read, Study, (), source)
+    try:
+        return Study.model_validate(read.values)
+    except ValidationError as error:
+        raise StudyError(_explain(error, read, source)) from None
+
+
+def dump_study(study: Study) -> str:
+    """Write a study as YAML that `parse_study` reads back equal, every default written out."""
+    return yaml.dump(study.model_dump(mode="json"), Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=120, default_flow_style=None)
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "'" if text in {"none", "null", "~", ""} else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:str", "none"))
+_Dumper.add_representer(str, _represent_text)
+
+
+def _read_yaml(text: str, source: str) -> _Read:
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.BaseLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise StudyError(f"{_place(source, event)}: aliases (*{event.anchor}) are not part of a study file. Write the value out.")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH_LIMIT:
+                raise StudyError(f"{_place(source, event)}: nested deeper than any study. Check the brackets and the indentation.")
+        node = yaml.compose(text, Loader=yaml.BaseLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{source}, line {mark.line + 1}" if mark else source
+        raise StudyError(
+            f"{where}: this is not YAML: {error.problem or error.context}. Check the indentation and the quotes there."
+        ) from None
+    except yaml.YAMLError as error:
+        raise StudyError(f"{source}: this is not YAML: {error}") from None
+    places: dict[Key, str] = {}
+    return _Read(None if node is None else _values(node, (), source, places), places)
+
+
+def _place(source: str, node: yaml.Node | yaml.Event) -> str:
+    return f"{source}, line {node.start_mark.line + 1}"
+
+
+def _values(node: yaml.Node, key: Key, source: str, places: dict[Key, str]) -> Any:
+    places[key] = _place(source, node)
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for name_node, value_node in node.value:
+            if not isinstance(name_node, yaml.ScalarNode):
+                raise StudyError(f"{_place(source, name_node)}: a field's name is a word, not a list or a mapping.")
+            name = name_node.value
+            if name in mapping:
+                raise StudyError(f"{_place(source, name_node)}: {name} is given twice (first at {places[(*key, name)]}). Keep one.")
+            mapping[name] = _values(value_node, (*key, name), source, places)
+            places[(*key, name)] = _place(source, name_node)
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        return [_values(item, (*key, position), source, places) for position, item in enumerate(node.value)]
+    if not isinstance(node, yaml.ScalarNode):
+        raise StudyError(f"{_place(source, node)}: this kind of YAML is not part of a study file.")
+    plain = node.style is None
+    if plain and node.value == "none":
+        return None
+    if plain and node.value in {"", "null", "~"}:
+        raise StudyError(f"{_place(source, node)}: {'.'.join(map(str, key))} has no value. Write one, or none.")
+    return node.value
+
+
+def _anchor_paths(values: dict[str, Any], base: Path) -> None:
+    """Make the paths of the file independent of where Tabib was started."""
+    for section, name in (("data", "folder"), ("split", "file"), ("model", "weights")):
+        part = values.get(section)
+        if isinstance(part, dict) and isinstance(part.get(name), str) and part[name] != "imagenet":
+            part[name] = str((base / part[name]).resolve())
+
+
+def _override(read: _Read, text: str) -> None:
+    name, equals, value = text.partition("=")
+    keys = name.strip().split(".")
+    if not equals or not all(keys):
+        raise StudyError(f"--set {text}: expected a field and a value, as in --set training.epochs=5")
+    source = f"--set {text}"
+    new = _read_yaml(value, source)
+    part = read.values
+    for depth, key in enumerate(keys[:-1]):
+        part = part.setdefault(key, {})
+        if not isinstance(part, dict):
+            raise StudyError(f"{source}: {'.'.join(keys[: depth + 1])} is a value, not a part with fields.")
+    part[keys[-1]] = new.values
+    for prefix in range(1, len(keys) + 1):
+        read.places[tuple(keys[:prefix])] = source
+    read.places.update({(*keys, *inner): source for inner in new.places})
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The parts that a field may hold, through Optional, Union, Annotated and list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Union, types.UnionType, Annotated, list):
+        for argument in get_args(annotation):
+            yield from _models_in(argument)
+
+
+def _refuse_unknown_keys(read: _Read, model: type[BaseModel], key: Key, source: str) -> None:
+    values = read.values
+    for step in key:
+        values = values[step]
+    if not isinstance(values, dict):
+        return
+    for name in values:
+        if name not in model.model_fields:
+            near = difflib.get_close_matches(name, model.model_fields, n=1, cutoff=0.5)
+            hint = f"Did you mean {near[0]}?" if near else f"It has {', '.join(model.model_fields)}."
+            part = ".".join(map(str, key)) or "a study"
+            raise StudyError(f"{read.places.get((*key, name), source)}: {part} has no field {name}. {hint}")
+        for inner in _models_in(model.model_fields[name].annotation):
+            _refuse_unknown_keys(read, inner, (*key, name), source)
+
+
+def _explain(error: ValidationError, read: _Read, source: str) -> str:
+    """One line per wrong field: where it stands, what was found, what was expected."""
+    said: dict[Key, list[str]] = {}
+    found: dict[Key, Any] = {}
+    for item in error.errors(include_url=False):
+        # A union adds the names of its members to the place; the file does not have them.
+        key: Key = ()
+        for step in item["loc"]:
+            if (*key, step) in read.places or not read.places or item["type"] == "missing":
+                key = (*key, step)
+        message = "is needed and not given" if item["type"] == "missing" else item["msg"].removeprefix("Value error, ")
+        message = message.replace("Input should be", "expected")
+        said.setdefault(key, [])
+        if message not in said[key]:
+            said[key].append(message)
+        found[key] = item["input"]
+    lines = []
+    for key, messages in said.items():
+        where = next((read.places[key[:length]] for length in range(len(key), 0, -1) if key[:length] in read.places), source)
+        name = ".".join(map(str, key)) or "the study"
+        value = "" if isinstance(found[key], dict) else f" is {found[key] if found[key] is not None else 'none'!r}"
+        lines.append(f"{where}: {name}{value}: {'; or '.join(messages)}")
+    return "\n".join(lines)

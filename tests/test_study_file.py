@@ -1,0 +1,133 @@
+"""The study file: what is read, what is refused, and whether the error helps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tabib.config import Study
+from tabib.errors import StudyError
+from tabib.study_file import check_study, dump_study, load_study, parse_study
+
+MINIMAL = "name: chest\ndata: {folder: films}\n"
+
+
+def error_of(text: str) -> str:
+    with pytest.raises(StudyError) as caught:
+        parse_study(text, source="study.yaml")
+    return str(caught.value)
+
+
+def test_every_scalar_is_text_until_the_schema_decides() -> None:
+    study = parse_study(MINIMAL + "positive: yes\ntraining: {learning_rate: 3e-4, epochs: 012}\ncalibrate: {temperature: no}\n")
+    assert study.positive == "yes"
+    assert study.training.learning_rate == 3e-4
+    assert study.training.epochs == 12
+    assert study.calibrate.temperature is False
+
+
+def test_none_is_none_and_quoted_none_is_a_word() -> None:
+    assert parse_study(MINIMAL + "positive: none\n").positive is None
+    assert parse_study(MINIMAL + "positive: 'none'\n").positive == "none"
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    file = tmp_path / "studies" / "study.yaml"
+    file.write_text("name: chest\ndata: {folder: ../films}\nmodel: {weights: w.safetensors}\nsplit: {file: split.csv}\n")
+    study = load_study(file)
+    assert study.data.folder == tmp_path / "films"
+    assert study.model.weights == tmp_path / "studies" / "w.safetensors"
+    assert study.split.file == tmp_path / "studies" / "split.csv"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("name: a\ndata: {foldr: x}", 2, ["foldr", "Did you mean folder?"]),
+        (MINIMAL + "training:\n  epochs: 5\n  bach: 3", 5, ["bach", "Did you mean batch?"]),
+        (MINIMAL + "name: b", 3, ["given twice", "line 1"]),
+        (MINIMAL + "training: {epochs: many}", 3, ["training.epochs", "'many'", "integer"]),
+        (MINIMAL + "training: {learning_rate: -1}", 3, ["training.learning_rate", "greater than 0"]),
+        (MINIMAL + "split: {train: 0.9}", 3, ["1.3", "must be 1"]),
+        (MINIMAL + "split: {given: true, file: a.csv}", 3, ["two answers"]),
+        (MINIMAL + "input: {channels: 2}", 3, ["1, 3 or auto"]),
+        (MINIMAL + "model: {head: [8, 8]}", 3, ["dropout has 1 values", "must have 2"]),
+        (MINIMAL + "model: {freeze: {through: a, trainable: 3}}", 3, ["exactly one"]),
+        (MINIMAL + "calibrate: {threshold: {fixed: 0.5, sensitivity: 0.9}}", 3, ["exactly one"]),
+        (MINIMAL + "model: {weights: imagenet}\ninput: {intensity: unit}", 0, ["pretrained weights expect"]),
+        (MINIMAL + "training: {schedule: plateau, stop_after: 5}", 3, ["at least twice the patience"]),
+        (MINIMAL + "training: {seeds: [1, 1]}", 3, ["same seed twice"]),
+        ("name: a\ndata: {folder: x, group: abc}", 2, ["no capture"]),
+        ("name: a\ndata: {folder: x, group: '(('}", 2, ["not a regular expression"]),
+        (MINIMAL + "positive: ~", 3, ["has no value", "none"]),
+        (MINIMAL + "notes: &n\n  problem: *n", 4, ["aliases"]),
+        ("name: 'a", 1, ["not YAML"]),
+        ("name: ../evil\ndata: {folder: x}", 1, ["name", "../evil"]),
+        ("name: a", 0, ["data", "is needed and not given"]),
+        ("task: segmentation\n" + MINIMAL, 1, ["task", "segmentation"]),
+        ("- 1", 0, ["holds no fields"]),
+        ("", 0, ["holds no fields"]),
+        ("a: " + "[" * 40 + "]" * 40, 1, ["nested deeper"]),
+    ],
+)
+def test_a_wrong_study_says_where_and_what(text: str, line: int, words: list[str]) -> None:
+    message = error_of(text)
+    assert all(word in message for word in words), message
+    assert ("study.yaml, line" in message) == bool(line), message
+    if line:
+        assert f"study.yaml, line {line}:" in message
+
+
+def test_a_missing_folder_or_binary_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "latin1.yaml").write_bytes("title: é".encode("latin-1"))
+    (tmp_path / "huge.yaml").write_bytes(b" " * 1_000_001)
+    for name, words in (("no.yaml", "no study file"), (".", "is a folder"), ("latin1.yaml", "not UTF-8"), ("huge.yaml", "not data")):
+        with pytest.raises(StudyError, match=words):
+            load_study(tmp_path / name)
+
+
+def test_overrides_are_checked_like_the_file() -> None:
+    study = parse_study(MINIMAL, overrides=["training.epochs=5", "training.seeds=[1, 2]", "split.test=0.3", "split.train=0.5"])
+    assert (study.training.epochs, study.training.seeds, study.split.test) == (5, [1, 2], 0.3)
+    for override, words in (
+        ("training.epoch=5", "Did you mean epochs"),
+        ("epochs", "expected a field and a value"),
+        ("training.epochs=many", "--set training.epochs=many: training.epochs is 'many'"),
+        ("name.x=1", "is a value, not a part"),
+    ):
+        with pytest.raises(StudyError, match=words):
+            parse_study(MINIMAL, overrides=[override])
+
+
+def test_a_written_study_reads_back_equal() -> None:
+    study = parse_study(
+        "name: a-b_c\ntitle: {en: 'x: y', fa: ذات‌الریه}\npositive: 'none'\ndata: {folder: /films, group: '(p\\d+)'}\n"
+        "model: {freeze: {trainable: 100}, head: [128, 64], dropout: [0.3, 0.2]}\ntraining: {learning_rate: 1e-5, clip: none}\n"
+        "calibrate: {threshold: {sensitivity: 0.95}}\nexpect: [adam_rate_high]\n"
+    )
+    assert parse_study(dump_study(study)) == study
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=40))
+def test_any_text_survives_the_file(text: str) -> None:
+    study = Study(name="a", data={"folder": "/films"}, notes={"problem": {"en": text}})  # pyright: ignore[reportArgumentType]
+    assert parse_study(dump_study(study)) == study
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_is_a_study_or_an_error_of_ours(text: str) -> None:
+    try:
+        parse_study(text)
+    except StudyError as error:
+        assert str(error)
+
+
+def test_values_are_checked_with_the_same_words() -> None:
+    with pytest.raises(StudyError, match="tabib look: data.group is '\\(\\(': is not a regular expression"):
+        check_study({"name": "look", "data": {"folder": "x", "group": "(("}}, source="tabib look")
