@@ -1,0 +1,224 @@
+"""Augmentation against torch's own affine, scipy's resampling and plain numpy."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage, stats
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as oracle
+
+from tabib.config import Augment
+from tabib.training.augment import Draws, apply, draw
+
+OFF = Augment(rotation_degrees=0, shift=0, zoom=0, brightness=0, contrast=0)
+EVERYTHING = Augment(
+    rotation_degrees=30, shift=0.2, zoom=0.2, shear_degrees=10, flip_horizontal=True, flip_vertical=True, contrast=0.3, gamma=0.4, noise=0.1
+)
+HEIGHT, WIDTH = 37, 52
+
+
+def keys(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2**64, count, dtype=np.uint64)
+
+
+def smooth_images(count: int = 1, channels: int = 1) -> torch.Tensor:
+    noise = np.random.default_rng(1).random((count, channels, HEIGHT, WIDTH))
+    smooth = ndimage.gaussian_filter(noise, (0, 0, 1.5, 1.5))
+    smooth = (smooth - smooth.min()) / (smooth.max() - smooth.min())
+    return torch.from_numpy(smooth.astype(np.float32))
+
+
+def chosen(**values: float) -> Draws:
+    """One image's draws, neutral but for `values`."""
+    neutral = draw(OFF, seed=0, epoch=0, content=keys(1))
+    return dataclasses.replace(neutral, **{name: torch.tensor([value]) for name, value in values.items()})
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"rotation_degrees": 25.0},
+        {"shift_x": 0.13},
+        {"shift_y": -0.21},
+        {"scale": 1.3},
+        {"scale": 0.7},
+        {"shear_degrees": 12.0},
+        {"rotation_degrees": -40.0, "shift_x": 0.1, "shift_y": -0.05, "scale": 0.8, "shear_degrees": -9.0},
+    ],
+)
+def test_geometry_is_torchs_affine(geometry: dict[str, float]) -> None:
+    images = smooth_images()
+    expected = oracle.affine(
+        images,
+        angle=geometry.get("rotation_degrees", 0.0),
+        translate=[geometry.get("shift_x", 0.0) * WIDTH, geometry.get("shift_y", 0.0) * HEIGHT],
+        scale=geometry.get("scale", 1.0),
+        shear=[geometry.get("shear_degrees", 0.0), 0.0],
+        interpolation=InterpolationMode.BILINEAR,
+    )
+    got = apply(images, chosen(**geometry), OFF.model_copy(update={"fill": "constant"}))
+    torch.testing.assert_close(got, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("flip", "dimension"), [("flip_horizontal", 3), ("flip_vertical", 2)])
+def test_flips_are_torchs(flip: str, dimension: int) -> None:
+    images = smooth_images()
+    torch.testing.assert_close(apply(images, chosen(**{flip: True}), OFF), images.flip(dimension), atol=2e-5, rtol=0)
+
+
+def test_a_flip_comes_before_the_other_geometry() -> None:
+    images = smooth_images()
+    moves = {"rotation_degrees": 20.0, "shift_x": 0.1}
+    both = apply(images, chosen(flip_horizontal=True, **moves), OFF)
+    torch.testing.assert_close(both, apply(images.flip(3), chosen(**moves), OFF), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("fill", "mode"), [("nearest", "nearest"), ("constant", "grid-constant"), ("reflect", "reflect")])
+def test_the_fill_is_scipys(fill: str, mode: str) -> None:
+    images = smooth_images()
+    angle, shear, scale, shift = np.deg2rad(35.0), np.tan(np.deg2rad(8.0)), 0.6, np.array([0.2 * WIDTH, -0.3 * HEIGHT])
+    rotate = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    backwards = np.linalg.inv(scale * rotate @ np.array([[1, -shear], [0, 1]]))
+    centre = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
+    places = np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), axis=-1)
+    x, y = np.moveaxis((places - centre - shift) @ backwards.T + centre, -1, 0)
+    expected = ndimage.map_coordinates(images[0, 0].double().numpy(), [y, x], order=1, mode=mode, cval=0.3)
+    draws = chosen(rotation_degrees=35.0, shear_degrees=8.0, scale=0.6, shift_x=0.2, shift_y=-0.3)
+    got = apply(images, draws, OFF.model_copy(update={"fill": fill, "fill_value": 0.3}))
+    np.testing.assert_allclose(got[0, 0], expected, atol=5e-5)
+
+
+def test_nothing_drawn_changes_nothing() -> None:
+    images = smooth_images(3)
+    assert torch.equal(apply(images, draw(OFF, seed=0, epoch=0, content=keys(3)), OFF), images)
+
+
+def test_an_unmoved_image_among_moved_ones_keeps_its_pixels() -> None:
+    images = smooth_images(8)
+    augment = OFF.model_copy(update={"flip_horizontal": True})
+    draws = draw(augment, seed=0, epoch=0, content=keys(8))
+    still = ~draws.flip_horizontal
+    assert 0 < still.sum() < 8
+    got = apply(images, draws, augment)
+    assert torch.equal(got[still], images[still])
+    torch.testing.assert_close(got[~still], images[~still].flip(3), atol=2e-5, rtol=0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**31 - 1), epoch=st.integers(0, 9999), order=st.permutations(range(9)), count=st.integers(1, 9))
+def test_draws_do_not_depend_on_the_batch(seed: int, epoch: int, order: list[int], count: int) -> None:
+    content = keys(9)
+    whole = draw(EVERYTHING, seed=seed, epoch=epoch, content=content)
+    part = draw(EVERYTHING, seed=seed, epoch=epoch, content=content[order[:count]])
+    for field in dataclasses.fields(Draws):
+        assert torch.equal(getattr(part, field.name), getattr(whole, field.name)[order[:count]]), field.name
+
+
+def test_each_image_can_be_replayed_alone() -> None:
+    images, content = smooth_images(6, channels=3), keys(6)
+    whole = apply(images, draw(EVERYTHING, seed=3, epoch=7, content=content), EVERYTHING)
+    for place in range(6):
+        alone = apply(images[place : place + 1], draw(EVERYTHING, seed=3, epoch=7, content=content[place : place + 1]), EVERYTHING)
+        torch.testing.assert_close(alone[0], whole[place], atol=2e-6, rtol=0)
+
+
+def test_seed_epoch_and_image_each_change_every_draw() -> None:
+    content = keys(200)
+    base = draw(EVERYTHING, seed=0, epoch=1, content=content)
+    others = [
+        draw(EVERYTHING, seed=1, epoch=1, content=content),
+        draw(EVERYTHING, seed=0, epoch=2, content=content),
+        draw(EVERYTHING, seed=1, epoch=0, content=content),
+        draw(EVERYTHING, seed=0, epoch=1, content=content + np.uint64(1)),
+    ]
+    for field in dataclasses.fields(Draws):
+        for other in others:
+            equal = (getattr(base, field.name) == getattr(other, field.name)).float().mean()
+            assert equal < 0.7, field.name  # a coin agrees with another in half of the images
+
+
+def test_draws_are_uniform_and_unrelated() -> None:
+    content = np.arange(4000, dtype=np.uint64)
+    augment = EVERYTHING.model_copy(update={"brightness": 0.2})
+    draws = draw(augment, seed=0, epoch=0, content=content)
+    centred = {
+        "rotation_degrees": draws.rotation_degrees / 30,
+        "shift_x": draws.shift_x / 0.2,
+        "shift_y": draws.shift_y / 0.2,
+        "scale": (draws.scale - 1) / 0.2,
+        "shear_degrees": draws.shear_degrees / 10,
+        "brightness": draws.brightness / 0.2,
+        "contrast": (draws.contrast - 1) / 0.3,
+        "gamma": draws.gamma.log() / 0.4,
+        "noise": draws.noise / 0.05 - 1,
+        "flips": draws.flip_horizontal.float() + draws.flip_vertical * 0.5 - 0.75,
+    }
+    for name, values in centred.items():
+        if name != "flips":
+            assert stats.kstest(values.numpy(), stats.uniform(-1, 2).cdf).pvalue > 1e-4, name
+    related = np.corrcoef(np.stack([values.numpy() for values in centred.values()]))
+    assert np.abs(related - np.eye(len(related))).max() < 0.08  # 5 standard errors
+    assert abs(draws.flip_horizontal.float().mean() - 0.5) < 0.04
+
+
+def test_intensity_is_the_formula() -> None:
+    images = smooth_images(1, channels=3)
+    pixels = images[0].double().numpy()
+    changed = np.clip((pixels - pixels.mean()) * 1.4 + pixels.mean() - 0.1, 0, 1) ** 1.3
+    settings_on = OFF.model_copy(update={"brightness": 0.2, "contrast": 0.5, "gamma": 0.5})
+    got = apply(images, chosen(brightness=-0.1, contrast=1.4, gamma=1.3), settings_on)
+    np.testing.assert_allclose(got[0], changed, atol=2e-6)
+
+
+def test_noise_is_gaussian_of_the_drawn_strength() -> None:
+    grey = torch.full((2, 3, 64, 64), 0.5)
+    augment = OFF.model_copy(update={"noise": 0.1})
+    draws = dataclasses.replace(draw(augment, seed=0, epoch=0, content=keys(2)), noise=torch.tensor([0.05, 0.0]))
+    noise = (apply(grey, draws, augment) - grey)[0].flatten() / 0.05
+    assert stats.kstest(noise.numpy(), stats.norm.cdf).pvalue > 1e-4
+    assert torch.equal(apply(grey, draws, augment)[1], grey[1])
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_layout_range_and_input_are_kept(memory_format: torch.memory_format) -> None:
+    images = smooth_images(5, channels=3).contiguous(memory_format=memory_format)
+    before = images.clone()
+    got = apply(images, draw(EVERYTHING, seed=0, epoch=0, content=keys(5)), EVERYTHING)
+    assert got.is_contiguous(memory_format=memory_format)
+    assert got.dtype == torch.float32
+    assert got.min() >= 0
+    assert got.max() <= 1
+    assert torch.equal(images, before)
+    torch.testing.assert_close(got, apply(images.contiguous(), draw(EVERYTHING, seed=0, epoch=0, content=keys(5)), EVERYTHING))
+
+
+CHANGED = {
+    "rotation_degrees": 20.0,
+    "shift": 0.2,
+    "zoom": 0.3,
+    "shear_degrees": 20.0,
+    "flip_horizontal": True,
+    "flip_vertical": True,
+    "brightness": 0.4,
+    "contrast": 0.6,
+    "gamma": 0.8,
+    "noise": 0.2,
+    "fill": "reflect",
+    "fill_value": 0.9,
+}
+
+
+@pytest.mark.parametrize("field", list(Augment.model_fields))
+def test_every_field_changes_the_images(field: str) -> None:
+    moving = OFF.model_copy(update={"shift": 0.1, "fill": "constant" if field == "fill_value" else "nearest"})
+    images, content = smooth_images(6), keys(6)
+    changed = moving.model_copy(update={field: CHANGED[field]})
+    without = apply(images, draw(moving, seed=0, epoch=0, content=content), moving)
+    with_it = apply(images, draw(changed, seed=0, epoch=0, content=content), changed)
+    assert not torch.allclose(without, with_it, atol=1e-3)
