@@ -1,0 +1,19 @@
+"""From a folder to rows: what is there, what is wrong with it, and who trains, chooses and judges."""
+
+from tabib.dataset.hashes import hamming, perceptual_hash
+from tabib.dataset.index import index_folder, read_row_pixels
+from tabib.dataset.layouts import Listed, list_folder
+from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset, write_split_csv
+
+__all__ = [
+    "LEFT_OUT",
+    "Listed",
+    "hamming",
+    "index_folder",
+    "list_folder",
+    "perceptual_hash",
+    "read_row_pixels",
+    "read_split_csv",
+    "split_dataset",
+    "write_split_csv",
+]

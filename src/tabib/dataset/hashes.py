@@ -1,0 +1,51 @@
+"""A 64-bit fingerprint of what a picture looks like, and how far two fingerprints are apart."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tabib.records import THUMBNAIL_SIDE
+
+__all__ = ["hamming", "perceptual_hash"]
+
+_FREQUENCIES = 11
+
+
+def _cosines() -> np.ndarray:
+    positions = (2 * np.arange(THUMBNAIL_SIDE) + 1) * np.pi / (2 * THUMBNAIL_SIDE)
+    return np.cos(np.arange(_FREQUENCIES)[:, None] * positions).astype(np.float32)
+
+
+def _lowest_frequencies() -> np.ndarray:
+    rows, columns = np.indices((_FREQUENCIES, _FREQUENCIES)).reshape(2, -1)
+    order = np.lexsort((rows, rows + columns))
+    return order[1:65]  # the first is the mean brightness, which a window setting changes
+
+
+_COSINES = _cosines()
+_LOWEST = _lowest_frequencies()
+_BITS = np.uint64(1) << np.arange(64, dtype=np.uint64)
+
+
+def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
+    """Hash pictures so that the same scene, resized, recompressed or brightened, gives nearly the same bits.
+
+    Each bit says whether one of the 64 lowest frequencies of the cosine transform is above their median (Zauner 2010,
+    "Implementation and benchmarking of perceptual image hash functions"). A picture of one flat value hashes to 0.
+
+    Args:
+        thumbnails: (..., THUMBNAIL_SIDE, THUMBNAIL_SIDE) grey, any real dtype.
+
+    Returns:
+        (...) uint64.
+    """
+    spectrum = _COSINES @ thumbnails.astype(np.float32) @ _COSINES.T
+    lowest = spectrum.reshape(*spectrum.shape[:-2], -1)[..., _LOWEST]
+    # What rounding leaves of a zero coefficient (one part in 10^7 of the brightness) must not become a bit.
+    above = lowest - np.median(lowest, axis=-1, keepdims=True) > 1e-2
+    return (above * _BITS).sum(axis=-1, dtype=np.uint64)
+
+
+def hamming(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Number of bits, 0..64, in which hashes differ; the arguments are uint64 arrays that broadcast."""
+    return np.bitwise_count(np.bitwise_xor(first, second))

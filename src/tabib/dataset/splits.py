@@ -1,0 +1,518 @@
+"""Who trains, who chooses and who judges.
+
+What is never divided is a *unit*: the rows joined by a patient, by exact copies (the same bytes or the same pixels) or
+by a cluster of near copies, followed through. Every way to split gives a unit one part:
+
+- by ratio, or into folds: `_divide` below;
+- *given* by folders or by a file: rows stay where they were put, a unit that stands on two sides is a leak, and
+  `split.leaks` says what to do. The side that judges has precedence: test over validation over training.
+
+Each row of the index is one row of the split; one that takes no part is "left_out" with its reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from tabib.config import Split, Study
+from tabib.errors import DataError, LeakError, StudyError
+from tabib.records import PARTS, SPLIT_SCHEMA, Findings
+
+__all__ = ["LEFT_OUT", "read_split_csv", "split_dataset", "write_split_csv"]
+
+LEFT_OUT = "left_out"
+_ATTEMPTS = 16
+_MOST_KINDS = 400  # pairs are weighed only where units are few enough that single moves leave shares uneven
+
+
+def split_dataset(index: pl.DataFrame, findings: Findings, study: Study) -> pl.DataFrame:
+    """Give every row of the index its part.
+
+    The draw depends on the seed, the groups and the contents of the images, never on the order of rows or on file
+    names. It is nearly stable: a unit starts in a part by its own hash alone, and only as many move as the shares ask
+    for, so an image added or removed moves a few others, not all. (It is not fully stable: no draw with exact shares is.)
+
+    Args:
+        index: INDEX_SCHEMA.
+        findings: its `near_copies` are held together.
+        study: its `split` and `data.copies`.
+
+    Returns:
+        SPLIT_SCHEMA, in the order of the index.
+
+    Raises:
+        LeakError: given parts share a unit and `split.leaks` is "refuse".
+        DataError: a class that cannot reach every part; a split file that does not fit the index.
+    """
+    split = study.split
+    table = _Table(index, findings, split)
+    if split.given or split.file is not None:
+        _place_given(table, split)
+        if split.folds is not None and not any(fold is not None for fold in table.fold):
+            table.part = ["train" if part == "validation" else part for part in table.part]
+        _leave_out_leaks(table, split)
+    _leave_out_copies(table, keep_one=study.data.copies == "keep_one")
+    _draw(table, split)
+    _check_classes(table)
+    return table.frame()
+
+
+class _Table:
+    """The split while it is made: a value per row of the index."""
+
+    def __init__(self, index: pl.DataFrame, findings: Findings, split: Split) -> None:
+        self.path: list[str] = index["path"].to_list()
+        self.content: list[str | None] = index["content"].to_list()
+        self.pixels: list[str | None] = index["pixels"].to_list()
+        self.label: list[str | None] = index["label"].to_list()
+        self.given: list[str | None] = index["given"].to_list()
+        self.part: list[str | None] = [None] * len(index)
+        self.fold: list[int | None] = [None] * len(index)
+        self.reason: list[str | None] = [None] * len(index)
+        self.patient: list[str | None] = index["group"].to_list()
+        if split.group_scope == "split":
+            self.patient = [f"{part}/{name}" if name and part else name for name, part in zip(self.patient, self.given, strict=True)]
+        for row, refused in enumerate(index["refused"].to_list()):
+            if refused is not None:
+                self.leave_out(row, f"refused: {refused}")
+            elif self.label[row] is None:
+                self.leave_out(row, "has no label")
+        self.good = [row for row in range(len(index)) if self.part[row] is None]
+        self.units, self.unit_of = self._units(findings.near_copies)
+        self.group: list[str | None] = [self.unit_of.get(row, self.patient[row]) for row in range(len(index))]
+
+    def leave_out(self, row: int, reason: str) -> None:
+        self.part[row], self.fold[row], self.reason[row] = LEFT_OUT, None, reason
+
+    def _units(self, near_copies: Sequence[Sequence[int]]) -> tuple[dict[str, list[int]], dict[int, str]]:
+        joined = _Joined(len(self.path))
+        for key in (self.patient, self.content, self.pixels):
+            first: dict[str, int] = {}
+            for row in self.good:
+                name = key[row]
+                if name is not None:
+                    joined.join(first.setdefault(name, row), row)
+        good = set(self.good)
+        for cluster in near_copies:
+            rows = [row for row in cluster if row in good]
+            for row in rows[1:]:
+                joined.join(rows[0], row)
+        rows_of: dict[int, list[int]] = defaultdict(list)
+        for row in self.good:
+            rows_of[joined.root(row)].append(row)
+        units = {self._name(rows): rows for rows in rows_of.values()}
+        return units, {row: name for name, rows in units.items() for row in rows}
+
+    def _name(self, rows: Sequence[int]) -> str:
+        """A name that depends on who and what is in the unit, not on where the files lie."""
+        patients = [name for row in rows if (name := self.patient[row])]
+        if patients:
+            return min(patients)
+        first = min(content for row in rows if (content := self.content[row]))
+        return f"{'image' if len(rows) == 1 else 'alike'}-{first[:16]}"
+
+    def frame(self) -> pl.DataFrame:
+        columns = {
+            "row": range(len(self.path)),
+            "path": self.path,
+            "content": self.content,
+            "label": self.label,
+            "group": self.group,
+            "part": self.part,
+            "fold": self.fold,
+            "reason": self.reason,
+        }
+        return pl.DataFrame(columns, schema=SPLIT_SCHEMA)
+
+
+class _Joined:
+    """Which rows belong together (disjoint sets, Tarjan 1975)."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = list(range(size))
+
+    def root(self, row: int) -> int:
+        while self._parent[row] != row:
+            self._parent[row] = self._parent[self._parent[row]]
+            row = self._parent[row]
+        return row
+
+    def join(self, first: int, second: int) -> None:
+        one, other = sorted((self.root(first), self.root(second)))
+        self._parent[other] = one
+
+
+def _place_given(table: _Table, split: Split) -> None:
+    if split.file is not None:
+        _place_by_file(table, split.file)
+    else:
+        for row in table.good:
+            table.part[row] = table.given[row]
+    for part in ("train", "test"):
+        if part not in table.part:
+            source = str(split.file) if split.file else "the data folder"
+            raise DataError(
+                f"The split is given, and {source} gives no image to {part}. Expected folders {', '.join(PARTS)} (or the same words in the "
+                "column `part` of the file); to draw a split instead, set split.given: false."
+            )
+    missing = [table.path[row] for row in table.good if table.part[row] is None]
+    if missing:
+        raise DataError(f"{len(missing)} images lie in no given part, as {_examples(missing)}. Move them into train, validation or test.")
+
+
+def _place_by_file(table: _Table, file: Path) -> None:
+    written = read_split_csv(file)
+    rows = {path: row for row, path in enumerate(table.path)}
+    unknown = [path for path in written["path"] if path not in rows]
+    if unknown:
+        raise DataError(
+            f"{file} names {len(unknown)} files that the data folder does not hold, as {_examples(unknown)}. "
+            "Paths are relative to data.folder; correct them or take the lines out."
+        )
+    for path, part, fold, reason in written.select("path", "part", "fold", "reason").iter_rows():
+        row = rows[path]
+        if table.part[row] is not None:
+            continue
+        if part == LEFT_OUT:
+            table.leave_out(row, reason or "left out by the split file")
+        else:
+            table.part[row], table.fold[row] = part, fold
+    missing = [table.path[row] for row in table.good if table.part[row] is None]
+    if missing:
+        raise DataError(
+            f"{file} does not name {len(missing)} images of the data folder, as {_examples(missing)}. "
+            f"Give each a part, or {LEFT_OUT} where it should take none."
+        )
+
+
+def _leave_out_leaks(table: _Table, split: Split) -> None:
+    """In each unit, only the rows on the side with the highest precedence stay."""
+    leaks: list[tuple[int, int]] = []
+    for rows in table.units.values():
+        inside = [row for row in rows if table.part[row] != LEFT_OUT]
+        if len({_side(table, row) for row in inside}) < 2:
+            continue
+        judge = min(inside, key=lambda row: (_side(table, row), row))
+        leaks += [(row, judge) for row in inside if _side(table, row) != _side(table, judge)]
+    if not leaks or split.leaks == "keep":
+        return
+    if split.leaks == "refuse":
+        raise LeakError(_leak_message(table, sorted(leaks)))
+    for row, judge in leaks:
+        part = table.part[judge] if table.fold[judge] is None else f"fold {table.fold[judge]}"
+        table.leave_out(row, f"leak: shares a patient or a copy with row {judge} of {part}")
+
+
+def _side(table: _Table, row: int) -> tuple[int, int]:
+    return -PARTS.index(table.part[row] or ""), -1 if (fold := table.fold[row]) is None else fold
+
+
+def _leak_message(table: _Table, leaks: Sequence[tuple[int, int]]) -> str:
+    totals = {part: table.part.count(part) for part in PARTS}
+    counts: dict[tuple[str | None, str | None], int] = defaultdict(int)
+    for row, judge in leaks:
+        counts[table.part[row], table.part[judge]] += 1
+    said = "; ".join(
+        f"{count} of {totals[part or '']} {part} images share a patient or a copy with {other}" for (part, other), count in counts.items()
+    )
+    examples = "\n".join(f"    {table.path[row]}  and  {table.path[judge]}" for row, judge in leaks[:5])
+    return (
+        f"The given split leaks: {said}. For example:\n{examples}\n"
+        "A model would be judged on people it was trained on. Choose one, in `split`:\n"
+        "    leaks: drop          leave those images out of the part that does not judge (the test set is not touched)\n"
+        "    group_scope: split   where the same name means another person in each part (copies still count)\n"
+        "    leaks: keep          keep them, and the report warns on its first page"
+    )
+
+
+def _leave_out_copies(table: _Table, *, keep_one: bool) -> None:
+    """Keep one of each set of exact copies. A given test set judges as it was given: of its rows only those go whose label is contradicted."""
+    joined = _Joined(len(table.path))
+    for key in (table.content, table.pixels):
+        first: dict[str, int] = {}
+        for row in table.good:
+            if (name := key[row]) is not None:
+                joined.join(first.setdefault(name, row), row)
+    sets: dict[int, list[int]] = defaultdict(list)
+    for row in table.good:
+        if table.part[row] != LEFT_OUT:
+            sets[joined.root(row)].append(row)
+    for copies in sets.values():
+        if len(copies) == 1:
+            continue
+        judges = [row for row in copies if table.part[row] == "test"]
+        if len({table.label[row] for row in judges or copies}) > 1:
+            listed = ", ".join(str(row) for row in copies[:5])
+            for row in copies:
+                table.leave_out(row, f"copies with two labels: rows {listed}")
+            continue
+        kept = judges or [min(copies, key=lambda row: (table.part[row] != "validation", table.path[row]))]
+        for row in copies:
+            if row not in kept and (keep_one or table.label[row] != table.label[kept[0]]):
+                table.leave_out(row, f"copy of row {kept[0]}")
+
+
+def _draw(table: _Table, split: Split) -> None:
+    """Fill the parts that nobody gave."""
+    if any(fold is not None for fold in table.fold):
+        return
+    drawn = [row for row in table.good if table.part[row] is None]
+    if split.folds is not None:
+        if drawn:
+            _assign(table, drawn, {"train": 1 - split.test, "test": split.test}, split.seed)
+        training = [row for row in table.good if table.part[row] == "train"]
+        _assign(table, training, {str(fold): 1 / split.folds for fold in range(split.folds)}, split.seed)
+        for row in training:
+            table.fold[row], table.part[row] = int(table.part[row] or 0), "train"
+    elif drawn:
+        _needs(split.train, "split.train")
+        _needs(split.validation, "split.validation")
+        _assign(table, drawn, {"train": split.train, "validation": split.validation, "test": split.test}, split.seed)
+    elif "validation" not in table.part:
+        _needs(split.validation, "split.validation")
+        _needs(1 - split.validation, "1 - split.validation")
+        training = [row for row in table.good if table.part[row] == "train"]
+        _assign(table, training, {"train": 1 - split.validation, "validation": split.validation}, split.seed)
+
+
+def _needs(share: float, name: str) -> None:
+    if share <= 0:
+        raise StudyError(
+            f"{name} is 0, and no images are left for that part. Training needs some, and choosing the best weights and the threshold needs others."
+        )
+
+
+def _assign(table: _Table, rows: Sequence[int], shares: Mapping[str, float], seed: int) -> None:
+    """Divide the units of some rows over parts with these shares."""
+    shares = {part: share for part, share in shares.items() if share > 0}
+    labels = sorted({label for row in rows if (label := table.label[row])})
+    number = {label: place for place, label in enumerate(labels)}
+    units: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        units[table.unit_of[row]].append(row)
+    names = sorted(units)
+    counts = np.zeros((len(names), len(labels)), np.int64)
+    for place, name in enumerate(names):
+        for row in units[name]:
+            counts[place, number[table.label[row] or ""]] += 1
+    for label, images, groups in zip(labels, counts.sum(0).tolist(), (counts > 0).sum(0).tolist(), strict=True):
+        if groups < len(shares):
+            raise DataError(_cannot_reach(label, images, groups, list(shares), alone=len(names) == 1))
+    chosen = _divide(counts, names, list(shares.values()), seed)
+    if chosen is None:
+        raise DataError(
+            f"The patients of the classes overlap so that no division of {len(names)} patients was found in which each class reaches "
+            f"{_listed(list(shares))}. Use fewer parts or folds, or leave out the rarest class."
+        )
+    parts = list(shares)
+    for name, part in zip(names, chosen.tolist(), strict=True):
+        for row in units[name]:
+            table.part[row] = parts[part]
+
+
+def _divide(counts: np.ndarray, names: Sequence[str], shares: Sequence[float], seed: int) -> np.ndarray | None:
+    """Give each unit one part so that every class has its shares as nearly as moving and exchanging units can bring them.
+
+    A unit starts where its hash falls on the shares laid end to end. Then, as long as moving one unit (or exchanging
+    two) lowers the sum over classes and parts of (images - wanted)^2 / images of the class, the change that lowers it
+    most is made. With one class, no two parts are in the end off by more, together, than the smallest unit of the part
+    that has too many.
+
+    Args:
+        counts: (units, classes) images of each class in each unit.
+        names: a name per unit, sorted; the draw depends on them and the seed.
+        shares: of each part, adding up to 1. Wanted images are rounded down, and the rest goes to the last part.
+
+    Returns:
+        (units,) part of each unit, or None where some class did not reach every part.
+    """
+    total = counts.sum(0)
+    wanted = np.outer(total, shares)
+    if len(set(shares)) > 1:
+        wanted = np.floor(wanted + 1e-9)
+        wanted[:, -1] = total - wanted[:, :-1].sum(1)
+    for attempt in range(_ATTEMPTS):
+        drawn = np.array([_uniform(f"{seed}|{attempt}|{name}") for name in names])
+        start = np.searchsorted(np.cumsum(shares)[:-1], drawn, side="right")
+        balance = _Balance(counts, start, drawn, wanted)
+        while balance.move() or balance.exchange():
+            pass
+        if (balance.bearers > 0).all():
+            return balance.part
+    return None
+
+
+class _Balance:
+    """Units on their parts, and the changes that bring the classes nearer to what is wanted.
+
+    Units with the same images of every class are interchangeable, so changes are weighed once per *kind* of unit.
+    """
+
+    def __init__(self, counts: np.ndarray, part: np.ndarray, drawn: np.ndarray, wanted: np.ndarray) -> None:
+        self.part = part
+        self._kinds, kind_of = np.unique(counts, axis=0, return_inverse=True)  # (kinds, classes)
+        self._held: list[list[list[int]]] = [[[] for _ in wanted.T] for _ in self._kinds]
+        for unit in np.argsort(-drawn, kind="stable").tolist():
+            self._held[kind_of[unit]][part[unit]].append(unit)
+        self._holds = np.array([[len(units) for units in row] for row in self._held])  # (kinds, parts) units
+        self._present = (self._kinds > 0).astype(np.int64)
+        self._off = self._kinds.T @ self._holds - wanted  # (classes, parts) images too many
+        self.bearers = self._present.T @ self._holds  # (classes, parts) units that have the class
+        self._weighed = self._kinds / counts.sum(0)
+        self._shared = self._weighed @ self._kinds.T  # (kinds, kinds)
+        self._empty = 2.0 * counts.sum() + 1  # a class missing in a part weighs more than any distance from its shares
+
+    def move(self) -> bool:
+        """Move the unit whose move lowers the sum most; False where none does."""
+        pull = self._weighed @ self._off
+        leave = pull - self._empty * (self._present @ (self.bearers == 1))
+        enter = pull - self._empty * (self._present @ (self.bearers == 0))
+        change = np.diag(self._shared)[:, None, None] - leave[:, :, None] + enter[:, None, :]  # (kinds, from, to)
+        change[self._holds == 0] = np.inf
+        change[:, range(len(pull.T)), range(len(pull.T))] = np.inf
+        kind, source, target = np.unravel_index(np.argmin(change), change.shape)
+        if change[kind, source, target] > -1e-9:
+            return False
+        self._carry(int(kind), int(source), int(target))
+        return True
+
+    def exchange(self) -> bool:
+        """Exchange the two units whose exchange lowers the sum most; False where none does."""
+        kinds, parts = self._holds.shape
+        if kinds > _MOST_KINDS:
+            return False
+        pull = self._weighed @ self._off
+        own = np.diag(self._shared)
+        apart = own[:, None] + own - 2 * self._shared
+        best = (-1e-9, 0, 0, 0, 0)
+        for one, other in combinations(range(parts), 2):
+            gained = pull[:, other] - pull[:, one]
+            change = apart + gained[:, None] - gained
+            change[self._holds[:, one] == 0] = np.inf
+            change[:, self._holds[:, other] == 0] = np.inf
+            for first, second in np.argwhere(change < best[0]).tolist():
+                if change[first, second] < best[0] and self._all_stay(first, one, second, other):
+                    best = (change[first, second], first, one, second, other)
+        _, first, one, second, other = best
+        if one == other:
+            return False
+        self._carry(first, one, other)
+        self._carry(second, other, one)
+        return True
+
+    def _all_stay(self, first: int, one: int, second: int, other: int) -> bool:
+        """Whether an exchange leaves no class without a unit where it had one."""
+        gained = self._present[second] - self._present[first]
+        return bool((self.bearers[:, one] + gained).all() and (self.bearers[:, other] - gained).all())
+
+    def _carry(self, kind: int, source: int, target: int) -> None:
+        unit = self._held[kind][source].pop()
+        self._held[kind][target].append(unit)
+        self.part[unit] = target
+        for part, sign in ((source, -1), (target, 1)):
+            self._holds[kind, part] += sign
+            self._off[:, part] += sign * self._kinds[kind]
+            self.bearers[:, part] += sign * self._present[kind]
+
+
+def _uniform(text: str) -> float:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+def _check_classes(table: _Table) -> None:
+    """Refuse a split that cannot be learnt from or judged: given parts are the study's own, so only what cannot work is refused."""
+    used: dict[str | None, set[str | None]] = defaultdict(set)
+    for label, part in zip(table.label, table.part, strict=True):
+        used[part].add(label)
+    classes = {label for label in table.label if label is not None}
+    for label in sorted(classes - used["train"]):
+        reasons = [reason for own, reason in zip(table.label, table.reason, strict=True) if own == label and reason]
+        why = f" {len(reasons)} of its images are left out, the first because: {reasons[0]}." if reasons else ""
+        raise DataError(f"No image of class {label!r} is left to train on.{why} Add images of it, or take its folder away.")
+    for part in PARTS[1:]:
+        if part in table.part and len(used[part]) < 2:
+            raise DataError(
+                f"The part {part} holds images of {used[part].pop()!r} only, and cannot tell a good classifier from a bad one. Add other classes to it."
+            )
+
+
+def _cannot_reach(label: str, images: int, units: int, parts: Sequence[str], *, alone: bool) -> str:
+    where = _listed([f"fold {part}" if part.isdigit() else part for part in parts])
+    held = f"{images} image{'s' * (images != 1)}"
+    if units < images:
+        held += f" of {units} patient{'s' * (units != 1)} or sets of copies, which are never divided"
+    todo = "Add images of other patients, or leave the class out"
+    if units < images:
+        todo += "; if data.group joins people who are different, correct it"
+    who = "All images together belong to one patient: class" if alone else "Class"
+    return f"{who} {label!r} has {held}, and needs at least {len(parts)} to reach {where}. {todo}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _examples(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names[:3])
+
+
+def write_split_csv(split: pl.DataFrame, path: Path) -> None:
+    """Write a split as CSV (UTF-8, a line per row of the index, in its order), to commit, to reuse or to read elsewhere.
+
+    Args:
+        split: SPLIT_SCHEMA.
+        path: the file; an older one is replaced.
+    """
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        # Every text is quoted: a file name may hold any line break that there is.
+        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+        writer.writerow(split.columns)
+        writer.writerows(["" if value is None else value for value in row] for row in split.iter_rows())
+
+
+def read_split_csv(path: Path) -> pl.DataFrame:
+    """Read a split that Tabib or another tool wrote.
+
+    Args:
+        path: CSV in UTF-8 with the columns `path` and `part` (train, validation, test or left_out); other columns of
+            SPLIT_SCHEMA are read where they are there, and unknown ones are left aside.
+
+    Returns:
+        SPLIT_SCHEMA, with null where the file says nothing.
+
+    Raises:
+        DataError: no such file, not UTF-8, no such columns, an unknown part, a path twice, a fold that is no number.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.DictReader(file, strict=True))
+    except OSError as error:
+        raise DataError(
+            f"The split file {path} cannot be read: {error.strerror}. Check split.file; it is relative to the study file."
+        ) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a CSV file in UTF-8: {error}. Save it as CSV with the columns path and part.") from None
+    columns = list(lines[0]) if lines else []
+    if "path" not in columns or "part" not in columns:
+        found = ", ".join(str(name) for name in columns) or "none"
+        raise DataError(f"{path} has the columns {found}, and at least one line with the columns path and part is expected.")
+    seen: dict[str, int] = {}
+    for place, line in enumerate(lines, start=1):
+        where = f"{path}, entry {place} ({line['path']!r})"
+        if line["part"] not in (*PARTS, LEFT_OUT):
+            raise DataError(f"{where}: the part is {line['part']!r}. Expected one of {', '.join(PARTS)} and {LEFT_OUT}.")
+        if (first := seen.setdefault(line["path"], place)) != place:
+            raise DataError(f"{where}: the same path stands in entry {first}. Expected each path once.")
+        for name in ("row", "fold"):
+            if (value := line.get(name)) and not value.isdecimal():
+                raise DataError(f"{where}: {name} is {value!r}. Expected a whole number, or nothing.")
+    values = {name: [line.get(name) or None for line in lines] for name in SPLIT_SCHEMA}
+    return pl.DataFrame(values, schema=dict.fromkeys(SPLIT_SCHEMA, pl.String())).cast(SPLIT_SCHEMA)  # pyright: ignore[reportArgumentType]
