@@ -15,7 +15,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import click
 import typer
 
 from tabib.errors import StudyError, TabibError
@@ -57,14 +56,9 @@ DEFAULT_RUNS = Path("runs")
 def main() -> None:
     """Run the command line and leave with the documented exit code."""
     try:
-        code = app(standalone_mode=False)
+        app()
     except TabibError as error:
-        code = _fail(str(error), error.exit_code, type(error).__name__)
-    except KeyboardInterrupt:
-        code = _fail("Stopped. Nothing is lost: the same command goes on from here.", STOPPED, "KeyboardInterrupt")
-    except click.ClickException as error:
-        code = _fail(error.format_message(), StudyError.exit_code, type(error).__name__)
-    sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(_fail(str(error), error.exit_code, type(error).__name__))
 
 
 def _fail(message: str, code: int, kind: str) -> int:
@@ -153,7 +147,11 @@ def _travel_study(study: Study, *, runs: Path, until: str | None = None, resume:
 
     progress = ConsoleProgress()
     with open_run(study, root=runs, command=sys.argv, until=until, must_exist=resume, on_step=progress.step) as run, suppress(Reached):
-        run_study(study, run, progress=progress)
+        try:
+            run_study(study, run, progress=progress)
+        except KeyboardInterrupt:
+            message = "Stopped. Nothing is lost: the same command goes on from here."
+            raise typer.Exit(_fail(message, STOPPED, "KeyboardInterrupt")) from None
     return run, run.read("index")["refused"].is_not_null().sum()
 
 
@@ -280,7 +278,7 @@ def report(run: RunFolder, as_json: AsJson = False) -> None:
 
 @app.command()
 def cache(
-    action: Annotated[Literal["list", "clear"], typer.Argument(help="What to do.")],
+    action: Annotated[Literal["list", "clear"], typer.Argument(metavar="list|clear", help="What to do.")],
     runs: Runs = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:

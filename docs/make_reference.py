@@ -1,0 +1,160 @@
+"""Write the reference pages from the code: `make docs`. A test fails when a page is older than what it describes."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+import tabib
+from tabib import errors
+from tabib.cli import app
+from tabib.config import Study
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+def study_page() -> str:
+    """Every field of a study file."""
+    lines = [
+        "# The study file",
+        "",
+        "One YAML file says everything a run depends on. Every scalar is read as text and the field decides its type; `none` "
+        "is no value; unknown and repeated fields are refused with file, line and the nearest spelling; paths are relative to "
+        "the file. Any field can be changed for one run with `--set`, as in `--set training.epochs=5`, and that is recorded.",
+        "",
+    ]
+    for name, part in _parts(Study, "study"):
+        lines += [f"## {name}", "", _first(part), "", "| field | type | default | meaning |", "|---|---|---|---|"]
+        for field, info in part.model_fields.items():
+            description = info.description or _first(next(_models(info.annotation)))
+            default = "required" if info.default is PydanticUndefined else _default(info.default)
+            lines.append(f"| `{field}` | {_type(info.annotation, info.metadata)} | {default} | {_cell(description)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def commands_page() -> str:
+    """Every verb of the command line."""
+    lines = [
+        "# Commands",
+        "",
+        "Every verb takes `--json` and then prints one JSON object. Exit codes: **0** done, **1** failed, **2** wrong use, "
+        "**3** done, but some images were refused. Ctrl-C leaves with 130 and loses nothing.",
+        "",
+    ]
+    for name, command in typer.main.get_command(app).commands.items():  # pyright: ignore[reportAttributeAccessIssue]
+        arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+        options = [parameter for parameter in command.params if parameter.param_type_name == "option" and parameter.name != "help"]
+        usage = " ".join(["tabib", name, *(parameter.metavar for parameter in arguments)])
+        lines += [f"## tabib {name}", "", f"    {usage}", "", inspect.cleandoc(command.help), ""]
+        lines += ["| argument or option | default | meaning |", "|---|---|---|"]
+        for parameter in [*arguments, *options]:
+            spelled = (parameter.metavar or parameter.name) if parameter in arguments else ", ".join(parameter.opts)
+            default = "" if parameter.default in (None, False) else f"`{parameter.default}`"
+            lines.append(f"| `{spelled}` | {'required' if parameter.required else default} | {_cell(parameter.help or '')} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def errors_page() -> str:
+    """Every error that Tabib reports."""
+    lines = ["# Errors", "", "```", inspect.cleandoc(errors.__doc__ or ""), "```", ""]
+    for name in errors.__all__:
+        error = getattr(errors, name)
+        lines += [f"## {name}", "", inspect.cleandoc(error.__doc__ or ""), "", f"Exit code {error.exit_code}.", ""]
+    return "\n".join(lines)
+
+
+def findings_page() -> str:
+    """Every finding, check and remark, with its words."""
+    locale = tomllib.loads((Path(tabib.__file__).parent / "reports" / "locales" / "en.toml").read_text(encoding="utf-8"))
+    lines = [
+        "# Findings, checks and remarks",
+        "",
+        "What Tabib says about data, training and results. A study that knows of one lists its code under `expect:`. Words in "
+        "braces are filled in.",
+        "",
+        "| code | what it says | what to do |",
+        "|---|---|---|",
+    ]
+    for code, words in sorted(locale["findings"].items()):
+        lines.append(f"| `{code}` | **{_cell(words['title'])}.** {_cell(words['found'])} | {_cell(words['todo'])} |")
+    return "\n".join([*lines, ""])
+
+
+def library_page() -> str:
+    """The public names of `import tabib`."""
+    lines = ["# The library", "", "```python", inspect.cleandoc(tabib.__doc__ or ""), "```", "", "| name | what it is |", "|---|---|"]
+    for name in tabib.__all__:
+        if name != "__version__":
+            lines.append(f"| `{name}` | {_cell(_first(getattr(tabib, name)))} |")
+    return "\n".join([*lines, ""])
+
+
+PAGES = {"study.md": study_page, "commands.md": commands_page, "errors.md": errors_page, "findings.md": findings_page, "library.md": library_page}
+
+
+def _parts(model: type[BaseModel], name: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    yield name, model
+    for field, info in model.model_fields.items():
+        for inner in _models(info.annotation):
+            yield from _parts(inner, field if name == "study" else f"{name}.{field}")
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Union, types.UnionType, Annotated, list):
+        for argument in get_args(annotation):
+            yield from _models(argument)
+
+
+def _type(annotation: Any, metadata: Any = ()) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0], arguments[1:])
+    if origin is Literal:
+        return " · ".join(f"`{argument}`" for argument in arguments)
+    if origin in (Union, types.UnionType):
+        return " · ".join(_type(argument) for argument in arguments)
+    if origin is list:
+        return f"list of {_type(arguments[0])}"
+    if annotation is type(None):
+        return "`none`"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "fields below"
+    name = {"str": "text", "int": "whole number", "float": "number", "bool": "`true` · `false`", "Path": "path"}[annotation.__name__]
+    limits = [item for field in metadata for item in getattr(field, "metadata", [field])]
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    bounds = [f"{sign} {getattr(limit, key):g}" for limit in limits for key, sign in signs.items() if hasattr(limit, key)]
+    return " ".join([name, ", ".join(bounds)]).strip()
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return ""
+    text = {None: "none", True: "true", False: "false"}.get(value, value) if not isinstance(value, (list, int, float)) or isinstance(value, bool) else value
+    return f"`{text}`"
+
+
+def _first(item: Any) -> str:
+    return inspect.cleandoc(item.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"\s+", " ", text).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    REFERENCE.mkdir(exist_ok=True)
+    for file, page in PAGES.items():
+        (REFERENCE / file).write_text(page(), encoding="utf-8")

@@ -1,0 +1,113 @@
+"""Documentation is tested: what is not described, or described wrongly, fails the suite."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
+
+
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["study.md", "commands.md", "errors.md", "findings.md", "library.md"])
+def test_reference_pages_are_what_the_code_says(reference: ModuleType, page: str) -> None:
+    assert (DOCS / "reference" / page).read_text(encoding="utf-8") == reference.PAGES[page](), "run: make docs"
+
+
+def test_every_reference_page_is_made(reference: ModuleType) -> None:
+    assert {path.name for path in (DOCS / "reference").glob("*.md")} == set(reference.PAGES)
+
+
+def test_every_field_is_described(reference: ModuleType) -> None:
+    from tabib.config import Study
+
+    for name, part in reference._parts(Study, "study"):
+        for field, info in part.model_fields.items():
+            described = info.description or list(reference._models(info.annotation))
+            assert described, f"{name}.{field} has no sentence under it"
+
+
+def test_every_page_is_reached_from_the_contents() -> None:
+    contents = (DOCS / "README.md").read_text(encoding="utf-8")
+    linked = {(DOCS / target).resolve() for target in re.findall(r"\]\(([^)#:]+\.md)", contents)}
+    missing = {path for path in DOCS.rglob("*.md") if path.resolve() not in linked and path != DOCS / "README.md"}
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_in_the_pages_exist(page: Path) -> None:
+    from typer.main import get_command
+
+    from tabib.cli import app
+
+    verbs = get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    code = "\n".join(re.findall(r"^(?:    |```\w*\n)(.*?)(?:\n```)?$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL))
+    for verb in re.findall(r"^\s*(?:\$ )?tabib ([a-z-]+)", code, flags=re.MULTILINE):
+        assert verb in verbs, f"{page.name}: tabib {verb}"
+    for target in re.findall(r"^\s*(?:\$ )?make ([a-z-]+)$", code, flags=re.MULTILINE):
+        assert target in targets, f"{page.name}: make {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_studies_in_the_pages_are_valid(page: Path) -> None:
+    from tabib.study_file import parse_study
+
+    for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL):
+        if "name:" in block and "data:" in block:
+            parse_study(block, source=page.name)
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.fa.md"])
+def test_the_tree_has_a_line_for_every_file(readme: str) -> None:
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    tree = text[text.index("src/tabib/") :]
+    for file in (ROOT / "src" / "tabib").rglob("*.py"):
+        assert re.search(rf"\b{re.escape(file.stem if file.name != '__init__.py' else file.parent.name)}\b", tree), file
+
+
+def test_both_readmes_have_the_two_commands() -> None:
+    for readme in ("README.md", "README.fa.md"):
+        text = (ROOT / readme).read_text(encoding="utf-8")
+        assert "make demo" in text
+        assert "make test" in text
+
+
+def test_the_changelog_has_this_version() -> None:
+    import tabib
+
+    assert f"## {tabib.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_help_names_every_verb_and_imports_no_torch() -> None:
+    code = "import sys; sys.argv=['tabib','--help']\nimport tabib.cli\ntry: tabib.cli.main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules\nassert 'polars' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "calibrate" in done.stdout
+
+
+def test_importing_the_package_brings_no_torch() -> None:
+    subprocess.run([sys.executable, "-c", "import sys, tabib; assert not {'torch', 'polars', 'numpy'} & set(sys.modules)"], check=True)

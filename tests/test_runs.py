@@ -1,0 +1,202 @@
+"""The run folder: what is saved, what is skipped, and what a kill, a full disk or a second process can do to it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tabib import runs
+from tabib.config import Study
+from tabib.errors import RunError
+from tabib.records import SPLIT_SCHEMA, Decision, Findings
+from tabib.runs import Reached, Run, atomic_write, fingerprint, open_run, read_jsonl, read_run, study_id
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    folder = tmp_path / "films" / "A"
+    folder.mkdir(parents=True)
+    (folder / "a.png").write_bytes(b"one")
+    return Study.model_validate({"name": "chest", "data": {"folder": folder.parent}})
+
+
+def open_here(study: Study, tmp_path: Path) -> Run:
+    return open_run(study, root=tmp_path / "runs", command=["tabib", "run"])
+
+
+def find(pattern: str) -> Findings:
+    return Findings(findings=[], group_pattern=pattern)
+
+
+def test_a_step_is_computed_once_and_again_when_an_input_changes(study: Study, tmp_path: Path) -> None:
+    heard: list[tuple[str, bool]] = []
+    with open_run(study, root=tmp_path / "runs", on_step=lambda name, loaded: heard.append((name, loaded))) as run:
+        for pattern in ("x", "x", "y"):
+            assert run.step("findings", find, pattern).group_pattern == pattern
+    assert heard == [("findings", False), ("findings", True), ("findings", False)]
+
+
+def test_a_damaged_or_missing_result_is_made_again(study: Study, tmp_path: Path) -> None:
+    with open_here(study, tmp_path) as run:
+        run.step("findings", find, "x")
+        run.path("findings").write_text("{")
+        assert run.step("findings", find, "x").group_pattern == "x"
+        run.path("findings").unlink()
+        assert run.step("findings", find, "x").group_pattern == "x"
+        (run.folder / "done" / "findings.json").write_text("cut")
+        assert run.step("findings", find, "x").group_pattern == "x"
+
+
+def test_a_step_that_fails_leaves_no_mark(study: Study, tmp_path: Path) -> None:
+    def break_down(_: str) -> Findings:
+        raise ValueError("no")
+
+    with open_here(study, tmp_path) as run:
+        run.step("findings", find, "x")
+        with pytest.raises(ValueError, match="no"):
+            run.step("findings", break_down, "y")
+        assert not (run.folder / "done" / "findings.json").exists()
+
+
+def test_the_road_can_be_left_after_a_step(study: Study, tmp_path: Path) -> None:
+    with open_run(study, root=tmp_path / "runs", until="findings") as run:
+        with pytest.raises(Reached):
+            run.step("findings", find, "x")
+        assert run.read("findings").group_pattern == "x"
+
+
+def test_tables_come_back_as_they_were(study: Study, tmp_path: Path) -> None:
+    row = {"row": 0, "path": 'A/a,"b"\nc.png', "content": "00", "label": "012", "group": None, "part": "train", "fold": None, "reason": None}
+    table = pl.DataFrame([row], schema=SPLIT_SCHEMA)
+    with open_here(study, tmp_path) as run:
+        read = run.step("split", lambda: table)
+    assert read.equals(table)
+    assert read.schema == table.schema
+
+
+def test_the_id_follows_study_and_data_but_not_words_or_place(study: Study, tmp_path: Path) -> None:
+    def changed(**parts: object) -> str:
+        return study_id(Study.model_validate({**study.model_dump(), **parts}))
+
+    first = study_id(study)
+    assert changed(title={"en": "Another title"}) == first
+    assert changed(report={"languages": ["fa"]}) == first
+    assert changed(training={"epochs": 3}) != first
+    moved = tmp_path / "elsewhere" / "films"
+    moved.parent.mkdir()
+    study.data.folder.rename(moved)
+    assert changed(data={"folder": moved}) == first
+    (moved / "A" / "b.png").write_bytes(b"two")
+    assert changed(data={"folder": moved}) != first
+
+
+def test_a_file_changed_in_place_is_noticed_by_the_index(study: Study) -> None:
+    before = fingerprint(study.data)
+    os.utime(study.data.folder / "A" / "a.png", ns=(1, 1))
+    assert fingerprint(study.data) != before
+
+
+def test_resuming_a_changed_study_says_what_changed(study: Study, tmp_path: Path) -> None:
+    with open_here(study, tmp_path):
+        pass
+    other = Study.model_validate({**study.model_dump(), "training": {"epochs": 3}})
+    with pytest.raises(RunError, match=r"training.epochs: 15 -> 3"):
+        open_run(other, root=tmp_path / "runs", must_exist=True)
+    with pytest.raises(RunError, match="no run of 'chest' to continue"):
+        open_run(study, root=tmp_path / "empty", must_exist=True)
+    assert open_run(study, root=tmp_path / "runs", must_exist=True).folder.exists()
+
+
+def test_a_folder_in_use_is_refused(study: Study, tmp_path: Path) -> None:
+    with open_here(study, tmp_path) as run:
+        code = f"from pathlib import Path\nfrom tabib.runs import read_run\nwith read_run(Path({str(run.folder)!r})): pass"
+        second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert second.returncode == 1
+    assert "in use by another process" in second.stderr
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = tmp_path / "file.json"
+    target.write_text("before")
+    monkeypatch.setattr(runs.os, "fsync", full)
+    with pytest.raises(RunError, match="disk is full"), atomic_write(target) as file:
+        file.write(b"after")
+    assert target.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "file.json"
+    target.write_text("before")
+    code = f"""
+        import os, signal
+        from pathlib import Path
+        from tabib.runs import atomic_write
+        with atomic_write(Path({str(target)!r})) as file:
+            file.write(b"half")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    assert killed.returncode == -9
+    assert target.read_text() == "before"
+
+
+def test_a_last_line_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "history.jsonl"
+    file.write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
+    assert [line["epoch"] for line in read_jsonl(file)] == [1, 2]
+    assert read_jsonl(tmp_path / "none.jsonl") == []
+
+
+def test_looks_at_the_test_set_are_counted_over_runs(study: Study, tmp_path: Path) -> None:
+    columns = {"part": ["test", "test", "train"], "content": ["b", "a", "c"]}
+    split, other = pl.DataFrame(columns), pl.DataFrame({**columns, "content": ["b", "z", "c"]})
+    decision = Decision(
+        classes=["a", "b"],
+        positive="b",
+        temperature=1.0,
+        threshold=0.5,
+        rule="fixed",
+        validation_rows=1,
+        validation_groups=1,
+        log_loss_before=1.0,
+        log_loss_after=1.0,
+    )
+    second = decision.model_copy(update={"threshold": 0.6})
+    with open_here(study, tmp_path) as run:
+        assert [run.look_at_test(split, choice) for choice in (decision, decision, second)] == [1, 1, 2]
+        assert run.look_at_test(split.reverse(), second) == 2
+        assert run.look_at_test(other, decision) == 1
+
+
+def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a run"):
+        read_run(tmp_path)
+
+
+def test_missing_data_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    study = Study.model_validate({"name": "a", "data": {"folder": tmp_path / "no"}})
+    with pytest.raises(RunError, match="no data at"):
+        open_here(study, tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_manifest_says_what_made_the_run(study: Study, tmp_path: Path) -> None:
+    with open_here(study, tmp_path) as run:
+        manifest = json.loads((run.folder / "manifest.json").read_text())
+    assert manifest["packages"]["torch"]
+    assert manifest["command"] == ["tabib", "run"]
+    assert manifest["seeds"] == {"split": 0, "training": [0]}
+    assert Study.model_validate(manifest["given"]) == study
