@@ -1,0 +1,199 @@
+"""Work on this machine: one function over many items, in processes that may die."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any, BinaryIO, Generic, TypeVar, cast
+
+from tabib.engines.worker import receive, send
+from tabib.progress import SILENT, Advance, Progress
+
+__all__ = ["Crashed", "map_in_processes"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# The parent's import path goes along, so that a worker finds the function wherever the parent did. A worker is a fresh
+# interpreter and not a fork: a fork of a process that holds threads (torch, polars) can hang. It never runs the user's
+# script again either, so the script needs no `if __name__ == "__main__":`.
+START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from tabib.engines.worker import main; main()"
+
+# As many processes as cores: threads of libraries inside them would only stand in each other's way.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """The result of an item whose worker process died while it worked on it."""
+
+    reason: str  # "killed by SIGSEGV", "ended with exit code 1"
+
+
+def map_in_processes(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int | None = None,
+    chunk: int = 32,
+    progress: Progress = SILENT,
+    name: str = "",
+) -> list[Result | Crashed]:
+    """Apply a function to every item, in several processes where that pays.
+
+    A worker that dies costs only the item it was working on; a fresh worker goes on with the rest. The work is done in
+    this process instead where `workers` is 1, where everything fits into one chunk (starting an interpreter and importing
+    what the function needs takes half a second), and where the function stands in a script or notebook, which a worker
+    does not run. There a crash takes everything along.
+
+    Args:
+        function: defined at the top of a module; its results must pickle.
+        items: what it is applied to, each must pickle.
+        workers: number of processes; the cores this process may use where None.
+        chunk: items handed to a worker at a time.
+        progress: where the bar is drawn.
+        name: of the bar.
+
+    Returns:
+        The results in the order of `items`, a `Crashed` where the worker died.
+
+    Raises:
+        Exception: whatever the function raises, the first that is seen; the workers are ended then.
+    """
+    most = min(workers or _cores(), -(-len(items) // chunk))
+    with progress.bar(name, len(items)) as advance:
+        if most < 2 or not sys.executable or _needs_this_process(function, items[0]):
+            results: list[Result | Crashed] = []
+            for item in items:
+                results.append(function(item))
+                advance(1)
+            return results
+        return _Pool(function, items, chunk).run(most, advance)
+
+
+def _needs_this_process(function: object, item: object) -> bool:
+    """Tell whether a worker, which does not run the user's script, would miss what the script defines."""
+    return b"__main__" in pickle.dumps((function, item))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Pool(Generic[Item, Result]):
+    """One thread for each worker process hands it chunks and waits for its answers; this thread collects them."""
+
+    def __init__(self, function: Callable[[Item], Result], items: Sequence[Item], chunk: int) -> None:
+        self.function = function
+        self.items = items
+        self.chunk = chunk
+        self.starts: Iterator[int] = iter(range(0, len(items), chunk))
+        self.answers: SimpleQueue[tuple[int, bool, Any]] = SimpleQueue()  # index, whether it succeeded, result or exception
+        self.running: set[subprocess.Popen[bytes]] = set()
+        self.stopped = False
+        self.lock = Lock()  # of `starts`, `running` and `stopped`
+
+    def run(self, workers: int, advance: Advance) -> list[Result | Crashed]:
+        threads = [Thread(target=self._serve, daemon=True) for _ in range(workers)]
+        results: list[Any] = [None] * len(self.items)
+        try:
+            for thread in threads:
+                thread.start()
+            for _ in self.items:
+                index, good, value = self.answers.get()
+                if not good:
+                    raise value
+                results[index] = value
+                advance(1)
+        finally:
+            with self.lock:
+                self.stopped = True
+                for process in self.running:
+                    process.kill()
+            for thread in threads:
+                thread.join()
+        return results
+
+    def _serve(self) -> None:
+        process = None
+        at = 0
+        try:
+            while (part := self._next_part()) is not None:
+                at = part.start
+                while at < part.stop:
+                    process = process or self._start()
+                    if process is None:
+                        return
+                    at, alive = self._work_off(process, at, part.stop)
+                    if not alive:
+                        self.answers.put((at, True, Crashed(self._end(process))))
+                        process = None
+                        at += 1
+        except Exception as error:  # noqa: BLE001 - raised again by `run`, in the thread of the caller
+            self.answers.put((at, False, error))
+        finally:
+            if process is not None:
+                self._end(process)
+
+    def _next_part(self) -> range | None:
+        with self.lock:
+            start = None if self.stopped else next(self.starts, None)
+        return None if start is None else range(start, min(start + self.chunk, len(self.items)))
+
+    def _work_off(self, process: subprocess.Popen[bytes], at: int, stop: int) -> tuple[int, bool]:
+        """Have items at..stop done; give where it stopped and whether the worker lives."""
+        requests, answers = _pipes(process)
+        try:
+            send(requests, self.items[at:stop])
+            while at < stop:
+                good, value = receive(answers)
+                self.answers.put((at, good, value))
+                at += 1
+        except ConnectionError:
+            return at, False
+        return at, True
+
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        """Start a worker that has the function; None when the work was called off."""
+        with self.lock:
+            if self.stopped:
+                return None
+            process = subprocess.Popen(
+                [sys.executable, "-c", START, json.dumps(sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=os.environ | ONE_THREAD,
+            )
+            self.running.add(process)
+        requests, answers = _pipes(process)
+        try:
+            send(requests, self.function)
+            good, error = receive(answers)
+        except ConnectionError:
+            good, error = False, RuntimeError(f"a worker process did not start: {self._end(process)}")
+        if not good:
+            raise error
+        return process
+
+    def _end(self, process: subprocess.Popen[bytes]) -> str:
+        """Close the pipes, which ends a worker that still waits for work; say how it ended."""
+        for pipe in _pipes(process):
+            with suppress(ConnectionError):
+                pipe.close()
+        code = process.wait()
+        with self.lock:
+            self.running.discard(process)
+        return f"ended with exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[BinaryIO, BinaryIO]:
+    return cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)

@@ -1,0 +1,23 @@
+"""From a file to pixels with their range, geometry and facts. Numpy only, no torch."""
+
+from tabib.images.image import MAX_PIXELS, Image, ImageFacts, has_colour, shown_name, to_grey
+from tabib.images.read import read_file, read_image, read_image_bytes
+from tabib.images.resize import Fit, resize
+from tabib.images.write import encode_jpeg, encode_png, to_eight_bit
+
+__all__ = [
+    "MAX_PIXELS",
+    "Fit",
+    "Image",
+    "ImageFacts",
+    "encode_jpeg",
+    "encode_png",
+    "has_colour",
+    "read_file",
+    "read_image",
+    "read_image_bytes",
+    "resize",
+    "shown_name",
+    "to_eight_bit",
+    "to_grey",
+]

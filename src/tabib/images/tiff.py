@@ -1,0 +1,124 @@
+"""TIFF: the directory by tifffile, compressed pixels by Pillow's libtiff, uncompressed 16-bit pixels by tifffile.
+
+Pillow alone would keep 8 of 16 bits of a colour image, and tifffile alone knows few compressions without a further package.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import cast
+
+import numpy as np
+from PIL.TiffImagePlugin import TiffImageFile
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, SAMPLEFORMAT, TiffFile, TiffPage
+
+from tabib.errors import ImageError
+from tabib.images.image import Image, ImageFacts, check_size
+from tabib.images.raster import day, eight_bit_pixels, on_black, sixteen_bit_pixels, upright
+
+__all__ = ["read_tiff"]
+
+COLOURS: dict[int, str] = {  # photometric interpretation: its name in `facts.mode`
+    PHOTOMETRIC.MINISWHITE: "MINISWHITE",
+    PHOTOMETRIC.MINISBLACK: "MINISBLACK",
+    PHOTOMETRIC.RGB: "RGB",
+    PHOTOMETRIC.PALETTE: "PALETTE",
+    PHOTOMETRIC.SEPARATED: "CMYK",
+    PHOTOMETRIC.YCBCR: "YCBCR",
+}
+WIDE_COLOURS = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
+
+
+def read_tiff(data: bytes) -> Image:
+    """Decode a TIFF file of one page: 1 to 8 bits of any usual colour, 16 bits of grey or RGB.
+
+    Signed 16-bit values are moved up by 32768. White-is-zero pictures are inverted, transparency is laid on black.
+    Resolution tags are about printing and say nothing of the body, so there is no spacing.
+    """
+    with TiffFile(io.BytesIO(data)) as file:
+        page = file.pages.first
+        _refuse_unsupported(file, page, len(data))
+        wide = page.bitspersample == 16
+        pixels = _sixteen_bit(data, page) if wide else _eight_bit(data)
+        tags = {name: str(page.tags.valueof(name) or "").strip(" \0") for name in ("Make", "Model", "DateTimeOriginal")}
+        facts = ImageFacts(
+            format="TIFF",
+            bits=page.bitspersample,
+            mode=f"{COLOURS[page.photometric]}{';16' if wide else ''}",
+            compression=None if page.compression == COMPRESSION.NONE else COMPRESSION(page.compression).name.lower(),
+            scanner=f"{tags['Make']} {tags['Model']}".strip() or None,
+            date=day(tags["DateTimeOriginal"]),
+        )
+        pixels = upright(pixels, page.tags.valueof("Orientation") or 1)
+    return Image(pixels, 0, 65535 if wide else 255, None, None, facts)
+
+
+def _refuse_unsupported(file: TiffFile, page: TiffPage, size: int) -> None:
+    check_size(page.imagelength, page.imagewidth)
+    if len(file.pages) > 1 or page.imagedepth > 1 or ((file.is_imagej or file.is_shaped) and file.series[0].size != page.size):
+        raise ImageError("is a TIFF of several pages or planes; save the one that counts as a file of its own")
+    kind = SAMPLEFORMAT(page.sampleformat).name.lower()
+    if page.bitspersample not in (1, 2, 4, 8, 16) or (kind, page.bitspersample) not in (("uint", page.bitspersample), ("int", 16)):
+        raise ImageError(
+            f"is a TIFF of {page.bitspersample}-bit {kind} values, whose black and white are not defined; "
+            "1 to 8 and 16-bit integers are read: convert it with a range that you choose"
+        )
+    if page.photometric not in (WIDE_COLOURS if page.bitspersample == 16 else COLOURS):
+        raise ImageError(
+            f"is a {page.bitspersample}-bit TIFF with colours as {PHOTOMETRIC(page.photometric).name}, which is not read; "
+            "save it as grey or RGB"
+        )
+    ends = [start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    stored = sum(page.databytecounts)
+    if not ends or 0 in page.databytecounts or max(ends) > size:
+        raise ImageError(
+            f"is a TIFF cut short: its pixels should end at byte {max(ends, default=0):,}, and the file has {size:,}; copy it again"
+        )
+    if page.compression == COMPRESSION.NONE and stored * 8 < page.size * page.bitspersample:
+        raise ImageError(
+            f"is a damaged TIFF: {stored:,} bytes of pixels cannot hold {page.size:,} values of {page.bitspersample} bits; export it again"
+        )
+
+
+def _eight_bit(data: bytes) -> np.ndarray:
+    with TiffImageFile(io.BytesIO(data)) as file:
+        return eight_bit_pixels(file)
+
+
+def _sixteen_bit(data: bytes, page: TiffPage) -> np.ndarray:
+    """(H, W) or (H, W, 3) uint16."""
+    if page.compression == COMPRESSION.NONE:
+        pixels = page.asarray()
+        pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
+    else:
+        pixels = _sixteen_bit_compressed(data, page)
+    if page.sampleformat == SAMPLEFORMAT.INT:
+        pixels = (pixels.astype(np.int32) + 32768).astype(np.uint16)
+    pixels = pixels.astype(np.uint16, copy=False)
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
+        pixels = 65535 - pixels
+    colours = 3 if page.photometric == PHOTOMETRIC.RGB else 1
+    if page.samplesperpixel == colours:
+        return pixels
+    if page.extrasamples and page.extrasamples[0] == EXTRASAMPLE.UNASSALPHA:
+        return on_black(pixels[..., : colours + 1])
+    return np.ascontiguousarray(pixels[..., :3] if colours == 3 else pixels[..., 0])  # associated: on black already
+
+
+def _sixteen_bit_compressed(data: bytes, page: TiffPage) -> np.ndarray:
+    def open_file() -> TiffImageFile:
+        return TiffImageFile(io.BytesIO(data))
+
+    with open_file() as file:
+        layout, *rest = cast(tuple[str, ...], file.tile[0].args)
+        if file.mode in ("I;16", "I;16B", "I"):
+            return np.asarray(file)
+    pixel, _, order = layout.partition(";")
+    if order[:2] != "16" or pixel not in ("RGB", "RGBX", "RGBA") or page.planarconfig != 1:
+        raise ImageError(
+            f"is a 16-bit TIFF with {COMPRESSION(page.compression).name} compression laid out as {layout}, which is not read; save it uncompressed"
+        )
+    # libtiff hands the samples over in the byte order of the machine, not of the file.
+    high, low = ("16L", "16B") if sys.byteorder == "little" else ("16B", "16L")
+    return sixteen_bit_pixels(open_file, (f"{pixel};{high}", *rest), (f"{pixel};{low}", *rest))

@@ -1,0 +1,55 @@
+"""From pixels to the bytes of a picture for reports and phantoms."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image as Pillow
+
+from tabib.images.image import Image
+
+__all__ = ["encode_jpeg", "encode_png", "to_eight_bit"]
+
+
+def to_eight_bit(image: Image | np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
+    """Map `low`..`high` to 0..255 for a screen; what lies outside becomes black or white.
+
+    Args:
+        image: an image, or its pixels (H, W) or (H, W, 3) of any number type.
+        low: value that becomes black; the image's own `low`, or 0 for bare pixels, where None.
+        high: value that becomes white; the image's own `high`, or the largest value of the type, where None.
+
+    Returns:
+        uint8 of the same shape.
+
+    Raises:
+        ValueError: `high` is not above `low`.
+    """
+    if isinstance(image, Image):
+        pixels = image.pixels
+        low, high = image.low if low is None else low, image.high if high is None else high
+    else:
+        pixels = image
+        low = 0 if low is None else low
+        high = (np.iinfo(pixels.dtype).max if pixels.dtype.kind in "iu" else 1) if high is None else high
+    if not high > low:
+        raise ValueError(f"the value of white ({high}) must be above the value of black ({low})")
+    if pixels.dtype == np.uint8 and (low, high) == (0, 255):
+        return pixels
+    scaled = (pixels.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def encode_jpeg(pixels: np.ndarray, quality: int = 80) -> bytes:
+    """Write (H, W) or (H, W, 3) uint8 as JPEG; `quality` 1..95 is that of the IJG library."""
+    stream = io.BytesIO()
+    Pillow.fromarray(np.ascontiguousarray(pixels)).save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Write (H, W) uint8 or uint16, or (H, W, 3) uint8, as PNG, without loss."""
+    stream = io.BytesIO()
+    Pillow.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG")
+    return stream.getvalue()
