@@ -1,0 +1,262 @@
+"""From the plain files of a run to one plain structure that every page reads.
+
+Only the index must be there; a report of a run that stopped half-way says what there is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import polars as pl
+from pydantic import BaseModel
+
+from tabib.config import Data, Study
+from tabib.errors import RunError
+from tabib.records import PARTS, Checks, Confusion, Decision, Evaluation, Finding, Findings, Measure, Model, PartEvaluation
+from tabib.runs import FILES, read_jsonl
+
+__all__ = ["Augmented", "Facts", "PartCount", "Refusal", "read_facts", "see_facts"]
+
+R = TypeVar("R", bound=BaseModel)
+
+LEVELS = ("fail", "warn", "pass")
+"""Levels of findings, most urgent first."""
+
+TRAINING_REMARKS = ("over_fitting", "no_over_fitting")
+"""Remarks of the judge that are told beside the curves of the training."""
+
+SAMPLES_PER_CLASS = 6
+MISTAKES = 12
+"""Pictures under each of worst, most confident wrong and random."""
+
+
+@dataclass(frozen=True)
+class PartCount:
+    """How much one part holds."""
+
+    part: str  # one of PARTS, or "left_out"
+    images: int
+    groups: int
+    by_class: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Images that were not used for one reason."""
+
+    reason: str
+    images: int
+    paths: Sequence[str]  # the first few
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """One training image as the network sees it: as it is, and as it was changed at random."""
+
+    row: int
+    original: Path
+    versions: Sequence[Path]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a report tells. What a run has no file for is `None` or empty."""
+
+    study: Study | None
+    data: Data
+    index: pl.DataFrame
+    classes: Sequence[str]
+    positive: str | None
+    patients_known: bool
+    findings: Findings
+    parts: Sequence[PartCount]
+    refused: Sequence[Refusal]
+    left_out: Sequence[Refusal]
+    folds: int
+    checks: Checks | None
+    model: Model | None
+    decision: Decision | None
+    histories: Mapping[str, Sequence[Mapping[str, Any]]]
+    augmented: Sequence[Augmented]
+    predictions: Mapping[int, Mapping[str, Any]]  # by row of the index
+    evaluation: Evaluation | None
+    manifest: Mapping[str, Any]
+
+    @property
+    def good(self) -> pl.DataFrame:
+        """The rows of the index that can be used."""
+        return self.index.filter(pl.col("refused").is_null())
+
+    @property
+    def people(self) -> int | None:
+        """Number of patients with a usable image; `None` where patients are unknown."""
+        return self.good["group"].n_unique() if self.patients_known else None
+
+    @property
+    def used(self) -> int:
+        """Number of images in training, validation or test; without a split, of images that can be."""
+        return sum(part.images for part in self.parts if part.part in PARTS) if self.parts else self.good.height
+
+    def part(self, name: str) -> PartEvaluation | None:
+        """What was measured on one part."""
+        return next((part for part in self.evaluation.parts if part.part == name), None) if self.evaluation else None
+
+    def counted(self, name: str) -> PartCount | None:
+        """How much one part of the split holds."""
+        return next((part for part in self.parts if part.part == name), None)
+
+    def measure(self, name: str, of: str | None = None, part: str = "test") -> Measure | None:
+        """One measure of one part."""
+        judged = self.part(part)
+        return next((each for each in judged.measures if each.name == name and each.of == of), None) if judged else None
+
+    def warnings(self) -> list[Finding]:
+        """What must not be trusted: everything that was marked for the first page, most urgent first."""
+        everything = [*self.findings.findings, *self.all_checks(), *(self.evaluation.remarks if self.evaluation else [])]
+        return self.sorted([finding for finding in everything if finding.page_one])
+
+    def sorted(self, findings: Sequence[Finding]) -> list[Finding]:
+        """Findings, the most urgent first."""
+        return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+
+    def remarks(self, chapter: str) -> list[Finding]:
+        """What the judge remarks that belongs to the chapter `training` or `results`."""
+        remarks = self.evaluation.remarks if self.evaluation else []
+        return self.sorted([remark for remark in remarks if (remark.code in TRAINING_REMARKS) == (chapter == "training")])
+
+    def all_checks(self) -> list[Finding]:
+        """What was found before and while training."""
+        return [*(self.checks.checks if self.checks else []), *(self.model.remarks if self.model else [])]
+
+    def samples(self) -> dict[str, list[int]]:
+        """A few images of each class, drawn by content hash: not by choice, and the same in every report."""
+        rows = self.good.sort("content")
+        return {name: rows.filter(pl.col("label") == name)["row"].head(SAMPLES_PER_CLASS).to_list() for name in self.classes}
+
+    def confident_mistakes(self) -> list[int]:
+        """Test rows that were called wrong with the highest probability."""
+        wrong = [
+            (-float(guess[f"p_{guess['predicted']}"]), row)
+            for row, guess in self.predictions.items()
+            if guess["part"] == "test" and guess["predicted"] is not None and guess["label"] not in (None, guess["predicted"])
+        ]
+        return [row for _, row in sorted(wrong)[:MISTAKES]]
+
+    def cells(self) -> list[Confusion]:
+        """Cells of the confusion matrix of the test part; mistakes first, the most frequent first."""
+        test = self.part("test")
+        cells = [cell for cell in test.confusion if cell.count] if test else []
+        return sorted(cells, key=lambda cell: (cell.truth == cell.predicted, -cell.count))
+
+
+def read_facts(run_folder: Path, study: Study) -> Facts:
+    """Read the files of a run. Raises `RunError` where there is no index yet."""
+    index = _table(run_folder, "index")
+    if index is None:
+        raise RunError(
+            f"{run_folder} has no {FILES['index'].path}: nothing has been done yet that a report could tell. Run: tabib run STUDY"
+        )
+    split = _table(run_folder, "split")
+    model = _record(run_folder, "model", Model)
+    evaluation = _record(run_folder, "evaluation", Evaluation)
+    predictions = _table(run_folder, "predictions")
+    manifest = run_folder / "manifest.json"
+    judge = evaluation or model
+    return Facts(
+        study=study,
+        data=study.data,
+        index=index,
+        classes=judge.classes if judge else _classes(index),
+        positive=judge.positive if judge else study.positive,
+        patients_known=evaluation.patients_known if evaluation else _patients_known(index),
+        findings=_record(run_folder, "findings", Findings) or Findings(findings=[]),
+        parts=[] if split is None else _parts(split),
+        refused=_refusals(index, "refused"),
+        left_out=[] if split is None else _refusals(split, "reason"),
+        folds=0 if split is None else split["fold"].drop_nulls().n_unique(),
+        checks=_record(run_folder, "checks", Checks),
+        model=model,
+        decision=_record(run_folder, "decision", Decision),
+        histories={path.parent.name: read_jsonl(path) for path in sorted(run_folder.glob("model/members/*/history.jsonl"))},
+        augmented=_augmented(run_folder / "model" / "augmented"),
+        predictions={} if predictions is None else {row["row"]: row for row in predictions.iter_rows(named=True)},
+        evaluation=evaluation,
+        manifest=json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {},
+    )
+
+
+def see_facts(data: Data, index: pl.DataFrame, findings: Findings) -> Facts:
+    """The facts of a first look at a folder: no study, no network."""
+    return Facts(
+        study=None,
+        data=data,
+        index=index,
+        classes=_classes(index),
+        positive=None,
+        patients_known=_patients_known(index),
+        findings=findings,
+        parts=_parts(_given(index)) if index["given"].drop_nulls().len() else [],
+        refused=_refusals(index, "refused"),
+        left_out=[],
+        folds=0,
+        checks=None,
+        model=None,
+        decision=None,
+        histories={},
+        augmented=[],
+        predictions={},
+        evaluation=None,
+        manifest={},
+    )
+
+
+def _table(run_folder: Path, name: str) -> pl.DataFrame | None:
+    path, schema = run_folder / FILES[name].path, FILES[name].schema
+    if not path.exists():
+        return None
+    return pl.read_csv(path, schema=schema) if path.suffix == ".csv" else pl.read_parquet(path)
+
+
+def _record(run_folder: Path, name: str, kind: type[R]) -> R | None:
+    path = run_folder / FILES[name].path
+    return kind.model_validate_json(path.read_bytes()) if path.exists() else None
+
+
+def _classes(index: pl.DataFrame) -> list[str]:
+    return sorted(index["label"].drop_nulls().unique().to_list())
+
+
+def _patients_known(index: pl.DataFrame) -> bool:
+    good = index.filter(pl.col("refused").is_null())
+    return good.height > 0 and good["group"].null_count() == 0
+
+
+def _given(index: pl.DataFrame) -> pl.DataFrame:
+    return index.filter(pl.col("refused").is_null()).select("label", "group", part=pl.col("given").fill_null("left_out"))
+
+
+def _parts(split: pl.DataFrame) -> list[PartCount]:
+    counts = []
+    for part in (*PARTS, "left_out"):
+        rows = split.filter(pl.col("part") == part)
+        by_class = dict(rows.drop_nulls("label").group_by("label").len().iter_rows())
+        counts.append(PartCount(part, rows.height, rows["group"].drop_nulls().n_unique(), by_class))
+    return counts
+
+
+def _refusals(table: pl.DataFrame, column: str) -> list[Refusal]:
+    reasons = table.drop_nulls(column).group_by(column).agg(pl.len().alias("images"), pl.col("path").sort().head(3))
+    return [Refusal(*row) for row in reasons.sort("images", column, descending=[True, False]).iter_rows()]
+
+
+def _augmented(folder: Path) -> list[Augmented]:
+    originals = sorted((path for path in folder.glob("*.png") if path.stem.isdigit()), key=lambda path: int(path.stem))
+    return [
+        Augmented(int(path.stem), path, versions)
+        for path in originals
+        if (versions := sorted(folder.glob(f"{path.stem}_*.png"), key=lambda version: (len(version.stem), version.stem)))
+    ]

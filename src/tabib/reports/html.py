@@ -1,0 +1,179 @@
+"""From facts to pages: one self-contained HTML file a language, without scripts and without a single request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup, escape
+
+import tabib
+from tabib.config import Bilingual, Study
+from tabib.records import PARTS, Finding
+from tabib.reports import figures, views
+from tabib.reports.facts import Facts, read_facts
+from tabib.reports.pictures import Picture, take_files, take_pictures
+from tabib.reports.text import (
+    END,
+    FIRST_STRONG,
+    LANGUAGES,
+    LEFT_TO_RIGHT,
+    Language,
+    Phrase,
+    Value,
+    isolated,
+    language,
+    phrase,
+    places,
+    plain,
+)
+from tabib.runs import atomic_write
+from tabib.study_file import dump_study
+
+__all__ = ["render", "write_reports"]
+
+PICTURES_PER_CELL = 24
+PICTURES_IN_CELLS = 960
+"""Over all cells of a confusion matrix: with many classes each cell shows fewer."""
+PICTURES_PER_FINDING = 12
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Every picture of a page, taken once for all languages."""
+
+    rows: Mapping[int, Picture]
+    files: Mapping[Path, Picture]
+
+
+def write_reports(run_folder: Path, study: Study) -> list[Path]:
+    """Write `report.<language>.html` for every language of the study, from the plain files of a run.
+
+    `study` carries the words (title, notes, languages) and the resolved settings. Returns the files written.
+    Raises `RunError` where the run has no index yet.
+    """
+    facts = read_facts(run_folder, study)
+    gallery = take_gallery(facts)
+    written = []
+    for code in study.report.languages:
+        path = run_folder / f"report.{code}.html"
+        with atomic_write(path) as file:
+            file.write(render("report.html.j2", facts, gallery, code).encode())
+        written.append(path)
+    return written
+
+
+def take_gallery(facts: Facts) -> Gallery:
+    """Take the pictures a page can show, the most telling first."""
+    rows: list[int] = []
+    for sample in facts.samples().values():
+        rows += sample
+    if facts.evaluation:
+        rows += [*facts.evaluation.worst, *facts.confident_mistakes(), *facts.evaluation.random]
+    remarks = facts.evaluation.remarks if facts.evaluation else []
+    for finding in [*facts.findings.findings, *facts.all_checks(), *remarks]:
+        rows += finding.rows[:PICTURES_PER_FINDING]
+    for cell in facts.cells():
+        rows += cell.rows[: cell_limit(facts)]
+    paths = [path for each in facts.augmented for path in (each.original, *each.versions)]
+    return Gallery(take_pictures(facts.data, facts.index, rows), take_files(paths))
+
+
+def cell_limit(facts: Facts) -> int:
+    """Pictures under one cell of the confusion matrix."""
+    return max(4, min(PICTURES_PER_CELL, PICTURES_IN_CELLS // max(1, len(facts.cells()))))
+
+
+def render(template: str, facts: Facts, gallery: Gallery, code: str) -> str:
+    """One page in one language."""
+    reader = language(code)
+
+    def text(key: str, values: Mapping[str, Value] | None = None) -> Markup:
+        return mark(reader.text(key, values))
+
+    def in_words(finding: Finding) -> Phrase:
+        return phrase(finding, code, isolate=True)
+
+    def told(words: Bilingual | None) -> Markup | None:
+        return _in_language(words, code)
+
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            PARTS=PARTS,
+            cell_limit=cell_limit(facts),
+            facts=facts,
+            figures=figures,
+            gallery=gallery,
+            here=_here,
+            mark=mark,
+            name=lambda value: mark(isolated(str(value))),
+            number=lambda value: mark(reader.number(value)),
+            percent=lambda value: mark(reader.percent(value)),
+            phrase=in_words,
+            plain=plain,
+            pictures_per_finding=PICTURES_PER_FINDING,
+            reader=reader,
+            run_day=_run_day(facts, reader),
+            steps=reader.words["steps"],
+            study_yaml=dump_study(facts.study) if facts.study else "",
+            style=Markup(files("tabib.reports").joinpath("templates", "style.css").read_text("utf-8")),
+            t=text,
+            told=told,
+            version=tabib.__version__,
+            views=views,
+        )
+    )
+
+
+def mark(text: str) -> Markup:
+    """Text as HTML: escaped, and what is isolated in Unicode becomes `<bdi>`."""
+    safe = str(escape(text))
+    for sign, tag in ((FIRST_STRONG, "<bdi>"), (LEFT_TO_RIGHT, '<bdi dir="ltr">'), (END, "</bdi>")):
+        safe = safe.replace(sign, tag)
+    return Markup(safe)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("tabib.reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _in_language(words: Bilingual | None, code: str) -> Markup | None:
+    """Words of the study in this language; else in another, marked as such."""
+    for spoken in (code, *LANGUAGES):
+        text = getattr(words, spoken, None) if words else None
+        if text:
+            direction = language(spoken).direction
+            return escape(text) if spoken == code else Markup('<span lang="{}" dir="{}">{}</span>').format(spoken, direction, text)
+    return None
+
+
+def _here(reader: Language, step: str, values: Mapping[str, Value]) -> Markup | None:
+    """What this run did in a step; `None` where the run does not say."""
+    template = reader.template(f"steps.{step}.here")
+    if not template or any(values.get(place) is None for place in places(template)):
+        return None
+    return mark(reader.fill(template, values))
+
+
+def _run_day(facts: Facts, reader: Language) -> str | None:
+    moment = facts.manifest.get("finished") or facts.manifest.get("started")
+    if not isinstance(moment, str):
+        return None
+    try:
+        return reader.day(datetime.fromisoformat(moment).date())
+    except ValueError:
+        return None

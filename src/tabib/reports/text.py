@@ -1,0 +1,244 @@
+"""Words, numbers and dates in the language of the reader.
+
+A text of `locales/*.toml` has places for figures: `{rows:count image|images}`, `{share:percent}`, `{name}`. What follows
+the colon is a row of `FORMATS`; without it the kind of value decides. Words that come from the user (class names, paths)
+are wrapped in Unicode isolates (UAX #9), so that a Latin name never turns the Persian around it; in HTML the isolates
+become `<bdi>`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+import tomllib
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import jdatetime
+from babel.dates import format_date
+from babel.numbers import format_decimal
+
+from tabib.records import Finding
+
+__all__ = ["FORMATS", "LANGUAGES", "Language", "Phrase", "Value", "isolated", "language", "phrase", "places", "plain"]
+
+LANGUAGES = ("en", "fa")
+"""The languages a report can be written in: one file of `locales/` each."""
+
+Value = float | int | str | None
+
+FIRST_STRONG, LEFT_TO_RIGHT, END = "\u2068", "\u2066", "\u2069"
+_ISOLATES = re.compile("[\u2066-\u2069]")
+# Bidirectional controls in a file name could reorder the sentence around it.
+_CONTROLS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SMALLEST_DECIMAL = 1e-6
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A finding in words: what it is, what was found, what to do."""
+
+    title: str
+    sentence: str
+    todo: str
+
+
+def isolated(text: str) -> str:
+    """Text of the user as one unbreakable whole for the order of writing; control characters become visible."""
+    tidy = _CONTROLS.sub("", text)
+    visible = "".join("⏎" if letter in "\r\n" else "�" if unicodedata.category(letter) == "Cc" else letter for letter in tidy)
+    return f"{FIRST_STRONG}{visible}{END}"
+
+
+def places(template: str) -> set[str]:
+    """The names of the figures that a text has places for."""
+    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+
+
+def plain(text: str) -> str:
+    """The text without isolates, for a terminal."""
+    return _ISOLATES.sub("", text)
+
+
+@dataclass(frozen=True, eq=False)
+class Language:
+    """The words of one language and the way it writes numbers and dates."""
+
+    code: str
+    words: Mapping[str, Any]
+
+    @property
+    def direction(self) -> str:
+        """`ltr` or `rtl`."""
+        return self.words["language"]["direction"]
+
+    def template(self, key: str) -> str | None:
+        """The text under a dotted key with its places unfilled; `None` where there is none."""
+        node: Any = self.words
+        for name in key.split("."):
+            if not isinstance(node, Mapping) or name not in node:
+                return None
+            node = node[name]
+        return node if isinstance(node, str) else None
+
+    def text(self, key: str, figures: Mapping[str, Value] | None = None) -> str:
+        """The text under a dotted key, with `figures` in their places; the key itself where there is no such text."""
+        template = self.template(key)
+        return isolated(key) if template is None else self.fill(template, figures or {})
+
+    def fill(self, template: str, figures: Mapping[str, Value]) -> str:
+        """A template with `figures` in their places; a place without a figure shows its name."""
+        written = []
+        for literal, name, spec, _ in string.Formatter().parse(template):
+            written.append(literal)
+            if name is not None:
+                written.append(self.value(figures[name], spec or "") if name in figures else isolated(name))
+        return "".join(written)
+
+    def value(self, value: Value, spec: str = "") -> str:
+        """One figure, written as `spec` says: a name of `FORMATS` and, after a blank, what that format takes."""
+        if value is None:
+            return self.words["words"]["undefined"]
+        name, _, rest = spec.partition(" ")
+        return FORMATS[name](self, value, rest)
+
+    def name(self, kind: str, value: Value) -> str:
+        """The reader's word for a name of the program (`measures.auc`); the name itself where there is none."""
+        template = self.template(f"{kind}.{value}")
+        return isolated(str(value)) if template is None else template
+
+    def integer(self, value: float) -> str:
+        """A whole number with its thousands apart."""
+        return self._local(round(value), "#,##0")
+
+    def decimal(self, value: float, places: int) -> str:
+        """A number with so many decimal places."""
+        return self._local(value, "#,##0" + ("." + "0" * places if places else ""))
+
+    def number(self, value: float, significant: int = 3) -> str:
+        """A number with so many significant digits; whole numbers stay whole."""
+        if not math.isfinite(value):
+            return self.words["words"]["infinite"] if math.isinf(value) else self.words["words"]["undefined"]
+        if float(value).is_integer():
+            return self.integer(value)
+        if 0 < abs(value) < _SMALLEST_DECIMAL:
+            return isolated(f"{value:.{significant - 1}e}")
+        places = max(0, significant - 1 - math.floor(math.log10(abs(value))))
+        return self._local(round(value, places), "#,##0" + ("." + "#" * places if places else ""))
+
+    def percent(self, value: float) -> str:
+        """A fraction in percent, to a tenth; 0 and 100 only where it is so."""
+        share = 100 * value
+        places = 0 if share in (0, 100) else 1 if 0.1 <= share <= 99.9 else 2
+        return self.decimal(share, places) + self.words["language"]["percent"]
+
+    def interval(self, low: str, high: str) -> str:
+        """An interval of two written numbers."""
+        return self.text("words.interval", {}).replace("<low>", low).replace("<high>", high)
+
+    def day(self, day: date) -> str:
+        """A date in the reader's calendar."""
+        if self.words["language"]["calendar"] == "jalali":
+            jalali = jdatetime.date.fromgregorian(date=day)
+            month = self.words["language"]["months"][jalali.month - 1]
+            return f"{self._digits(str(jalali.day))} {month} {self._digits(str(jalali.year))}"
+        return format_date(day, format="long", locale=self.code)
+
+    def duration(self, seconds: float) -> str:
+        """A duration in the two largest of hours, minutes and seconds."""
+        if seconds < 1:
+            return self.text("words.below_a_second")
+        whole = round(seconds)
+        hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
+        parts = [(hours, "hours"), (minutes, "minutes"), (0 if hours else rest, "seconds")]
+        return " ".join(self.text(f"words.{unit}", {"n": n}) for n, unit in parts if n) or self.text("words.seconds", {"n": 0})
+
+    def series(self, items: Sequence[str]) -> str:
+        """Several written things in a row: `a, b and c`."""
+        if len(items) < 2:
+            return "".join(items)
+        return self.words["words"]["comma"].join(items[:-1]) + self.words["words"]["and"] + items[-1]
+
+    def _digits(self, text: str) -> str:
+        return text.translate(str.maketrans("0123456789", self.words["language"]["digits"]))
+
+    def _local(self, value: float, pattern: str) -> str:
+        text = format_decimal(abs(value), format=pattern, locale=self.code, numbering_system="default")
+        negative = value < 0 and any(letter not in "0.٫" for letter in text)
+        # Without the isolate a minus sign moves to the other end of a number in right-to-left text.
+        return f"{LEFT_TO_RIGHT}−{self._digits(text)}{END}" if negative else self._digits(text)
+
+
+def _automatic(language: Language, value: float | str, rest: str) -> str:
+    if isinstance(value, str):
+        return isolated(value)
+    return language.integer(value) if isinstance(value, int) else language.number(value)
+
+
+def _count(language: Language, value: float | str, rest: str) -> str:
+    if isinstance(value, str):
+        return isolated(value)
+    one, _, many = rest.partition("|")
+    number = language.integer(value) if float(value).is_integer() else language.number(value)
+    return f"{number} {one if value == 1 or not many else many}"
+
+
+def _p_value(language: Language, value: float | str, rest: str) -> str:
+    if isinstance(value, str):
+        return isolated(value)
+    return language.text("words.p_below" if value < 0.001 else "words.p_is", {"p": max(0.001, round(value, 3))})
+
+
+def _name(language: Language, value: float | str, rest: str) -> str:
+    return language.name(rest, value)
+
+
+def _names(language: Language, value: float | str, rest: str) -> str:
+    return language.series([language.name(rest, part.strip()) for part in str(value).split(",")])
+
+
+def _of_number(write: Callable[[Language, float], str]) -> Callable[[Language, float | str, str], str]:
+    return lambda language, value, rest: isolated(value) if isinstance(value, str) else write(language, value)
+
+
+FORMATS: dict[str, Callable[[Language, float | str, str], str]] = {
+    "": _automatic,
+    "count": _count,  # {rows:count image|images}
+    "percent": _of_number(Language.percent),
+    "measure": _of_number(lambda language, value: language.decimal(value, 3)),
+    "duration": _of_number(Language.duration),
+    "p": _p_value,
+    "name": _name,  # {measure:name measures}: the word under [measures]
+    "names": _names,  # the same for several names parted by commas
+}
+"""How a figure can be written, by the name after the colon in a text."""
+
+
+@cache
+def language(code: str) -> Language:
+    """The words of one of `LANGUAGES`. Raises `KeyError` for another."""
+    if code not in LANGUAGES:
+        raise KeyError(f"no words for the language {code!r}; there are {', '.join(LANGUAGES)}")
+    return Language(code, tomllib.loads(files("tabib.reports").joinpath("locales", f"{code}.toml").read_text("utf-8")))
+
+
+def phrase(finding: Finding, code: str = "en", *, isolate: bool = False) -> Phrase:
+    """A finding in words of the language `code`.
+
+    `isolate` keeps the Unicode isolates around names, which a page needs and a terminal shows as boxes. A finding whose
+    code has no words shows the code and its figures.
+    """
+    reader = language(code)
+    key = f"findings.{finding.code}"
+    if reader.template(f"{key}.title") is None:
+        figures = "; ".join(f"{isolated(name)}: {reader.value(value)}" for name, value in finding.figures.items())
+        words = Phrase(isolated(finding.code.replace("_", " ")), figures, "")
+    else:
+        words = Phrase(*(reader.text(f"{key}.{part}", finding.figures) for part in ("title", "found", "todo")))
+    return words if isolate else Phrase(plain(words.title), plain(words.sentence), plain(words.todo))

@@ -1,0 +1,645 @@
+"""What each table and figure of a page shows, in the reader's words: facts in, rows and drawings out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from markupsafe import Markup
+
+from tabib.config import METRICS, Augment
+from tabib.records import PARTS, Confusion, Curve, Measure
+from tabib.reports.facts import Facts
+from tabib.reports.figures import Line, Plot, bar, hundred, interval_strip, plot, ticks
+from tabib.reports.text import Language, Value, isolated
+
+__all__ = [
+    "METRICS",
+    "Augmentation",
+    "Cell",
+    "Figure",
+    "Hundred",
+    "Matrix",
+    "MeasureRow",
+    "augment_words",
+    "augmentation",
+    "axis_of",
+    "cell_id",
+    "class_curves",
+    "confusion",
+    "distribution",
+    "gap_rows",
+    "hundreds",
+    "image_facts",
+    "main_rows",
+    "manifest_rows",
+    "measure_rows",
+    "probability",
+    "settings_rows",
+    "split_words",
+    "step_figures",
+    "training_plots",
+]
+
+MAIN = {2: ("auc", "sensitivity", "specificity", "ppv", "npv", "accuracy")}
+MAIN_OF_MANY = ("auc", "accuracy", "balanced_accuracy", "f1")
+"""Measures of the first page, for two classes and for more; measures with a goal join them."""
+
+Bar = tuple[str, str, str, Markup]
+"""One line of a bar chart: its name, count, share and bar."""
+
+LOWER_IS_BETTER = ("brier", "ece", "log_loss")
+
+FORMULAS = {
+    "accuracy": "(TP + TN) / N",
+    "sensitivity": "TP / (TP + FN)",
+    "specificity": "TN / (TN + FP)",
+    "ppv": "TP / (TP + FP)",
+    "npv": "TN / (TN + FN)",
+    "f1": "2 TP / (2 TP + FP + FN)",
+    "mcc": "(TP·TN − FP·FN) / √((TP+FP)(TP+FN)(TN+FP)(TN+FN))",
+    "brier": "mean Σ (p − y)²",
+    "log_loss": "mean −ln p(truth)",
+}
+"""The measures that a short formula defines, as every language writes them."""
+
+
+@dataclass(frozen=True)
+class MeasureRow:
+    """One line of a table of measures, written out."""
+
+    name: str
+    of: str
+    value: str
+    interval: str
+    baselines: Sequence[tuple[str, str]]  # name, value
+    goal: str
+    goal_state: str  # "reached", "missed", "open" or ""
+    count: str
+    method: str
+    approximate: bool
+    undefined_draws: int
+    strip: Markup
+
+
+@dataclass(frozen=True)
+class Hundred:
+    """A share told as so many of a hundred."""
+
+    number: str
+    sentence: str
+    interval: str
+    dots: Markup
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing, its heading, and the key of its lines: pairs of style and words."""
+
+    title: str
+    drawing: Markup
+    key: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What augmentation does to the number of pictures of each class."""
+
+    sentence: str
+    charts: Sequence[tuple[str, Sequence[Bar]]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the confusion matrix, written out."""
+
+    count: str
+    percent: str
+    share: int  # of the row, in percent
+    style: str  # "right" or "wrong"
+    target: str | None  # id of the pictures that it opens
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The confusion matrix, written out: names of the columns, and each row's name with its cells."""
+
+    names: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Cell]]]
+
+
+# --- Measures ---
+
+
+def axis_of(measures: Sequence[Measure]) -> list[float]:
+    """Ticks from just below the smallest number among the measures, baselines, intervals and goals, to 1."""
+    numbers = [number for each in measures for number in (each.value, each.low, each.goal, *each.baselines.values()) if number is not None]
+    lowest = min([number for number in numbers if math.isfinite(number)], default=0.0)
+    low = min(0.8, math.floor(max(0.0, lowest - 0.02) * 10) / 10)
+    return ticks(low, 1.0, 4 if low < 0.5 else 3)
+
+
+def main_rows(facts: Facts, reader: Language) -> tuple[list[MeasureRow], list[float]]:
+    """The measures of the first page, and their axis."""
+    test = facts.part("test")
+    if test is None:
+        return [], [0.0, 1.0]
+    wanted = list(MAIN.get(len(facts.classes), MAIN_OF_MANY))
+    wanted += [each.name for each in test.measures if each.goal is not None and each.name not in wanted]
+    chosen = [measure for name in wanted if (measure := _whole(facts, name))]
+    axis = axis_of(chosen)
+    return [_row(facts, reader, measure, axis) for measure in chosen], axis
+
+
+def measure_rows(facts: Facts, reader: Language, part: str = "test") -> list[MeasureRow]:
+    """Every measure of one part: of the whole, then of each class, then averaged."""
+    judged = facts.part(part)
+    if judged is None:
+        return []
+    order = {None: 0, **{name: 1 + k for k, name in enumerate(facts.classes)}, "macro": 1000, "weighted": 1001}
+    chosen = sorted(judged.measures, key=lambda measure: order.get(measure.of, 999))
+    return [_row(facts, reader, measure, None) for measure in chosen]
+
+
+def gap_rows(facts: Facts, reader: Language) -> list[tuple[str, str, str, str]]:
+    """Test minus validation: name, validation, test, difference with its interval."""
+    rows = []
+    for gap in facts.evaluation.gap if facts.evaluation else []:
+        before, after = (facts.measure(gap.name, gap.of, part) for part in ("validation", "test"))
+        name = reader.name("measures", gap.name) + (f" · {_of(facts, reader, gap.of)}" if gap.of else "")
+        shown = [_number(reader, each.value if each else None, _places(facts)) for each in (before, after, gap)]
+        rows.append((name, shown[0], shown[1], " ".join(filter(None, (shown[2], _bracketed(_interval(facts, reader, gap)))))))
+    return rows
+
+
+def _whole(facts: Facts, name: str) -> Measure | None:
+    """A measure of the whole, of the positive class, or its mean over classes: the first there is."""
+    choices = [facts.measure(name, of) for of in (None, facts.positive, "macro")]
+    return next((measure for measure in choices if measure), None)
+
+
+def _places(facts: Facts) -> int:
+    """Decimal places that the size of the test set can carry."""
+    test = facts.part("test")
+    return 3 if test is not None and test.rows >= 200 else 2
+
+
+def _row(facts: Facts, reader: Language, measure: Measure, axis: Sequence[float] | None) -> MeasureRow:
+    places = _places(facts)
+    name, value = reader.name("measures", measure.name), _number(reader, measure.value, places)
+    interval = _interval(facts, reader, measure)
+    title = f"{name}: {value}" + (f" ({interval})" if interval else "")
+    return MeasureRow(
+        name=name,
+        of=_of(facts, reader, measure.of),
+        value=value,
+        interval=interval,
+        baselines=[(reader.name("baselines", key), _number(reader, number, places)) for key, number in measure.baselines.items()],
+        goal="" if measure.goal is None else _number(reader, measure.goal, places),
+        goal_state=_goal_state(measure),
+        count=f"{reader.integer(measure.rows)} ({reader.integer(measure.groups)})",
+        method=reader.name("method", measure.method),
+        approximate=measure.approximate,
+        undefined_draws=measure.undefined_draws,
+        strip=interval_strip(reader, measure, axis, title) if axis else Markup(""),
+    )
+
+
+def _goal_state(measure: Measure) -> str:
+    if measure.goal is None or measure.value is None:
+        return ""
+    low = measure.value if measure.low is None else measure.low
+    high = measure.value if measure.high is None else measure.high
+    return "reached" if low >= measure.goal else "missed" if high < measure.goal else "open"
+
+
+def _of(facts: Facts, reader: Language, of: str | None) -> str:
+    if of is None:
+        return reader.text("results.whole")
+    return isolated(of) if of in facts.classes else reader.name("results", of)
+
+
+def _number(reader: Language, value: float | None, places: int) -> str:
+    if value is None or not math.isfinite(value):
+        return reader.text("words.undefined")
+    return reader.decimal(value, places)
+
+
+def _interval(facts: Facts, reader: Language, measure: Measure) -> str:
+    if measure.low is None or measure.high is None:
+        return ""
+    return reader.interval(*(_number(reader, end, _places(facts)) for end in (measure.low, measure.high)))
+
+
+def _bracketed(text: str) -> str:
+    return f"({text})" if text else ""
+
+
+# --- The first page ---
+
+
+def hundreds(facts: Facts, reader: Language) -> list[Hundred]:
+    """The main shares as so many of a hundred, the way risks are best understood (Gigerenzer & Hoffrage, 1995)."""
+    told = []
+    if facts.positive is not None and len(facts.classes) == 2:
+        negative = next(name for name in facts.classes if name != facts.positive)
+        for name, key in (("sensitivity", "finds"), ("specificity", "spares")):
+            if measure := _whole(facts, name):
+                told.append((measure, f"first.{key}", {"positive": facts.positive, "negative": negative}))
+    if measure := _whole(facts, "accuracy"):
+        told.append((measure, "first.right", {}))
+    return [_hundred(facts, reader, *each) for each in told if each[0].value is not None]
+
+
+def _hundred(facts: Facts, reader: Language, measure: Measure, key: str, names: Mapping[str, str]) -> Hundred:
+    value = measure.value or 0.0
+    places = 0 if value in (0, 1) or 0.01 <= value <= 0.99 else 1
+    rest = round(100 - round(100 * value, places), places)
+    remainder = round(rest) if places == 0 else rest
+    interval = ""
+    if measure.low is not None and measure.high is not None and facts.evaluation:
+        ends = [reader.decimal(100 * end, places) for end in (measure.low, measure.high)]
+        interval = reader.text("first.between", {"confidence": facts.evaluation.confidence}) + " " + reader.interval(*ends)
+    return Hundred(
+        reader.decimal(100 * value, places),
+        reader.text(key, {**names, "missed": remainder, "alarms": remainder}),
+        interval,
+        hundred(round(100 * value)),
+    )
+
+
+# --- Data ---
+
+
+def distribution(facts: Facts, reader: Language) -> list[tuple[str, list[Bar]]]:
+    """Per part its name and a bar for each class."""
+    return [
+        (reader.text(f"part_titles.{part.part}"), _bars(facts, reader, part.by_class, part.part))
+        for part in facts.parts
+        if part.part in PARTS and part.images
+    ]
+
+
+def augmentation(facts: Facts, reader: Language) -> Augmentation | None:
+    """Classes before and after augmentation; `None` before there is a model."""
+    train = facts.counted("train")
+    if facts.model is None or facts.study is None or train is None or not train.images:
+        return None
+    epochs = round(sum(member.epochs for member in facts.model.members) / max(1, len(facts.model.members)))
+    words = augment_words(facts.study.augment, reader)
+    figures: dict[str, Value] = {"epochs": epochs, "images": train.images, "n": epochs * train.images}
+    sentences = [reader.text("data.augmentation_note", figures) if words else reader.text("data.augmentation_off")]
+    seen = {name: n * (epochs if words else 1) for name, n in train.by_class.items()}
+    charts = [
+        (reader.text("data.before"), _bars(facts, reader, train.by_class, "train")),
+        (reader.text("data.after"), _bars(facts, reader, seen, "train")),
+    ]
+    if facts.study.training.class_weights == "balanced":
+        sentences.append(reader.text("data.augmentation_weights"))
+        charts.append(
+            (
+                reader.text("data.weight"),
+                [(*each[:1], "", *each[2:]) for each in _bars(facts, reader, dict.fromkeys(facts.classes, 1), "train")],
+            )
+        )
+    return Augmentation(" ".join(sentences), charts)
+
+
+def _bars(facts: Facts, reader: Language, counts: Mapping[str, int], style: str) -> list[Bar]:
+    total = sum(counts.values()) or 1
+    return [
+        (isolated(name), reader.integer(n), reader.percent(n / total), bar(reader, n / total, style))
+        for name in facts.classes
+        for n in [counts.get(name, 0)]
+    ]
+
+
+def image_facts(facts: Facts, reader: Language) -> list[tuple[str, str]]:
+    """What kind of images they are."""
+    good = facts.good
+    if good.is_empty():
+        return []
+    heights, widths = good["height"].drop_nulls(), good["width"].drop_nulls()
+    sizes = " – ".join(
+        f"{reader.integer(h)} × {reader.integer(w)}"
+        for h, w in dict.fromkeys([(heights.min(), widths.min()), (heights.max(), widths.max())])
+    )
+    colour = int(good["colour"].sum())
+    kinds = [("colour_images", colour), ("grey_images", good.height - colour)]
+    return [
+        (reader.text("data.size"), sizes),
+        (reader.text("data.format"), _tally(good, "format", reader)),
+        (reader.text("data.bits"), _tally(good, "bits", reader)),
+        (reader.text("data.colour"), reader.series([reader.text(f"data.{kind}", {"n": n}) for kind, n in kinds if n])),
+    ]
+
+
+def _tally(table: pl.DataFrame, column: str, reader: Language) -> str:
+    counts = table.drop_nulls(column).group_by(column).len().sort("len", column, descending=[True, False])
+    if counts.height == 1:
+        return reader.value(counts[column][0])
+    return reader.series([f"{reader.value(value)} ({reader.integer(n)})" for value, n in counts.iter_rows()])
+
+
+def split_words(facts: Facts, reader: Language) -> list[str]:
+    """How the split was made."""
+    if facts.study is None:
+        return []
+    split = facts.study.split
+    figures: dict[str, Value] = {"seed": split.seed, "folds": facts.folds, "file": split.file.name if split.file else None}
+    keys = ["file" if split.file else "given" if split.given else "ratio"]
+    keys += ["folds"] if facts.folds else []
+    keys += [f"leaks_{split.leaks}"] if split.given or split.file else []
+    keys += ["scope_split"] if split.given and split.group_scope == "split" else []
+    keys += [] if facts.patients_known else ["groups_unknown"]
+    return [reader.text(f"split.{key}", figures) for key in keys]
+
+
+def augment_words(augment: Augment, reader: Language) -> list[str]:
+    """The random changes of a study that are switched on."""
+    return [
+        reader.text(f"augment.{name}", {"value": value})
+        for name, value in augment.model_dump().items()
+        if reader.template(f"augment.{name}") and value
+    ]
+
+
+# --- Training ---
+
+
+def training_plots(facts: Facts, reader: Language) -> list[Figure]:
+    """Loss, the watched measure and the learning rate over the epochs, one line a member."""
+    if not any(facts.histories.values()):
+        return []
+    keys = {key for history in facts.histories.values() for epoch in history for key in epoch}
+    best = facts.study.training.best if facts.study else "loss"
+    watched = f"validation_{best}" if best != "loss" and f"validation_{best}" in keys else "validation_auc"
+    both = [("train", reader.text("training.train_line")), ("validation", reader.text("training.validation_line"))]
+    wanted = [("training.loss", ["train_loss", "validation_loss"], both, "loss")]
+    if watched in keys:
+        wanted.append((f"history.{watched}", [watched], [both[1]], watched.removeprefix("validation_")))
+    if "learning_rate" in keys:
+        wanted.append(("training.learning_rate", ["learning_rate"], [], ""))
+    return [
+        Figure(title := reader.text(name), plot(reader, _history_plot(facts, reader, title, columns, best == rule)), key)
+        for name, columns, key, rule in wanted
+    ]
+
+
+def _history_plot(facts: Facts, reader: Language, title: str, columns: Sequence[str], mark_best: bool) -> Plot:
+    lines, marks = [], []
+    kept = {member.name: member.best_epoch for member in facts.model.members} if facts.model else {}
+    last = 1.0
+    for name, history in facts.histories.items():
+        epochs = [float(epoch["epoch"]) for epoch in history]
+        last = max([last, *epochs])
+        for column in columns:
+            values = [_finite(epoch.get(column)) for epoch in history]
+            style = "train" if column.startswith("train") else "validation" if column.startswith("validation") else "rate"
+            lines.append(Line(epochs, values, style, dots=len(epochs) == 1))
+            if column.startswith("validation") and name in kept and kept[name] in epochs:
+                marks.append((float(kept[name]), values[epochs.index(kept[name])], "kept"))
+    numbers = [y for line in lines for y in line.y if math.isfinite(y)]
+    y_ticks = ticks(0.0 if min(numbers, default=0) >= 0 and columns[0] != "validation_auc" else min(numbers), max(numbers, default=1.0), 4)
+    if columns[0].startswith("validation"):
+        y_ticks = ticks(min(numbers, default=0.0), 1.0, 4)
+    x_ticks = [tick for tick in ticks(1, max(last, 2), 5) if 1 <= tick <= last and tick == int(tick)] or [1.0]
+    return Plot(
+        title=title,
+        x_name=reader.text("training.epoch"),
+        y_name=title,
+        lines=lines,
+        x_range=(1, max(last, 2)),
+        y_range=(y_ticks[0], y_ticks[-1]),
+        x_ticks=x_ticks,
+        y_ticks=y_ticks,
+        write_x=reader.integer,
+        write_y=reader.number,
+        marks=[mark for mark in marks if math.isfinite(mark[1])],
+    )
+
+
+def _finite(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def settings_rows(facts: Facts, reader: Language) -> list[tuple[str, str]]:
+    """The settings of the run, from the resolved study and the trained model."""
+    return [(reader.text(f"settings.{name}"), value) for name, value in _settings(facts, reader) if value]
+
+
+def _settings(facts: Facts, reader: Language) -> Iterator[tuple[str, str]]:
+    model, study, decision = facts.model, facts.study, facts.decision
+
+    def choice(value: Value) -> str:
+        return reader.name("choices", "none" if value is None else value)
+
+    def numbers(values: Sequence[float]) -> str:
+        return reader.series([reader.number(value) for value in values]) or choice(None)
+
+    if model:
+        yield "network", isolated(model.network)
+        yield "weights_source", choice(model.weights_source) if model.weights_source == "none" else isolated(model.weights_source)
+        yield "weights", reader.text("settings.weights_counted", {"total": model.weights_total, "trainable": model.weights_trainable})
+        yield "input", reader.text("settings.input_size", {"height": model.height, "width": model.width, "channels": model.channels})
+    if study:
+        train, freeze = study.training, study.model.freeze
+        yield "fit", choice(study.input.fit)
+        yield "intensity", choice(study.input.intensity)
+        yield "head", numbers(study.model.head)
+        yield "dropout", numbers(study.model.dropout)
+        yield "freeze", choice(freeze) if freeze is None or isinstance(freeze, str) else isolated(str(freeze.through or freeze.trainable))
+        yield "augment", reader.series(augment_words(study.augment, reader)) or choice(None)
+        yield "optimizer", choice(train.optimizer)
+        yield "learning_rate", reader.number(train.learning_rate)
+        yield "momentum", reader.number(train.momentum)
+        yield "weight_decay", reader.number(train.weight_decay)
+        yield "schedule", choice(train.schedule)
+        yield "epochs", reader.integer(train.epochs)
+        yield "batch", reader.integer(train.batch)
+        yield "class_weights", choice(train.class_weights)
+        yield "label_smoothing", reader.number(train.label_smoothing)
+        yield "clip", choice(None) if train.clip is None else reader.number(train.clip)
+        yield "average", choice(None) if train.average is None else reader.number(train.average)
+        yield "best", choice(train.best)
+        yield "stop_after", choice(None) if train.stop_after is None else reader.text("settings.stop_epochs", {"n": train.stop_after})
+        yield "seeds", numbers(train.seeds)
+        yield "device", choice(train.device)
+        yield "precision", choice(train.precision)
+        yield "threads", reader.value(train.threads)
+    if decision:
+        figures: dict[str, Value] = {
+            "temperature": decision.temperature,
+            "before": decision.log_loss_before,
+            "after": decision.log_loss_after,
+            "rule": decision.rule,
+            "rows": decision.validation_rows,
+            "threshold": decision.threshold,
+        }
+        yield "temperature", reader.text("settings.temperature_value", figures)
+        if decision.threshold is not None:
+            yield "threshold", reader.text("settings.threshold_value", figures)
+
+
+# --- Results ---
+
+
+def confusion(facts: Facts, reader: Language) -> Matrix:
+    """The confusion matrix of the test part."""
+    test = facts.part("test")
+    cells = {(cell.truth, cell.predicted): cell for cell in test.confusion} if test else {}
+    rows = []
+    for truth in facts.classes:
+        counts = [cells[truth, name].count if (truth, name) in cells else 0 for name in facts.classes]
+        total = sum(counts)
+        rows.append(
+            (
+                isolated(truth),
+                [
+                    _cell(facts, reader, cells.get((truth, name)), n, total, truth == name)
+                    for name, n in zip(facts.classes, counts, strict=True)
+                ],
+            )
+        )
+    return Matrix([isolated(name) for name in facts.classes], rows)
+
+
+def _cell(facts: Facts, reader: Language, cell: Confusion | None, count: int, total: int, right: bool) -> Cell:
+    share = count / total if total else 0.0
+    percent = reader.percent(share) if total else ""
+    return Cell(
+        reader.integer(count), percent, round(100 * share), "right" if right else "wrong", cell_id(facts, cell) if cell and count else None
+    )
+
+
+def cell_id(facts: Facts, cell: Confusion) -> str:
+    """The id of the pictures of one cell."""
+    return f"cell-{facts.classes.index(cell.truth)}-{facts.classes.index(cell.predicted)}"
+
+
+def probability(facts: Facts, reader: Language, row: int) -> str:
+    """The probability given to the answer for one row."""
+    guess = facts.predictions.get(row)
+    value = guess and guess.get(f"p_{guess['predicted']}")
+    return "" if value is None else reader.decimal(value, 2)
+
+
+def class_curves(facts: Facts, reader: Language) -> list[tuple[str, list[Figure]]]:
+    """Per class its ROC, precision-recall and calibration curves; of two classes only the positive one."""
+    shown = [facts.positive] if facts.positive is not None and len(facts.classes) == 2 else facts.classes
+    rows = []
+    for name in shown:
+        figures = [figure for kind in ("roc", "precision_recall", "calibration") if (figure := _curve_figure(facts, reader, kind, name))]
+        if figures:
+            rows.append((isolated(name), figures))
+    return rows
+
+
+AXES = {
+    "roc": ("false_positive_rate", "sensitivity", "auc"),
+    "precision_recall": ("sensitivity", "precision", "average_precision"),
+    "calibration": ("predicted_share", "observed_share", "ece"),
+}
+"""Of each kind of curve: the words of its axes, and the measure that sums it up."""
+
+
+def _curve_figure(facts: Facts, reader: Language, kind: str, of: str) -> Figure | None:
+    curves = {part: curve for part in ("validation", "test") if (curve := _curve(facts, part, kind, of))}
+    if "test" not in curves:
+        return None
+    x_name, y_name, summary = AXES[kind]
+    measure = facts.measure(summary, of) or _whole(facts, summary)
+    lines = [_chance(facts, kind, of)]
+    lines += [Line(curve.x, curve.y, part, dots=kind == "calibration") for part, curve in curves.items()]
+    marks, key = [], [(part, reader.text(f"results.key_{part}")) for part in reversed(curves)]
+    key.append(("chance", reader.text("results.key_perfect" if kind == "calibration" else "results.key_chance")))
+    point = _operating_point(facts, kind, of)
+    if kind == "calibration" and facts.evaluation and facts.evaluation.threshold is not None and of == facts.positive:
+        threshold = facts.evaluation.threshold
+        lines.append(Line([threshold, threshold], [0, 1], "threshold"))
+        key.append(("threshold", reader.text("results.key_point")))
+    elif point:
+        marks.append((*point, "point"))
+        key.append(("point", reader.text("results.key_point")))
+    quarters = [0.0, 0.25, 0.5, 0.75, 1.0]
+    value = _number(reader, measure.value if measure else None, _places(facts))
+    picture = Plot(
+        title=reader.text(f"results.{kind}_alt", {"name": of, "value": value}),
+        x_name=reader.text(f"results.{x_name}"),
+        y_name=reader.text(f"results.{y_name}"),
+        lines=lines,
+        x_range=(0, 1),
+        y_range=(0, 1),
+        x_ticks=quarters,
+        y_ticks=quarters,
+        write_x=reader.number,
+        write_y=reader.number,
+        marks=marks,
+        square=True,
+    )
+    return Figure(reader.text(f"results.{kind}"), plot(reader, picture), key)
+
+
+def _curve(facts: Facts, part: str, kind: str, of: str) -> Curve | None:
+    judged = facts.part(part)
+    return next((curve for curve in judged.curves if curve.name == kind and curve.of == of), None) if judged else None
+
+
+def _chance(facts: Facts, kind: str, of: str) -> Line:
+    if kind != "precision_recall":
+        return Line([0, 1], [0, 1], "chance")
+    test = facts.part("test")
+    counts = test.class_counts if test else {}
+    prevalence = counts.get(of, 0) / (sum(counts.values()) or 1)
+    return Line([0, 1], [prevalence, prevalence], "chance")
+
+
+def _operating_point(facts: Facts, kind: str, of: str) -> tuple[float, float] | None:
+    found = facts.measure("sensitivity", of) or (_whole(facts, "sensitivity") if of == facts.positive else None)
+    other_name = {"roc": "specificity", "precision_recall": "ppv"}.get(kind)
+    other = (facts.measure(other_name, of) or (_whole(facts, other_name) if of == facts.positive else None)) if other_name else None
+    if found is None or other is None or found.value is None or other.value is None:
+        return None
+    return (1 - other.value, found.value) if kind == "roc" else (found.value, other.value)
+
+
+# --- Steps and versions ---
+
+
+def step_figures(facts: Facts, reader: Language) -> Mapping[str, Value]:
+    """What this run did, for the last line of each explanation; a missing figure leaves the line out."""
+    figures: dict[str, Value] = {}
+    if facts.study:
+        study = facts.study
+        figures |= {
+            "height": study.input.height,
+            "width": study.input.width,
+            "augment": reader.series(augment_words(study.augment, reader)) or None,
+            "dropout": reader.series([reader.number(value) for value in study.model.dropout]),
+            "best": study.training.best,
+        }
+    if facts.model:
+        model = facts.model
+        source = reader.name("choices", "none") if model.weights_source == "none" else model.weights_source
+        figures |= {"weights": source, "trainable": model.weights_trainable, "total": model.weights_total}
+    if facts.decision:
+        figures |= {"temperature": facts.decision.temperature, "threshold": facts.decision.threshold, "rule": facts.decision.rule}
+    return figures
+
+
+def manifest_rows(manifest: Mapping[str, Any], reader: Language) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Each key of the manifest with its values: pairs of an inner key, or "", and text."""
+    return [(reader.name("manifest", key), list(_flat(value, ""))) for key, value in manifest.items() if key != "given"]
+
+
+def _flat(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _flat(inner, f"{key}.{name}".strip("."))
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        yield key, " ".join(str(part) for part in value)
+    else:
+        yield key, "" if value is None else str(value)
