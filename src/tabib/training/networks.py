@@ -1,0 +1,246 @@
+"""Networks: a backbone, global average pooling, and a small dense head."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from tabib.config import ModelPart
+from tabib.errors import StudyError, WeightsError
+from tabib.progress import SILENT, Progress
+from tabib.training.weights import Start, find_imagenet, find_local, load_start
+
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
+
+__all__ = ["NETWORKS", "Network", "build_network", "small_resnet"]
+
+FROM_NOTHING = ((0.5,) * 3, (0.25,) * 3)
+"""Mean and standard deviation in 0..1 that `intensity: network` means where no weights say otherwise."""
+
+
+class Network(nn.Module):
+    """A classifier of images.
+
+    Attributes:
+        features: the backbone, (B, C, H, W) to pooled features (B, F).
+        head: dense layers, (B, F) to logits.
+        mean, std: (1, C, 1, 1) buffers that are not saved, in 0..1: `intensity: network` is (image - mean) / std.
+        weights_source: where the weights start: "none", or package, hub name or file name.
+        weights_source_sha256: SHA-256 of the file they came from.
+        frozen: names of the frozen layers of `features`; see `freezing.freeze`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, features: nn.Module, head: nn.Module, *, mean: Tensor, std: Tensor, source: str, source_sha256: str | None) -> None:
+        super().__init__()
+        self.features = features
+        self.head = head
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+        self.weights_source = source
+        self.weights_source_sha256 = source_sha256
+        self.frozen: tuple[str, ...] = ()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of normalised images (B, C, H, W): (B, 1), of the positive class, for two classes, else (B, classes)."""
+        return self.head(self.features(images))
+
+
+def build_network(
+    model: ModelPart,
+    *,
+    classes: int,
+    channels: int,
+    height: int,
+    width: int,
+    seed: int = 0,
+    offline: bool = False,
+    progress: Progress = SILENT,
+) -> Network:
+    """Build a network with its starting weights; all are trainable until `freezing.freeze`.
+
+    Args:
+        model: which network, which weights, which head.
+        classes: number of classes, 2 or more.
+        channels: channels of an image, 1 or 3.
+        height: of an image, in pixels.
+        width: of an image, in pixels.
+        seed: of the initial weights; the global generator is left as it was.
+        offline: refuse downloads.
+        progress: is told of a download.
+
+    Raises:
+        StudyError: no network of this name (the message names the nearest), or it cannot take such images.
+        WeightsError: the weights cannot be had or do not fit; the message says how to place a file by hand.
+        MissingPackageError: the weights come with an optional package that is not installed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would also reseed every GPU.
+        torch.default_generator.manual_seed(seed)
+        if build := NETWORKS.get(model.network):
+            features, config = build(channels, height, width), None
+        else:
+            features, config = _timm_features(model, channels=channels, height=height, width=width)
+        head = _head(_count_features(features, model.network, channels, height, width), model, outputs=1 if classes == 2 else classes)
+    start = _load_weights(model, features, config, offline=offline, progress=progress)
+    mean, std = (start.mean, start.std) if start else FROM_NOTHING
+    return Network(
+        features,
+        head,
+        mean=_per_channel(mean, channels),
+        std=_per_channel(std, channels),
+        source=start.source if start else "none",
+        source_sha256=start.sha256 if start else None,
+    )
+
+
+def small_resnet(channels: int, height: int, width: int) -> nn.Module:
+    """Build Tabib's own network for small grey images and training from nothing: 0.7 million weights.
+
+    Three stages of two residual blocks (He et al. 2016), shortcuts averaged before they are projected (He et al. 2019,
+    "Bag of tricks", ResNet-D), and the last batch norm of each block starting at zero (Goyal et al. 2017). The image is halved as
+    often as brings its shorter side near 7 pixels, as late as possible: 28 pixels keep their full resolution in the first stage, and
+    128 pixels cost little more than twice as much.
+    """
+    halvings = max(0, round(math.log2(min(height, width) / 7)))
+    in_stages = [1 if stage >= 3 - halvings else 0 for stage in range(3)]
+    in_stem = max(0, halvings - 3)
+    stem = [_convolve(channels, 32, stride=2 if in_stem else 1)] + [_convolve(32, 32, stride=2) for _ in range(in_stem - 1)]
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=nn.Sequential(*stem))
+    narrow = 32
+    for number, (wide, halved) in enumerate(zip((32, 64, 128), in_stages, strict=True), start=1):
+        layers[f"stage{number}"] = nn.Sequential(_Block(narrow, wide, stride=1 + halved), _Block(wide, wide, stride=1))
+        narrow = wide
+    features = nn.Sequential(OrderedDict(**layers, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten()))
+    for module in features.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, _Block):
+            nn.init.zeros_(module.norm2.weight)
+    return features
+
+
+NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {"small_resnet": small_resnet}
+"""Networks of our own by name: (channels, height, width) to a backbone. Every other name is timm's."""
+
+
+class _Block(nn.Module):
+    def __init__(self, narrow: int, wide: int, *, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(narrow, wide, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(wide)
+        self.conv2 = nn.Conv2d(wide, wide, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(wide)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut = nn.Sequential()
+        if stride > 1:
+            self.shortcut.append(nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False))
+        if narrow != wide:
+            self.shortcut.append(nn.Conv2d(narrow, wide, 1, bias=False)).append(nn.BatchNorm2d(wide))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.norm1(self.conv1(x)))  # (B, wide, H / stride, W / stride)
+        return self.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
+
+
+def _convolve(narrow: int, wide: int, *, stride: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(narrow, wide, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(inplace=True))
+
+
+def _timm_features(model: ModelPart, *, channels: int, height: int, width: int) -> tuple[nn.Module, PretrainedCfg]:
+    # Here, not above: importing timm takes longer than training small_resnet for an epoch on a small set.
+    import timm
+    from timm.layers.drop import DropPath
+
+    name = model.network
+    known = [*NETWORKS, *timm.list_models(), *timm.list_pretrained()]
+    config = timm.models.get_pretrained_cfg(name) if name in known else None
+    if config is None:
+        near = difflib.get_close_matches(name, known, n=3)
+        raise StudyError(
+            f"model.network is {name!r}, and there is no network of this name. "
+            + (f"The nearest are: {', '.join(near)}." if near else f"Use one of {', '.join(NETWORKS)}, or a network of timm.")
+        )
+    fixed = config.fixed_input_size
+    if fixed and model.weights is not None and (height, width) != tuple(config.input_size[1:]):
+        raise StudyError(
+            f"The weights of {name} are for images of {config.input_size[1]}x{config.input_size[2]} pixels, and input is {height}x{width}. "
+            "Set input.height and input.width to that, or choose a network that takes any size."
+        )
+    try:
+        features = timm.create_model(name, num_classes=0, in_chans=channels, global_pool="avg", img_size=(height, width) if fixed else None)
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise StudyError(
+            f"timm cannot build {name} as a backbone for {channels}x{height}x{width} images: {error}. Choose another."
+        ) from error
+    for module in features.modules():
+        # The head has the only dropout: what else a network drops by default would not be in the study.
+        if isinstance(module, nn.Dropout | nn.Dropout2d):
+            module.p = 0.0
+        elif isinstance(module, DropPath):
+            module.drop_prob = 0.0
+    return features, config
+
+
+def _count_features(features: nn.Module, name: str, channels: int, height: int, width: int) -> int:
+    features.eval()
+    try:
+        with torch.no_grad():
+            pooled = features(torch.zeros(1, channels, height, width))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise StudyError(
+            f"{name} cannot take images of {height}x{width} pixels: {error}. Change input.height and input.width, or the network."
+        ) from error
+    features.train()
+    if pooled.ndim != 2:
+        raise StudyError(f"{name} gives features of shape {tuple(pooled.shape)[1:]}, not one vector per image. Choose another network.")
+    return pooled.shape[1]
+
+
+def _head(features: int, model: ModelPart, *, outputs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for wide, dropout in zip(model.head, model.dropout, strict=False):
+        dense = nn.Linear(features, wide)
+        nn.init.kaiming_normal_(dense.weight, nonlinearity="relu")
+        nn.init.zeros_(dense.bias)
+        layers += [dense, nn.ReLU(inplace=True), nn.Dropout(dropout)]
+        features = wide
+    if not model.head:
+        layers.append(nn.Dropout(model.dropout[0]))
+    output = nn.Linear(features, outputs)
+    # Near zero, so that an untrained network gives every class its equal share, and its loss is the logarithm of their number.
+    nn.init.normal_(output.weight, std=0.01)
+    nn.init.zeros_(output.bias)
+    return nn.Sequential(*layers, output)
+
+
+def _load_weights(
+    model: ModelPart, features: nn.Module, config: PretrainedCfg | None, *, offline: bool, progress: Progress
+) -> Start | None:
+    if model.weights is None:
+        return None
+    if model.weights == "imagenet":
+        if config is None:
+            raise WeightsError(f"There are no ImageNet weights of {model.network}. Set model.weights: none, or choose a network of timm.")
+        count = sum(weight.numel() for weight in features.parameters())
+        found = find_imagenet(model.network, config, weights=count, offline=offline, progress=progress)
+    else:
+        mean, std = (tuple(config.mean), tuple(config.std)) if config else FROM_NOTHING
+        found = find_local(model.weights, mean=mean, std=std)
+    convolutions = config.first_conv if config else "stem.0.0"
+    names = (convolutions,) if isinstance(convolutions, str) else tuple(convolutions or ())
+    return load_start(found, features, network=model.network, first_convolutions=tuple(f"{name}.weight" for name in names))
+
+
+def _per_channel(values: tuple[float, ...], channels: int) -> Tensor:
+    tensor = torch.tensor(values)
+    return (tensor if channels == len(values) else tensor.mean().expand(channels)).reshape(1, channels, 1, 1).clone()

