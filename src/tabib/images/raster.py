@@ -6,6 +6,7 @@ import io
 import struct
 from collections.abc import Callable
 from datetime import date
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ def read_jpeg(data: bytes) -> Image:
             file.tile = [tile._replace(args=("CMYK", "")) for tile in file.tile]
         pixels = eight_bit_pixels(file)
         exif = _exif(file)
-        compression = _jpeg_quality(file.quantization)
+        compression = _jpeg_quality(tuple(file.quantization[0])) if 0 in file.quantization else None
     facts = ImageFacts(format="JPEG", bits=8, mode=mode, compression=compression, scanner=exif.scanner, date=exif.date)
     return Image(upright(pixels, exif.orientation), 0, 255, None, None, facts)
 
@@ -176,18 +177,23 @@ def day(text: str) -> str | None:
         return None
 
 
-# Annex K.1 of ITU-T T.81, the luminance table of nearly every encoder, in natural order.
+# ITU-T T.81, table K.1: the luminance table of nearly every encoder, row by row.
 LUMINANCE = (
-    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
-    18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
-)  # fmt: skip
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
 
 
-def _jpeg_quality(tables: dict[int, list[int]]) -> str | None:
-    """Name the quantisation by the quality 1..100 of the IJG library that comes nearest to it."""
-    table = tables.get(0)
-    if table is None:
-        return None
-    percent = 100 * sum(table) / sum(LUMINANCE)
-    quality = 5000 / percent if percent > 100 else (200 - percent) / 2
-    return f"quality {min(100, max(1, round(quality)))}"
+@lru_cache(maxsize=256)
+def _jpeg_quality(table: tuple[int, ...]) -> str:
+    """Name a luminance table by the quality 1..100 of the IJG library whose own table comes nearest to it."""
+    quality = np.arange(1, 101)[:, None]
+    percent = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    tables = np.clip((np.ravel(LUMINANCE) * percent + 50) // 100, 1, 255)
+    return f"quality {np.abs(tables - table).sum(axis=1).argmin() + 1}"

@@ -1,4 +1,4 @@
-"""TIFF: the directory by tifffile, compressed pixels by Pillow's libtiff, uncompressed 16-bit pixels by tifffile.
+"""TIFF: the directory and uncompressed grey and RGB by tifffile, everything else by Pillow's libtiff.
 
 Pillow alone would keep 8 of 16 bits of a colour image, and tifffile alone knows few compressions without a further package.
 """
@@ -27,7 +27,7 @@ COLOURS: dict[int, str] = {  # photometric interpretation: its name in `facts.mo
     PHOTOMETRIC.SEPARATED: "CMYK",
     PHOTOMETRIC.YCBCR: "YCBCR",
 }
-WIDE_COLOURS = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
+PLAIN_COLOURS = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
 
 
 def read_tiff(data: bytes) -> Image:
@@ -40,22 +40,33 @@ def read_tiff(data: bytes) -> Image:
         page = file.pages.first
         _refuse_unsupported(file, page, len(data))
         wide = page.bitspersample == 16
-        pixels = _sixteen_bit(data, page) if wide else _eight_bit(data)
-        tags = {name: str(page.tags.valueof(name) or "").strip(" \0") for name in ("Make", "Model", "DateTimeOriginal")}
+        if page.compression == COMPRESSION.NONE and page.bitspersample >= 8 and page.photometric in PLAIN_COLOURS:
+            pixels = _plain(_by_tifffile(page), page)
+        elif wide:
+            pixels = _plain(_by_pillow(data, page), page)
+        else:
+            with TiffImageFile(io.BytesIO(data)) as picture:
+                pixels = eight_bit_pixels(picture)
+        exif = page.tags.valueof("ExifTag")
         facts = ImageFacts(
             format="TIFF",
             bits=page.bitspersample,
             mode=f"{COLOURS[page.photometric]}{';16' if wide else ''}",
             compression=None if page.compression == COMPRESSION.NONE else COMPRESSION(page.compression).name.lower(),
-            scanner=f"{tags['Make']} {tags['Model']}".strip() or None,
-            date=day(tags["DateTimeOriginal"]),
+            scanner=" ".join(word for name in ("Make", "Model") if (word := _text(page.tags.valueof(name)))) or None,
+            date=day(_text(exif.get("DateTimeOriginal") if isinstance(exif, dict) else None)),
         )
-        pixels = upright(pixels, page.tags.valueof("Orientation") or 1)
     return Image(pixels, 0, 65535 if wide else 255, None, None, facts)
+
+
+def _text(value: object) -> str:
+    return " ".join(value.split()) if isinstance(value, str) else ""
 
 
 def _refuse_unsupported(file: TiffFile, page: TiffPage, size: int) -> None:
     check_size(page.imagelength, page.imagewidth)
+    if file.is_bigtiff and file.byteorder == ">" and page.compression != COMPRESSION.NONE:
+        raise ImageError("is a compressed big-endian BigTIFF, which is not read; save it uncompressed, or as usual TIFF")
     if len(file.pages) > 1 or page.imagedepth > 1 or ((file.is_imagej or file.is_shaped) and file.series[0].size != page.size):
         raise ImageError("is a TIFF of several pages or planes; save the one that counts as a file of its own")
     kind = SAMPLEFORMAT(page.sampleformat).name.lower()
@@ -64,7 +75,7 @@ def _refuse_unsupported(file: TiffFile, page: TiffPage, size: int) -> None:
             f"is a TIFF of {page.bitspersample}-bit {kind} values, whose black and white are not defined; "
             "1 to 8 and 16-bit integers are read: convert it with a range that you choose"
         )
-    if page.photometric not in (WIDE_COLOURS if page.bitspersample == 16 else COLOURS):
+    if page.photometric not in (PLAIN_COLOURS if page.bitspersample == 16 else COLOURS):
         raise ImageError(
             f"is a {page.bitspersample}-bit TIFF with colours as {PHOTOMETRIC(page.photometric).name}, which is not read; "
             "save it as grey or RGB"
@@ -81,44 +92,42 @@ def _refuse_unsupported(file: TiffFile, page: TiffPage, size: int) -> None:
         )
 
 
-def _eight_bit(data: bytes) -> np.ndarray:
-    with TiffImageFile(io.BytesIO(data)) as file:
-        return eight_bit_pixels(file)
+def _by_tifffile(page: TiffPage) -> np.ndarray:
+    pixels = page.asarray()
+    pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
+    return upright(pixels, page.tags.valueof("Orientation") or 1)
 
 
-def _sixteen_bit(data: bytes, page: TiffPage) -> np.ndarray:
-    """(H, W) or (H, W, 3) uint16."""
-    if page.compression == COMPRESSION.NONE:
-        pixels = page.asarray()
-        pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
-    else:
-        pixels = _sixteen_bit_compressed(data, page)
-    if page.sampleformat == SAMPLEFORMAT.INT:
-        pixels = (pixels.astype(np.int32) + 32768).astype(np.uint16)
-    pixels = pixels.astype(np.uint16, copy=False)
-    if page.photometric == PHOTOMETRIC.MINISWHITE:
-        pixels = 65535 - pixels
-    colours = 3 if page.photometric == PHOTOMETRIC.RGB else 1
-    if page.samplesperpixel == colours:
-        return pixels
-    if page.extrasamples and page.extrasamples[0] == EXTRASAMPLE.UNASSALPHA:
-        return on_black(pixels[..., : colours + 1])
-    return np.ascontiguousarray(pixels[..., :3] if colours == 3 else pixels[..., 0])  # associated: on black already
+def _by_pillow(data: bytes, page: TiffPage) -> np.ndarray:
+    """Decode what is compressed, 16 bits a sample; Pillow turns it upright."""
 
-
-def _sixteen_bit_compressed(data: bytes, page: TiffPage) -> np.ndarray:
     def open_file() -> TiffImageFile:
         return TiffImageFile(io.BytesIO(data))
 
     with open_file() as file:
         layout, *rest = cast(tuple[str, ...], file.tile[0].args)
-        if file.mode in ("I;16", "I;16B", "I"):
-            return np.asarray(file)
+        if page.samplesperpixel == 1:
+            # libtiff hands samples over in the byte order of the machine, which Pillow forgets for signed ones.
+            file.tile = [tile._replace(args=("I;16N", *rest)) for tile in file.tile]
+            return np.asarray(file).astype(np.uint16)
     pixel, _, order = layout.partition(";")
-    if order[:2] != "16" or pixel not in ("RGB", "RGBX", "RGBA") or page.planarconfig != 1:
-        raise ImageError(
-            f"is a 16-bit TIFF with {COMPRESSION(page.compression).name} compression laid out as {layout}, which is not read; save it uncompressed"
-        )
-    # libtiff hands the samples over in the byte order of the machine, not of the file.
+    if order[:2] != "16" or pixel not in ("RGB", "RGBX", "RGBA", "RGBa") or len(file.tile) > 1:
+        raise ImageError(f"is a TIFF of compressed 16-bit samples laid out as {layout}, which is not read; save it uncompressed")
     high, low = ("16L", "16B") if sys.byteorder == "little" else ("16B", "16L")
+    pixel = pixel.upper()  # RGBa would be divided by its opacity, and it lies on black as it is
     return sixteen_bit_pixels(open_file, (f"{pixel};{high}", *rest), (f"{pixel};{low}", *rest))
+
+
+def _plain(pixels: np.ndarray, page: TiffPage) -> np.ndarray:
+    """Bring samples as they are stored to (H, W) or (H, W, 3), unsigned, more meaning brighter, on black."""
+    if page.sampleformat == SAMPLEFORMAT.INT:
+        pixels = pixels.view(np.uint16) ^ np.uint16(32768)  # two's complement to offset binary
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
+        pixels = np.iinfo(pixels.dtype).max - pixels
+    colours = 3 if page.photometric == PHOTOMETRIC.RGB else 1
+    if page.samplesperpixel == colours:
+        return np.ascontiguousarray(pixels)
+    if page.extrasamples and page.extrasamples[0] == EXTRASAMPLE.UNASSALPHA:
+        return on_black(pixels[..., : colours + 1])
+    return np.ascontiguousarray(pixels[..., :3] if colours == 3 else pixels[..., 0])  # associated opacity: on black already
