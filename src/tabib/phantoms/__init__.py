@@ -1,0 +1,40 @@
+"""Made-up data sets with known answers, for demonstrations, tests and measurements of Tabib itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tabib.phantoms.chest import CHEST_CLASSES, ChestFilms, PlantedFilm, Truth, make_chest_films, plan_chest_films, render_chest_films
+
+__all__ = [
+    "CHEST_CLASSES",
+    "PHANTOMS",
+    "ChestFilms",
+    "Phantom",
+    "PlantedFilm",
+    "Truth",
+    "make_chest_films",
+    "plan_chest_films",
+    "render_chest_films",
+]
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A kind of made-up data set."""
+
+    title: str
+    defaults: ChestFilms
+    write: Callable[[Path, ChestFilms], Truth]
+
+    def make(self, folder: Path) -> Truth:
+        """Write the data set as it is by default into an empty or a new folder."""
+        return self.write(folder, self.defaults)
+
+
+PHANTOMS: dict[str, Phantom] = {
+    "chest": Phantom("Chest films of healthy people and of people with pneumonia", ChestFilms(), make_chest_films),
+}
+"""Every phantom by its name on the command line."""
