@@ -22,14 +22,11 @@ from tabib.dataset.layouts import Listed, list_folder
 from tabib.dataset.npz import image_of, map_array, npz_file, parse_row, read_row, unpack
 from tabib.engines import Crashed, map_in_processes
 from tabib.errors import DataError, ImageError
-from tabib.images import Image, read_image, read_image_bytes, resize, to_grey
+from tabib.images import Image, has_colour, read_file, read_image, read_image_bytes, resize, to_grey
 from tabib.progress import SILENT, Progress
 from tabib.records import INDEX_SCHEMA, THUMBNAIL_SIDE
 
-__all__ = ["LARGEST_FILE_BYTES", "index_folder", "read_row_pixels"]
-
-LARGEST_FILE_BYTES = 2**30
-"""A larger file is refused unread: no single film is that large, and an archive left in a class folder may be."""
+__all__ = ["index_folder", "read_row_pixels"]
 
 
 def index_folder(data: Data, *, workers: int | None = None, progress: Progress = SILENT) -> pl.DataFrame:
@@ -72,7 +69,7 @@ def index_folder(data: Data, *, workers: int | None = None, progress: Progress =
             columns[name][row] = value
     index = pl.DataFrame(columns, schema=INDEX_SCHEMA)
     if index["refused"].null_count() == 0:
-        examples = "\n".join(f"    {path}: {reason}" for path, reason in index.select("path", "refused").head(3).iter_rows())
+        examples = "\n".join(f"    {path!r}: {reason}" for path, reason in index.select("path", "refused").head(3).iter_rows())
         raise DataError(
             f"Not one of {len(index)} files in {data.folder} can be read as an image:\n{examples}\nCheck data.folder and data.layout."
         )
@@ -100,10 +97,10 @@ def _groups(pattern: str | None, listed: Sequence[Listed]) -> list[str | None]:
         found = compiled.search(entry.path) if entry.refused is None else None
         groups.append(("-".join(capture for capture in found.groups() if capture) or None) if found else None)
     if not any(groups):
-        examples = "\n".join(f"    {entry.path}" for entry in listed if entry.refused is None)
-        first = "\n".join(examples.split("\n")[:3])
+        paths = [entry.path for entry in listed if entry.refused is None]
+        examples = "\n".join(f"    {path!r}" for path in paths[:3])
         raise DataError(
-            f"data.group, {pattern!r}, names a patient in none of the {len(listed)} paths, which look like\n{first}\n"
+            f"data.group, {pattern!r}, names a patient in none of the {len(paths)} paths, which look like\n{examples}\n"
             "Change the pattern so that its parentheses catch the part that names the patient, or leave data.group out."
         )
     return groups
@@ -128,34 +125,27 @@ def _see_array(item: tuple[str, str]) -> dict[str, Any]:
 
 def _see_file(item: tuple[str, str]) -> dict[str, Any]:
     folder, path = item
-    size = None
     try:
-        with open(Path(folder) / path, "rb") as file:
-            size = file.seek(0, 2)
-            if size > LARGEST_FILE_BYTES:
-                return {"refused": f"larger than {LARGEST_FILE_BYTES >> 30} GiB ({size} bytes), too large for one image", "bytes": size}
-            file.seek(0)
-            content = file.read()
-    except OSError as error:
-        return {"refused": f"cannot be read: {error.strerror}", "bytes": size}
+        content = read_file(Path(folder) / path)
+    except ImageError as error:
+        return {"refused": str(error)}
     digest = hashlib.sha256(content).hexdigest()
     try:
-        return _see(read_image_bytes(content, path), digest, size)
+        return _see(read_image_bytes(content, path), digest, len(content))
     except ImageError as error:
-        return {"refused": str(error), "bytes": size, "content": digest}
+        return {"refused": str(error), "bytes": len(content), "content": digest}
 
 
 def _see(image: Image, content: str, size: int) -> dict[str, Any]:
     pixels = image.pixels
-    colour = pixels.ndim == 3 and not (np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 1], pixels[..., 2]))
-    # A grey film saved as RGB is the same picture as the film saved grey, so it has the same pixel hash.
-    plain = np.ascontiguousarray(pixels if pixels.ndim == 2 or colour else pixels[..., 0])
-    grey = to_grey(plain) if colour else plain
+    plain = _without_repeats(pixels)
+    grey = to_grey(plain)
     thumbnail = _thumbnail(grey)
-    values = grey.astype(np.float32).ravel()
     span = image.high - image.low
+    values = grey.ravel().astype(np.float32)
     mean = float(values.mean())
-    contrast = float(np.sqrt(np.square(values - mean).mean()))
+    values -= mean
+    contrast = float(np.sqrt(values @ values / values.size))
     spacing = image.spacing_mm or (None, None)
     facts = image.facts
     return {
@@ -169,7 +159,7 @@ def _see(image: Image, content: str, size: int) -> dict[str, Any]:
         "width": pixels.shape[1],
         "channels": 1 if pixels.ndim == 2 else pixels.shape[2],
         "bits": facts.bits,
-        "colour": bool(colour),
+        "colour": has_colour(plain),
         "mode": facts.mode,
         "compression": facts.compression,
         "spacing_row_mm": spacing[0],
@@ -184,6 +174,15 @@ def _see(image: Image, content: str, size: int) -> dict[str, Any]:
     }
 
 
+def _without_repeats(pixels: np.ndarray) -> np.ndarray:
+    """A grey film saved as RGB is the same picture as the film saved grey, and must have the same pixel hash."""
+    if pixels.ndim == 3:
+        first = np.ascontiguousarray(pixels[..., 0])
+        if np.array_equal(first, pixels[..., 1]) and np.array_equal(first, pixels[..., 2]):
+            return first
+    return np.ascontiguousarray(pixels)
+
+
 def _thumbnail(grey: np.ndarray) -> np.ndarray:
     """(THUMBNAIL_SIDE, THUMBNAIL_SIDE) uint8, stretched to the image's own range; zeros for one flat value."""
     small = resize(grey, THUMBNAIL_SIDE, THUMBNAIL_SIDE, fit="stretch").astype(np.float32)
@@ -196,5 +195,4 @@ def _thumbnail(grey: np.ndarray) -> np.ndarray:
 def _border(grey: np.ndarray) -> float:
     """Share of the outermost ring of pixels that has the ring's most frequent value."""
     ring = np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
-    _, counts = np.unique(ring, return_counts=True)
-    return float(counts.max() / ring.size)
+    return float(np.bincount(ring).max() / ring.size)

@@ -229,6 +229,8 @@ class _Walk:
         while waiting:
             current, prefix = waiting.pop()
             entries, refused = self.entries(current, prefix + "/")
+            if not entries and not refused:
+                yield Listed(prefix, refused="an empty folder")
             yield from refused
             for entry in entries:
                 if entry.is_dir():

@@ -15,14 +15,14 @@ import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 
 from tabib.errors import DataError
 from tabib.images import Image, ImageFacts
 
-__all__ = ["image_of", "map_array", "npz_file", "parse_row", "read_headers", "read_labels", "unpack"]
+__all__ = ["image_of", "map_array", "npz_file", "parse_row", "read_headers", "read_labels", "read_row", "unpack"]
 
 _PARTS = ("train", "val", "test")
 _ROW = re.compile(r"(\w+)\[(\d+)\]")
@@ -85,7 +85,7 @@ def read_labels(file: Path, part: str) -> np.ndarray:
     return _with_zip(file, lambda archive: _load(archive, f"{part}_labels.npy")).reshape(-1).astype(np.int64)
 
 
-def unpack(file: Path, key: str, target: BinaryIO) -> None:
+def unpack(file: Path, key: str, target: IO[bytes]) -> None:
     """Stream one array of the file, as `.npy`, into an open file."""
 
     def copy(archive: zipfile.ZipFile) -> None:
@@ -106,7 +106,7 @@ def map_array(npy: Path) -> np.ndarray:
 def _unpacked(file: Path, key: str, modified_ns: int) -> np.ndarray:
     """The array behind a key, mapped from a temporary file that disappears with this process."""
     with tempfile.NamedTemporaryFile(suffix=".npy") as target:
-        unpack(file, key, target)
+        unpack(file, key, target.file)
         return np.load(target.name, mmap_mode="r", allow_pickle=False)
 
 
@@ -144,7 +144,11 @@ def _with_zip(file: Path, use: Callable[[zipfile.ZipFile], _T]) -> _T:
     try:
         with zipfile.ZipFile(file) as archive:
             return use(archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, NotImplementedError, OSError) as error:
+    except OSError as error:
+        raise DataError(
+            f"{file} cannot be unpacked: {error.strerror or error}. Check its permissions and the room left for temporary files."
+        ) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"{file} cannot be read as an npz file: {error}. Copy or download it again.") from None
 
 

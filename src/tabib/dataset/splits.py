@@ -60,8 +60,9 @@ def split_dataset(index: pl.DataFrame, findings: Findings, study: Study) -> pl.D
             table.part = ["train" if part == "validation" else part for part in table.part]
         _leave_out_leaks(table, split)
     _leave_out_copies(table, keep_one=study.data.copies == "keep_one")
+    _check_classes_left(table)
     _draw(table, split)
-    _check_classes(table)
+    _check_parts(table)
     return table.frame()
 
 
@@ -427,18 +428,22 @@ def _uniform(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
-def _check_classes(table: _Table) -> None:
-    """Refuse a split that cannot be learnt from or judged: given parts are the study's own, so only what cannot work is refused."""
-    used: dict[str | None, set[str | None]] = defaultdict(set)
-    for label, part in zip(table.label, table.part, strict=True):
-        used[part].add(label)
-    classes = {label for label in table.label if label is not None}
-    for label in sorted(classes - used["train"]):
+def _check_classes_left(table: _Table) -> None:
+    """Refuse to go on where a class has lost all the images that could train."""
+    left = {table.label[row] for row in table.good if table.part[row] in (None, "train", "validation")}
+    for label in sorted({label for label in table.label if label is not None} - left):
         reasons = [reason for own, reason in zip(table.label, table.reason, strict=True) if own == label and reason]
         why = f" {len(reasons)} of its images are left out, the first because: {reasons[0]}." if reasons else ""
         raise DataError(f"No image of class {label!r} is left to train on.{why} Add images of it, or take its folder away.")
-    for part in PARTS[1:]:
-        if part in table.part and len(used[part]) < 2:
+
+
+def _check_parts(table: _Table) -> None:
+    """Refuse a part of one class; drawn parts hold all classes, given ones may lack some that are rare."""
+    used: dict[str | None, set[str | None]] = defaultdict(set)
+    for label, part in zip(table.label, table.part, strict=True):
+        used[part].add(label)
+    for part in PARTS:
+        if len(used[part]) == 1:
             raise DataError(
                 f"The part {part} holds images of {used[part].pop()!r} only, and cannot tell a good classifier from a bad one. Add other classes to it."
             )
