@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 import tabib
 from tabib import errors
 from tabib.cli import app
-from tabib.config import Study
+from tabib.config import Study, parts_in
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -35,7 +35,7 @@ def study_page() -> str:
     for name, part in _parts(Study, "study"):
         lines += [f"## {name}", "", _first(part), "", "| field | type | default | meaning |", "|---|---|---|---|"]
         for field, info in part.model_fields.items():
-            description = info.description or _first(next(_models(info.annotation)))
+            description = info.description or _first(next(parts_in(info.annotation)))
             default = "required" if info.default is PydanticUndefined else _default(info.default)
             lines.append(f"| `{field}` | {_type(info.annotation, info.metadata)} | {default} | {_cell(description)} |")
         lines.append("")
@@ -100,22 +100,20 @@ def library_page() -> str:
     return "\n".join([*lines, ""])
 
 
-PAGES = {"study.md": study_page, "commands.md": commands_page, "errors.md": errors_page, "findings.md": findings_page, "library.md": library_page}
+PAGES = {
+    "study.md": study_page,
+    "commands.md": commands_page,
+    "errors.md": errors_page,
+    "findings.md": findings_page,
+    "library.md": library_page,
+}
 
 
 def _parts(model: type[BaseModel], name: str) -> Iterator[tuple[str, type[BaseModel]]]:
     yield name, model
     for field, info in model.model_fields.items():
-        for inner in _models(info.annotation):
+        for inner in parts_in(info.annotation):
             yield from _parts(inner, field if name == "study" else f"{name}.{field}")
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif get_origin(annotation) in (Union, types.UnionType, Annotated, list):
-        for argument in get_args(annotation):
-            yield from _models(argument)
 
 
 def _type(annotation: Any, metadata: Any = ()) -> str:
@@ -142,7 +140,11 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
 def _default(value: Any) -> str:
     if isinstance(value, BaseModel):
         return ""
-    text = {None: "none", True: "true", False: "false"}.get(value, value) if not isinstance(value, (list, int, float)) or isinstance(value, bool) else value
+    text = (
+        {None: "none", True: "true", False: "false"}.get(value, value)
+        if not isinstance(value, (list, int, float)) or isinstance(value, bool)
+        else value
+    )
     return f"`{text}`"
 
 

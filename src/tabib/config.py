@@ -7,8 +7,10 @@ of what. `none` in YAML is Python's `None`; `auto` is replaced by a value in the
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from types import UnionType
+from typing import Annotated, Literal, Self, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -30,6 +32,7 @@ __all__ = [
     "Study",
     "Threshold",
     "Training",
+    "parts_in",
 ]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -62,6 +65,15 @@ def _pattern(text: str) -> str:
     if compiled.groups == 0:
         raise ValueError("has no capture: put the part that names the patient in parentheses, as in '(person\\d+)'")
     return text
+
+
+def parts_in(annotation: object) -> Iterator[type[BaseModel]]:
+    """The parts that a field may hold, through Optional, Union, Annotated and list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Union, UnionType, Annotated, list):
+        for argument in get_args(annotation):
+            yield from parts_in(argument)
 
 
 class Part(BaseModel):

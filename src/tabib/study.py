@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+
 from tabib.config import Study
 from tabib.dataset import index_folder, inspect_dataset, split_dataset
+from tabib.errors import StudyError
 from tabib.evaluation import evaluate
 from tabib.prediction import predict_index
 from tabib.progress import SILENT, Progress
-from tabib.reports import write_reports
+from tabib.records import Finding
+from tabib.reports import finding_codes, phrase, write_reports
 from tabib.runs import Run
 from tabib.training import calibrate, check_training, resolve_study, train
 
-__all__ = ["run_study"]
+__all__ = ["refuse_failures", "run_study"]
 
 
 def run_study(study: Study, run: Run, *, progress: Progress = SILENT) -> Run:
@@ -23,9 +27,11 @@ def run_study(study: Study, run: Run, *, progress: Progress = SILENT) -> Run:
     place, cache = run.folder / "model", run.cache_folder
     index = run.step("index", index_folder, study.data, progress=progress)
     findings = run.step("findings", inspect_dataset, index, study, progress=progress)
+    refuse_failures(findings.findings, study)
     split = run.step("split", split_dataset, index, findings, study)
     study = run.step("study", resolve_study, study, index, split)
     checks = run.step("checks", check_training, index, split, study, cache_folder=cache, progress=progress)
+    refuse_failures(checks.checks, study)
     model = run.step("model", train, index, split, checks, study, place=place, cache_folder=cache, progress=progress)
     decision = run.step("decision", calibrate, model, index, split, study, place=place, cache_folder=cache, progress=progress)
     looks = run.look_at_test(split, decision)
@@ -35,3 +41,16 @@ def run_study(study: Study, run: Run, *, progress: Progress = SILENT) -> Run:
     run.step("evaluation", evaluate, predictions, index, split, study, test_looks=looks, histories=run.histories())
     run.finish(write_reports, study)
     return run
+
+
+def refuse_failures(findings: list[Finding], study: Study) -> None:
+    """Raise `StudyError` for findings of level "fail" that the study does not expect, and for expectations of no known code."""
+    for code in study.expect:
+        if code not in finding_codes():
+            near = difflib.get_close_matches(code, finding_codes(), n=1, cutoff=0.5)
+            raise StudyError(f"expect: there is no finding {code}. {f'Did you mean {near[0]}?' if near else ''}")
+    failures = [finding for finding in findings if finding.level == "fail" and finding.code not in study.expect]
+    if failures:
+        words = [(finding.code, phrase(finding, "en")) for finding in failures]
+        said = "\n".join(f"  {text.title} ({code}). {text.sentence} {text.todo}" for code, text in words)
+        raise StudyError(f"The study cannot be believed as it is:\n{said}\nWhat is known and wanted is named under expect:, by its code.")

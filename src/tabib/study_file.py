@@ -8,16 +8,15 @@ and repeated keys are refused, each with its line.
 from __future__ import annotations
 
 import difflib
-import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tabib.config import Study
+from tabib.config import Study, parts_in
 from tabib.errors import StudyError
 
 __all__ = ["check_study", "dump_study", "load_study", "parse_study"]
@@ -181,15 +180,6 @@ def _override(read: _Read, text: str) -> None:
     read.places.update({(*keys, *inner): source for inner in new.places})
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The parts that a field may hold, through Optional, Union, Annotated and list."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif get_origin(annotation) in (Union, types.UnionType, Annotated, list):
-        for argument in get_args(annotation):
-            yield from _models_in(argument)
-
-
 def _refuse_unknown_keys(read: _Read, model: type[BaseModel], key: Key, source: str) -> None:
     values = read.values
     for step in key:
@@ -202,7 +192,7 @@ def _refuse_unknown_keys(read: _Read, model: type[BaseModel], key: Key, source: 
             hint = f"Did you mean {near[0]}?" if near else f"It has {', '.join(model.model_fields)}."
             part = ".".join(map(str, key)) or "a study"
             raise StudyError(f"{read.places.get((*key, name), source)}: {part} has no field {name}. {hint}")
-        for inner in _models_in(model.model_fields[name].annotation):
+        for inner in parts_in(model.model_fields[name].annotation):
             _refuse_unknown_keys(read, inner, (*key, name), source)
 
 

@@ -36,11 +36,11 @@ def test_every_reference_page_is_made(reference: ModuleType) -> None:
 
 
 def test_every_field_is_described(reference: ModuleType) -> None:
-    from tabib.config import Study
+    from tabib.config import Study, parts_in
 
     for name, part in reference._parts(Study, "study"):
         for field, info in part.model_fields.items():
-            described = info.description or list(reference._models(info.annotation))
+            described = info.description or list(parts_in(info.annotation))
             assert described, f"{name}.{field} has no sentence under it"
 
 

@@ -1,0 +1,140 @@
+"""The whole road, end to end, on a data set with a known answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tabib.config import Study
+from tabib.records import Evaluation
+from tabib.runs import FILES, Run, open_run
+from tabib.study import run_study
+from tiny import tiny_study
+
+
+def tabib(*arguments: object, blocked: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own; importing `blocked` there is an error."""
+    block = f"import sys; sys.modules[{blocked!r}] = None\n" if blocked else ""
+    code = f"{block}import sys; sys.argv = ['tabib', *sys.argv[1:]]\nfrom tabib.cli import main\nmain()"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.mark.slow
+def test_strong_signs_are_learnt_and_every_file_is_there(films: Path, travel: Callable[[Study], Run]) -> None:
+    run = travel(tiny_study(films, {"training": {"epochs": 12}}))
+    evaluation: Evaluation = run.read("evaluation")
+    test = next(part for part in evaluation.parts if part.part == "test")
+    auc = next(measure for measure in test.measures if measure.name == "auc" and measure.of is None)
+    assert auc.value is not None
+    assert auc.value > 0.8
+    assert all((run.folder / kind.path).exists() for kind in FILES.values())
+    assert (run.folder / "report.en.html").exists()
+    split = run.read("split")
+    assert not (parts := split.group_by("group").agg(pl.col("part").n_unique()).filter(pl.col("part") > 1)).height, parts
+
+
+def test_a_second_run_loads_every_step_and_a_change_of_words_repeats_none(films: Path, tmp_path: Path) -> None:
+    heard: list[tuple[str, bool]] = []
+    study = tiny_study(films, {"training": {"epochs": 1}})
+    titled = study.model_copy(update={"title": study.title.model_copy(update={"en": "Another title"})})
+    for version in (study, study, titled):
+        with open_run(version, root=tmp_path / "runs", on_step=lambda name, loaded: heard.append((name, loaded))) as run:
+            run_study(version, run)
+    steps = len(FILES)
+    assert not any(loaded for _, loaded in heard[:steps])
+    assert all(loaded for _, loaded in heard[steps:])
+    assert "Another title" in (run.folder / "report.en.html").read_text(encoding="utf-8")
+
+
+def test_the_resolved_study_repeats_the_run_to_the_bit(films: Path, tmp_path: Path) -> None:
+    from tabib.study_file import load_study
+
+    study = tiny_study(films, {"training": {"epochs": 1, "device": "auto"}, "input": {"channels": "auto"}})
+    hashes = []
+    for version in ("given", "resolved"):
+        with open_run(study, root=tmp_path / version) as run:
+            run_study(study, run)
+        hashes.append([member.weights_sha256 for member in run.read("model").members])
+        study = load_study(run.path("study"))
+    assert "auto" not in run.path("study").read_text()
+    assert hashes[0] == hashes[1]
+
+
+def test_the_verbs_share_one_run_and_need_torch_only_for_the_network(films: Path, tmp_path: Path) -> None:
+    from tabib.study_file import dump_study
+
+    file = tmp_path / "study.yaml"
+    file.write_text(dump_study(tiny_study(films, {"training": {"epochs": 1}})), encoding="utf-8")
+    runs = ("--runs", tmp_path / "runs", "--json")
+    answers = {}
+    for verb in ("split", "check", "train", "calibrate", "run"):
+        done = tabib(verb, file, *runs)
+        assert done.returncode == 0, done.stderr
+        answers[verb] = json.loads(done.stdout)
+    folder = Path(answers["run"]["run"])
+    assert len(list((tmp_path / "runs" / "tiny").glob("*/manifest.json"))) == 1
+    before = (folder / "evaluation.json").read_text()
+    for verb in ("evaluate", "report"):
+        done = tabib(verb, folder, "--json", blocked="torch")
+        assert done.returncode == 0, done.stderr
+    assert (folder / "evaluation.json").read_text() == before
+    assert tabib("look", films, *runs, blocked="torch").returncode == 0
+    assert answers["run"]["evaluation"]["test_looks"] == 1
+
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"")
+    one = next(films.rglob("*.png"))
+    done = tabib("predict", folder, one, broken, "--out", tmp_path / "out.csv", "--json")
+    assert done.returncode == 3, done.stderr
+    assert json.loads(done.stdout)["refused"] == 1
+    assert pl.read_csv(tmp_path / "out.csv").height == 2
+
+    listed = json.loads(tabib("cache", "list", *runs).stdout)
+    assert listed["bytes"] > 0
+    assert json.loads(tabib("cache", "clear", *runs).stdout)["bytes"] == listed["bytes"]
+    assert json.loads(tabib("cache", "list", *runs).stdout)["kept"] == []
+
+
+def test_the_test_predictions_are_what_predict_says(films: Path, travel: Callable[[Study], Run]) -> None:
+    from tabib.prediction import Predictor, predict_paths
+
+    run = travel(tiny_study(films, {"training": {"epochs": 1}}))
+    judged = run.read("predictions").filter(pl.col("part") == "test").sort("path")
+    served = predict_paths(Predictor.load(run.folder / "model"), [films / path for path in judged["path"]])
+    for name in ("p_NORMAL", "p_PNEUMONIA"):
+        assert (judged[name] - served[name]).abs().max() < 1e-6  # pyright: ignore[reportOptionalOperand, reportOperatorIssue]
+    assert judged["predicted"].to_list() == served["predicted"].to_list()
+
+
+def test_leaks_of_a_given_split_are_refused_then_dropped_or_kept_aloud(given_films: Path, travel: Callable[[Study], Run]) -> None:
+    from tabib.errors import LeakError
+
+    given = {"given": True, "validation": 0.25}
+    with pytest.raises(LeakError):
+        travel(tiny_study(given_films, {"split": given}))
+    short = {"training": {"epochs": 1}}
+    dropped = travel(tiny_study(given_films, {"split": {**given, "leaks": "drop"}, **short}))
+    split = dropped.read("split")
+    assert (split["part"] == "left_out").sum() > 0
+    tests = set(split.filter(pl.col("part") == "test")["group"])
+    assert not tests & set(split.filter(pl.col("part").is_in(["train", "validation"]))["group"])
+    kept = travel(tiny_study(given_films, {"split": {**given, "leaks": "keep"}, **short}))
+    page_one = {remark.code for remark in [*kept.read("findings").findings, *kept.read("evaluation").remarks] if remark.page_one}
+    assert page_one & {"given_leak_kept", "given_leak_groups"}
+
+
+def test_folds_and_seeds_make_members(films: Path, travel: Callable[[Study], Run]) -> None:
+    folds = travel(tiny_study(films, {"split": {"folds": 3}, "training": {"epochs": 1}}))
+    assert [member.fold for member in folds.read("model").members] == [0, 1, 2]
+    split, predictions = folds.read("split"), folds.read("predictions")
+    assert predictions.filter(pl.col("part") == "validation").height == (split["part"] == "train").sum()
+    seeds = travel(tiny_study(films, {"training": {"epochs": 1, "seeds": [3, 4]}}))
+    assert [member.seed for member in seeds.read("model").members] == [3, 4]
