@@ -6,6 +6,7 @@ Only the index must be there; a report of a run that stopped half-way says what 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,18 @@ LEVELS = ("fail", "warn", "pass")
 TRAINING_REMARKS = ("over_fitting", "no_over_fitting")
 """Remarks of the judge that are told beside the curves of the training."""
 
+REASONS = {
+    "refused by name": "by_name",
+    "second copy of": "second_copy",
+    "copy of row": "copy",
+    "copies with two labels": "two_labels",
+    "leak: ": "leak",
+    "has no label": "no_label",
+    "left out by the split file": "file",
+}
+"""How reasons that have words in every language begin; others are shown in English."""
+
+EXAMPLES = 3
 SAMPLES_PER_CLASS = 6
 MISTAKES = 12
 """Pictures under each of worst, most confident wrong and random."""
@@ -48,7 +61,8 @@ class PartCount:
 class Refusal:
     """Images that were not used for one reason."""
 
-    reason: str
+    kind: str | None  # a value of `REASONS`, or None
+    reason: str  # in English, of the first image
     images: int
     paths: Sequence[str]  # the first few
 
@@ -176,7 +190,7 @@ def read_facts(run_folder: Path, study: Study) -> Facts:
         findings=_record(run_folder, "findings", Findings) or Findings(findings=[]),
         parts=[] if split is None else _parts(split),
         refused=_refusals(index, "refused"),
-        left_out=[] if split is None else _refusals(split, "reason"),
+        left_out=[] if split is None else _refusals(split.filter(~pl.col("reason").str.starts_with("refused")), "reason"),
         folds=0 if split is None else split["fold"].drop_nulls().n_unique(),
         checks=_record(run_folder, "checks", Checks),
         model=model,
@@ -249,8 +263,17 @@ def _parts(split: pl.DataFrame) -> list[PartCount]:
 
 
 def _refusals(table: pl.DataFrame, column: str) -> list[Refusal]:
-    reasons = table.drop_nulls(column).group_by(column).agg(pl.len().alias("images"), pl.col("path").sort().head(3))
-    return [Refusal(*row) for row in reasons.sort("images", column, descending=[True, False]).iter_rows()]
+    """Rows with a reason, alike reasons together, the most frequent first."""
+    together: dict[str, list[tuple[str, str]]] = {}
+    for path, reason in table.drop_nulls(column).sort("path").select("path", column).iter_rows():
+        words = reason.removeprefix(f"{path}: ")
+        kind = next((kind for start, kind in REASONS.items() if words.startswith(start)), None)
+        together.setdefault(kind or re.sub(r"[\d,.]+|'[^']*'", "#", words), []).append((path, words))
+    found = [
+        Refusal(kind if kind in REASONS.values() else None, rows[0][1], len(rows), [path for path, _ in rows[:EXAMPLES]])
+        for kind, rows in together.items()
+    ]
+    return sorted(found, key=lambda each: -each.images)
 
 
 def _augmented(folder: Path) -> list[Augmented]:

@@ -1,6 +1,6 @@
 """The figures of a page, as SVG with text as text, so that browsers shape Persian and readers can select it.
 
-Every function returns one `<svg>` of about 360 units a side: on a page each unit is about a pixel, so letters keep their
+Every function returns one `<svg>` of about 320 units a side: on a page each unit is about a pixel, so letters keep their
 size from phone to paper. Axes of numbers run from left to right in every language, as Persian textbooks draw them.
 """
 
@@ -28,12 +28,15 @@ INSET = 10
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a plot. `style` is a class of the style sheet: `train`, `validation`, `test`, `chance`."""
+    """One line of a plot. `style` is a class of the style sheet: `train`, `validation`, `test`, `chance`.
+
+    `dots` draws the points, each as large as its count.
+    """
 
     x: Sequence[float]
     y: Sequence[float]
     style: str
-    dots: bool = False
+    dots: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,8 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 
 def plot(language: Language, picture: Plot) -> Markup:
     """A plot of lines over two axes."""
-    width, height = 360, 340 if picture.square else 250
-    left, right, top, bottom = 46, 12, 10, 44
+    width, height = 320, 312 if picture.square else 240
+    left, right, top, bottom = 56 if picture.y_name else 44, 10, 10, 42
 
     def across(value: float) -> float:
         low, high = picture.x_range
@@ -97,7 +100,8 @@ def plot(language: Language, picture: Plot) -> Markup:
         parts.append(_mark(across(x), down(y), style))
     parts.append(_text(language, (left + width - right) / 2, height - 6, picture.x_name, "middle", "name"))
     middle = (top + height - bottom) / 2
-    parts.append(_text(language, 12, middle, picture.y_name, "middle", "name", turn=True))
+    if picture.y_name:
+        parts.append(_text(language, 12, middle, picture.y_name, "middle", "name", turn=True))
     return _svg(width, height, picture.title, "plot", parts)
 
 
@@ -158,12 +162,9 @@ def _polyline(points: Sequence[tuple[float, float]], line: Line) -> list[Markup]
     for piece in _pieces(points):
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in piece)
         drawn.append(Markup('<polyline class="line {}" points="{}"/>').format(line.style, path))
-    if line.dots:
-        drawn += [
-            Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(line.style, x, y)
-            for x, y in points
-            if math.isfinite(x + y)
-        ]
+    for (x, y), count in zip(points, line.dots, strict=False):
+        radius = 2.5 + 4.5 * math.sqrt(count / max(line.dots))
+        drawn.append(Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>').format(line.style, x, y, radius))
     return drawn
 
 

@@ -135,8 +135,8 @@ class Language:
     def percent(self, value: float) -> str:
         """A fraction in percent, to a tenth; 0 and 100 only where it is so."""
         share = 100 * value
-        places = 0 if share in (0, 100) else 1 if 0.1 <= share <= 99.9 else 2
-        return self.decimal(share, places) + self.words["language"]["percent"]
+        pattern = "#,##0.#" if 0.1 <= share <= 99.9 or share in (0, 100) else "#,##0.##"
+        return self._local(share, pattern) + self.words["language"]["percent"]
 
     def interval(self, low: str, high: str) -> str:
         """An interval of two written numbers."""
@@ -148,7 +148,7 @@ class Language:
             jalali = jdatetime.date.fromgregorian(date=day)
             month = self.words["language"]["months"][jalali.month - 1]
             return f"{self._digits(str(jalali.day))} {month} {self._digits(str(jalali.year))}"
-        return format_date(day, format="long", locale=self.code)
+        return format_date(day, format="d MMMM y", locale=self.code)
 
     def duration(self, seconds: float) -> str:
         """A duration in the two largest of hours, minutes and seconds."""

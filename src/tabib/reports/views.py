@@ -14,7 +14,7 @@ from tabib.config import METRICS, Augment
 from tabib.records import PARTS, Confusion, Curve, Measure
 from tabib.reports.facts import Facts
 from tabib.reports.figures import Line, Plot, bar, hundred, interval_strip, plot, ticks
-from tabib.reports.text import Language, Value, isolated
+from tabib.reports.text import END, LEFT_TO_RIGHT, Language, Value, isolated
 
 __all__ = [
     "METRICS",
@@ -75,7 +75,7 @@ class MeasureRow:
     of: str
     value: str
     interval: str
-    baselines: Sequence[tuple[str, str]]  # name, value
+    baselines: Sequence[tuple[str, str]]  # name, value; the hardest to beat first
     goal: str
     goal_state: str  # "reached", "missed", "open" or ""
     count: str
@@ -197,7 +197,7 @@ def _row(facts: Facts, reader: Language, measure: Measure, axis: Sequence[float]
         of=_of(facts, reader, measure.of),
         value=value,
         interval=interval,
-        baselines=[(reader.name("baselines", key), _number(reader, number, places)) for key, number in measure.baselines.items()],
+        baselines=[(reader.name("baselines", key), _number(reader, number, places)) for key, number in _hardest_first(measure)],
         goal="" if measure.goal is None else _number(reader, measure.goal, places),
         goal_state=_goal_state(measure),
         count=f"{reader.integer(measure.rows)} ({reader.integer(measure.groups)})",
@@ -206,6 +206,10 @@ def _row(facts: Facts, reader: Language, measure: Measure, axis: Sequence[float]
         undefined_draws=measure.undefined_draws,
         strip=interval_strip(reader, measure, axis, title) if axis else Markup(""),
     )
+
+
+def _hardest_first(measure: Measure) -> list[tuple[str, float]]:
+    return sorted(measure.baselines.items(), key=lambda item: item[1], reverse=measure.name not in LOWER_IS_BETTER)
 
 
 def _goal_state(measure: Measure) -> str:
@@ -243,32 +247,36 @@ def _bracketed(text: str) -> str:
 
 def hundreds(facts: Facts, reader: Language) -> list[Hundred]:
     """The main shares as so many of a hundred, the way risks are best understood (Gigerenzer & Hoffrage, 1995)."""
-    told = []
+    told: list[tuple[Measure | None, str, dict[str, Value]]] = []
     if facts.positive is not None and len(facts.classes) == 2:
         negative = next(name for name in facts.classes if name != facts.positive)
-        for name, key in (("sensitivity", "finds"), ("specificity", "spares")):
-            if measure := _whole(facts, name):
-                told.append((measure, f"first.{key}", {"positive": facts.positive, "negative": negative}))
-    if measure := _whole(facts, "accuracy"):
-        told.append((measure, "first.right", {}))
-    return [_hundred(facts, reader, *each) for each in told if each[0].value is not None]
+        told.append((_whole(facts, "sensitivity"), "first.finds", {"positive": facts.positive}))
+        told.append((_whole(facts, "specificity"), "first.spares", {"negative": negative}))
+    accuracy = _whole(facts, "accuracy")
+    majority = accuracy.baselines.get("majority_class") if accuracy else None
+    told.append((accuracy, "first.right" if majority is None else "first.right_majority", {"share": majority and round(100 * majority)}))
+    return [
+        _hundred(facts, reader, measure, measure.value, key, names) for measure, key, names in told if measure and measure.value is not None
+    ]
 
 
-def _hundred(facts: Facts, reader: Language, measure: Measure, key: str, names: Mapping[str, str]) -> Hundred:
-    value = measure.value or 0.0
-    places = 0 if value in (0, 1) or 0.01 <= value <= 0.99 else 1
-    rest = round(100 - round(100 * value, places), places)
-    remainder = round(rest) if places == 0 else rest
+def _hundred(facts: Facts, reader: Language, measure: Measure, value: float, key: str, names: Mapping[str, Value]) -> Hundred:
+    number = _of_hundred(value)
     interval = ""
     if measure.low is not None and measure.high is not None and facts.evaluation:
-        ends = [reader.decimal(100 * end, places) for end in (measure.low, measure.high)]
+        ends = [reader.number(_of_hundred(end)) for end in (measure.low, measure.high)]
         interval = reader.text("first.between", {"confidence": facts.evaluation.confidence}) + " " + reader.interval(*ends)
     return Hundred(
-        reader.decimal(100 * value, places),
-        reader.text(key, {**names, "missed": remainder, "alarms": remainder}),
+        reader.number(number),
+        reader.text(key, {**names, "rest": round(100 - number, 1)}),
         interval,
         hundred(round(100 * value)),
     )
+
+
+def _of_hundred(share: float) -> float:
+    """So many of a hundred: whole, but 99.6 is not told as 100 nor 0.4 as 0."""
+    return round(100 * share, 1 if 0 < share < 0.01 or 0.99 < share < 1 else 0)
 
 
 # --- Data ---
@@ -322,15 +330,15 @@ def image_facts(facts: Facts, reader: Language) -> list[tuple[str, str]]:
     good = facts.good
     if good.is_empty():
         return []
-    heights, widths = good["height"].drop_nulls(), good["width"].drop_nulls()
-    sizes = " – ".join(
-        f"{reader.integer(h)} × {reader.integer(w)}"
-        for h, w in dict.fromkeys([(heights.min(), widths.min()), (heights.max(), widths.max())])
-    )
+    sides = good.select("height", "width", area=pl.col("height").cast(pl.Int64) * pl.col("width")).sort("area").select("height", "width")
+    smallest, largest = (sides.row(k) for k in (0, -1))
+    sizes = [
+        f"{LEFT_TO_RIGHT}{reader.integer(height)} × {reader.integer(width)}{END}" for height, width in dict.fromkeys([smallest, largest])
+    ]
     colour = int(good["colour"].sum())
     kinds = [("colour_images", colour), ("grey_images", good.height - colour)]
     return [
-        (reader.text("data.size"), sizes),
+        (reader.text("data.size"), sizes[0] if len(sizes) == 1 else reader.interval(*sizes)),
         (reader.text("data.format"), _tally(good, "format", reader)),
         (reader.text("data.bits"), _tally(good, "bits", reader)),
         (reader.text("data.colour"), reader.series([reader.text(f"data.{kind}", {"n": n}) for kind, n in kinds if n])),
@@ -399,7 +407,7 @@ def _history_plot(facts: Facts, reader: Language, title: str, columns: Sequence[
         for column in columns:
             values = [_finite(epoch.get(column)) for epoch in history]
             style = "train" if column.startswith("train") else "validation" if column.startswith("validation") else "rate"
-            lines.append(Line(epochs, values, style, dots=len(epochs) == 1))
+            lines.append(Line(epochs, values, style, dots=[1] if len(epochs) == 1 else ()))
             if column.startswith("validation") and name in kept and kept[name] in epochs:
                 marks.append((float(kept[name]), values[epochs.index(kept[name])], "kept"))
     numbers = [y for line in lines for y in line.y if math.isfinite(y)]
@@ -410,7 +418,7 @@ def _history_plot(facts: Facts, reader: Language, title: str, columns: Sequence[
     return Plot(
         title=title,
         x_name=reader.text("training.epoch"),
-        y_name=title,
+        y_name="",  # the heading above says it
         lines=lines,
         x_range=(1, max(last, 2)),
         y_range=(y_ticks[0], y_ticks[-1]),
@@ -523,8 +531,8 @@ def cell_id(facts: Facts, cell: Confusion) -> str:
 def probability(facts: Facts, reader: Language, row: int) -> str:
     """The probability given to the answer for one row."""
     guess = facts.predictions.get(row)
-    value = guess and guess.get(f"p_{guess['predicted']}")
-    return "" if value is None else reader.decimal(value, 2)
+    value = guess.get(f"p_{guess['predicted']}") if guess else None
+    return "" if value is None else reader.decimal(float(value), 2)
 
 
 def class_curves(facts: Facts, reader: Language) -> list[tuple[str, list[Figure]]]:
@@ -547,13 +555,15 @@ AXES = {
 
 
 def _curve_figure(facts: Facts, reader: Language, kind: str, of: str) -> Figure | None:
-    curves = {part: curve for part in ("validation", "test") if (curve := _curve(facts, part, kind, of))}
+    # Two calibration curves in one frame cannot be told apart.
+    parts = ("test",) if kind == "calibration" else ("validation", "test")
+    curves = {part: curve for part in parts if (curve := _curve(facts, part, kind, of))}
     if "test" not in curves:
         return None
     x_name, y_name, summary = AXES[kind]
     measure = facts.measure(summary, of) or _whole(facts, summary)
     lines = [_chance(facts, kind, of)]
-    lines += [Line(curve.x, curve.y, part, dots=kind == "calibration") for part, curve in curves.items()]
+    lines += [Line(curve.x, curve.y, part, dots=curve.counts if kind == "calibration" else ()) for part, curve in curves.items()]
     marks, key = [], [(part, reader.text(f"results.key_{part}")) for part in reversed(curves)]
     key.append(("chance", reader.text("results.key_perfect" if kind == "calibration" else "results.key_chance")))
     point = _operating_point(facts, kind, of)
