@@ -3,7 +3,7 @@
 What is never divided is a *unit*: the rows joined by a patient, by exact copies (the same bytes or the same pixels) or
 by a cluster of near copies, followed through. Every way to split gives a unit one part:
 
-- by ratio, or into folds: `_divide` below;
+- by ratio, or into folds: `balance.divide`;
 - *given* by folders or by a file: rows stay where they were put, a unit that stands on two sides is a leak, and
   `split.leaks` says what to do. The side that judges has precedence: test over validation over training.
 
@@ -13,24 +13,21 @@ Each row of the index is one row of the split; one that takes no part is "left_o
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from tabib.config import Split, Study
+from tabib.dataset.balance import divide
 from tabib.errors import DataError, LeakError, StudyError
 from tabib.records import PARTS, SPLIT_SCHEMA, Findings
 
 __all__ = ["LEFT_OUT", "read_split_csv", "split_dataset", "write_split_csv"]
 
 LEFT_OUT = "left_out"
-_ATTEMPTS = 16
-_MOST_KINDS = 400  # pairs are weighed only where units are few enough that single moves leave shares uneven
 
 
 def split_dataset(index: pl.DataFrame, findings: Findings, study: Study) -> pl.DataFrame:
@@ -118,7 +115,7 @@ class _Table:
         if patients:
             return min(patients)
         first = min(content for row in rows if (content := self.content[row]))
-        return f"{'image' if len(rows) == 1 else 'alike'}-{first[:16]}"
+        return f"image-{first[:16]}"
 
     def frame(self) -> pl.DataFrame:
         columns = {
@@ -224,7 +221,7 @@ def _leak_message(table: _Table, leaks: Sequence[tuple[int, int]]) -> str:
     said = "; ".join(
         f"{count} of {totals[part or '']} {part} images share a patient or a copy with {other}" for (part, other), count in counts.items()
     )
-    examples = "\n".join(f"    {table.path[row]}  and  {table.path[judge]}" for row, judge in leaks[:5])
+    examples = "\n".join(f"    {table.path[row]!r} and {table.path[judge]!r}" for row, judge in leaks[:5])
     return (
         f"The given split leaks: {said}. For example:\n{examples}\n"
         "A model would be judged on people it was trained on. Choose one, in `split`:\n"
@@ -307,7 +304,7 @@ def _assign(table: _Table, rows: Sequence[int], shares: Mapping[str, float], see
     for label, images, groups in zip(labels, counts.sum(0).tolist(), (counts > 0).sum(0).tolist(), strict=True):
         if groups < len(shares):
             raise DataError(_cannot_reach(label, images, groups, list(shares), alone=len(names) == 1))
-    chosen = _divide(counts, names, list(shares.values()), seed)
+    chosen = divide(counts, names, list(shares.values()), seed=f"{seed}|{' '.join(shares)}")
     if chosen is None:
         raise DataError(
             f"The patients of the classes overlap so that no division of {len(names)} patients was found in which each class reaches "
@@ -319,118 +316,9 @@ def _assign(table: _Table, rows: Sequence[int], shares: Mapping[str, float], see
             table.part[row] = parts[part]
 
 
-def _divide(counts: np.ndarray, names: Sequence[str], shares: Sequence[float], seed: int) -> np.ndarray | None:
-    """Give each unit one part so that every class has its shares as nearly as moving and exchanging units can bring them.
-
-    A unit starts where its hash falls on the shares laid end to end. Then, as long as moving one unit (or exchanging
-    two) lowers the sum over classes and parts of (images - wanted)^2 / images of the class, the change that lowers it
-    most is made. With one class, no two parts are in the end off by more, together, than the smallest unit of the part
-    that has too many.
-
-    Args:
-        counts: (units, classes) images of each class in each unit.
-        names: a name per unit, sorted; the draw depends on them and the seed.
-        shares: of each part, adding up to 1. Wanted images are rounded down, and the rest goes to the last part.
-
-    Returns:
-        (units,) part of each unit, or None where some class did not reach every part.
-    """
-    total = counts.sum(0)
-    wanted = np.outer(total, shares)
-    if len(set(shares)) > 1:
-        wanted = np.floor(wanted + 1e-9)
-        wanted[:, -1] = total - wanted[:, :-1].sum(1)
-    for attempt in range(_ATTEMPTS):
-        drawn = np.array([_uniform(f"{seed}|{attempt}|{name}") for name in names])
-        start = np.searchsorted(np.cumsum(shares)[:-1], drawn, side="right")
-        balance = _Balance(counts, start, drawn, wanted)
-        while balance.move() or balance.exchange():
-            pass
-        if (balance.bearers > 0).all():
-            return balance.part
-    return None
-
-
-class _Balance:
-    """Units on their parts, and the changes that bring the classes nearer to what is wanted.
-
-    Units with the same images of every class are interchangeable, so changes are weighed once per *kind* of unit.
-    """
-
-    def __init__(self, counts: np.ndarray, part: np.ndarray, drawn: np.ndarray, wanted: np.ndarray) -> None:
-        self.part = part
-        self._kinds, kind_of = np.unique(counts, axis=0, return_inverse=True)  # (kinds, classes)
-        self._held: list[list[list[int]]] = [[[] for _ in wanted.T] for _ in self._kinds]
-        for unit in np.argsort(-drawn, kind="stable").tolist():
-            self._held[kind_of[unit]][part[unit]].append(unit)
-        self._holds = np.array([[len(units) for units in row] for row in self._held])  # (kinds, parts) units
-        self._present = (self._kinds > 0).astype(np.int64)
-        self._off = self._kinds.T @ self._holds - wanted  # (classes, parts) images too many
-        self.bearers = self._present.T @ self._holds  # (classes, parts) units that have the class
-        self._weighed = self._kinds / counts.sum(0)
-        self._shared = self._weighed @ self._kinds.T  # (kinds, kinds)
-        self._empty = 2.0 * counts.sum() + 1  # a class missing in a part weighs more than any distance from its shares
-
-    def move(self) -> bool:
-        """Move the unit whose move lowers the sum most; False where none does."""
-        pull = self._weighed @ self._off
-        leave = pull - self._empty * (self._present @ (self.bearers == 1))
-        enter = pull - self._empty * (self._present @ (self.bearers == 0))
-        change = np.diag(self._shared)[:, None, None] - leave[:, :, None] + enter[:, None, :]  # (kinds, from, to)
-        change[self._holds == 0] = np.inf
-        change[:, range(len(pull.T)), range(len(pull.T))] = np.inf
-        kind, source, target = np.unravel_index(np.argmin(change), change.shape)
-        if change[kind, source, target] > -1e-9:
-            return False
-        self._carry(int(kind), int(source), int(target))
-        return True
-
-    def exchange(self) -> bool:
-        """Exchange the two units whose exchange lowers the sum most; False where none does."""
-        kinds, parts = self._holds.shape
-        if kinds > _MOST_KINDS:
-            return False
-        pull = self._weighed @ self._off
-        own = np.diag(self._shared)
-        apart = own[:, None] + own - 2 * self._shared
-        best = (-1e-9, 0, 0, 0, 0)
-        for one, other in combinations(range(parts), 2):
-            gained = pull[:, other] - pull[:, one]
-            change = apart + gained[:, None] - gained
-            change[self._holds[:, one] == 0] = np.inf
-            change[:, self._holds[:, other] == 0] = np.inf
-            for first, second in np.argwhere(change < best[0]).tolist():
-                if change[first, second] < best[0] and self._all_stay(first, one, second, other):
-                    best = (change[first, second], first, one, second, other)
-        _, first, one, second, other = best
-        if one == other:
-            return False
-        self._carry(first, one, other)
-        self._carry(second, other, one)
-        return True
-
-    def _all_stay(self, first: int, one: int, second: int, other: int) -> bool:
-        """Whether an exchange leaves no class without a unit where it had one."""
-        gained = self._present[second] - self._present[first]
-        return bool((self.bearers[:, one] + gained).all() and (self.bearers[:, other] - gained).all())
-
-    def _carry(self, kind: int, source: int, target: int) -> None:
-        unit = self._held[kind][source].pop()
-        self._held[kind][target].append(unit)
-        self.part[unit] = target
-        for part, sign in ((source, -1), (target, 1)):
-            self._holds[kind, part] += sign
-            self._off[:, part] += sign * self._kinds[kind]
-            self.bearers[:, part] += sign * self._present[kind]
-
-
-def _uniform(text: str) -> float:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
-
-
 def _check_classes_left(table: _Table) -> None:
     """Refuse to go on where a class has lost all the images that could train."""
-    left = {table.label[row] for row in table.good if table.part[row] in (None, "train", "validation")}
+    left = {table.label[row] for row in table.good if table.part[row] in (None, "train")}
     for label in sorted({label for label in table.label if label is not None} - left):
         reasons = [reason for own, reason in zip(table.label, table.reason, strict=True) if own == label and reason]
         why = f" {len(reasons)} of its images are left out, the first because: {reasons[0]}." if reasons else ""
@@ -453,7 +341,7 @@ def _cannot_reach(label: str, images: int, units: int, parts: Sequence[str], *, 
     where = _listed([f"fold {part}" if part.isdigit() else part for part in parts])
     held = f"{images} image{'s' * (images != 1)}"
     if units < images:
-        held += f" of {units} patient{'s' * (units != 1)} or sets of copies, which are never divided"
+        held += f" of {units} patient{'s' * (units != 1)} or set{'s' * (units != 1)} of copies, which are never divided"
     todo = "Add images of other patients, or leave the class out"
     if units < images:
         todo += "; if data.group joins people who are different, correct it"
