@@ -165,6 +165,12 @@ class Model(Record):
     channels: int
     height: int
     width: int
+    head: list[int] = []  # widths of its dense layers
+    dropout: list[float] = [0.2]
+    fit: Literal["stretch", "pad", "crop"] = "stretch"
+    intensity: Literal["network", "unit", "minmax", "zscore", "percentile"] = "network"
+    mean: list[float] = []  # per channel, in 0..1: what `intensity: network` subtracts
+    std: list[float] = []  # and divides by
     weights_total: int
     weights_trainable: int
     weights_source: str  # "none", or the origin with its version or file name
@@ -195,8 +201,8 @@ class Measure(Record):
     value: float | None  # None where undefined
     low: float | None = None
     high: float | None = None
-    method: Literal["bootstrap", "bca", "wilson", "clopper_pearson", "none"] = "none"
-    approximate: bool = False  # fewer than 20 groups
+    method: Literal["wilson", "mover", "newcombe", "jackknife_t", "bootstrap_t", "bootstrap", "none"] = "none"  # `metrics.intervals`
+    approximate: bool = False  # fewer than 20 groups stand behind the value
     rows: int = 0  # what the value is computed over
     groups: int = 0
     undefined_draws: int = 0  # bootstrap draws in which the value did not exist

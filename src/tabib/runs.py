@@ -44,7 +44,21 @@ from tabib.study_file import dump_study, load_study
 
 T = TypeVar("T")
 
-__all__ = ["FILES", "Reached", "Run", "atomic_write", "fingerprint", "open_run", "read_jsonl", "read_run", "save", "study_id", "write_json"]
+__all__ = [
+    "FILES",
+    "Reached",
+    "Run",
+    "atomic_write",
+    "code_of",
+    "file_hash",
+    "fingerprint",
+    "open_run",
+    "read_jsonl",
+    "read_run",
+    "save",
+    "study_id",
+    "write_json",
+]
 
 
 @dataclass(frozen=True)
@@ -135,7 +149,7 @@ def list_data(folder: Path, *, times: bool = False) -> str:
 def study_id(study: Study) -> str:
     """Twelve hexadecimal digits that name a study (defaults written out, words left out) and its data, wherever they lie."""
     files = [path for path in (study.split.file, study.model.weights) if isinstance(path, Path) and path.is_file()]
-    return fingerprint(study, list_data(study.data.folder), *map(_file_hash, files))[:12]
+    return fingerprint(study, list_data(study.data.folder), *map(file_hash, files))[:12]
 
 
 def _anywhere(study: Study) -> Study:
@@ -148,7 +162,7 @@ def _anywhere(study: Study) -> Study:
 
 
 @cache
-def _code_of(module: str) -> str:
+def code_of(module: str) -> str:
     """Hash of the room (`tabib.training`, say) that a step's function lives in."""
     room = ".".join(module.split(".")[:2])
     file = Path(str(sys.modules[room].__file__))
@@ -284,7 +298,7 @@ class Run:
         """
         path, kind = self.path(name), FILES[name]
         done = self.folder / "done" / f"{name}.json"
-        key = fingerprint(name, _code_of(function.__module__), *inputs)
+        key = fingerprint(name, code_of(function.__module__), *inputs)
         loaded = _is_done(done, key, path)
         if not loaded:
             self._on_step(name, False)
@@ -292,7 +306,7 @@ class Run:
             started = time.monotonic()
             result = function(*inputs, **where)
             save(path, result)
-            write_json(done, {"key": key, "file": _file_hash(path), "seconds": round(time.monotonic() - started, 3)})
+            write_json(done, {"key": key, "file": file_hash(path), "seconds": round(time.monotonic() - started, 3)})
         else:
             self._on_step(name, True)
         # Read back even what was just made, so that a continued run and an uninterrupted one hand on the same values.
@@ -381,10 +395,11 @@ def _is_done(done: Path, key: str, path: Path) -> bool:
         mark = json.loads(done.read_text(encoding="utf-8"))
     except json.JSONDecodeError:
         return False
-    return mark.get("key") == key and mark.get("file") == _file_hash(path)
+    return mark.get("key") == key and mark.get("file") == file_hash(path)
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,15 +1,25 @@
 """From a folder to rows: what is there, what is wrong with it, and who trains, chooses and judges."""
 
+from tabib.dataset.cache import Cache, CacheEntry, build_cache, clear_cache, list_cache
 from tabib.dataset.hashes import hamming, perceptual_hash
 from tabib.dataset.index import index_folder, read_row_pixels
 from tabib.dataset.layouts import Listed, list_folder
+from tabib.dataset.pixels import STATISTICS, fit_image, intensity_statistics
 from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset, write_split_csv
 
 __all__ = [
     "LEFT_OUT",
+    "STATISTICS",
+    "Cache",
+    "CacheEntry",
     "Listed",
+    "build_cache",
+    "clear_cache",
+    "fit_image",
     "hamming",
     "index_folder",
+    "intensity_statistics",
+    "list_cache",
     "list_folder",
     "perceptual_hash",
     "read_row_pixels",

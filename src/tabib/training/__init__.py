@@ -1,6 +1,8 @@
-"""From rows to weights."""
+"""From rows to weights, and from weights to a decision."""
 
-from tabib.training.freezing import Counts, freeze, set_inference, set_training
-from tabib.training.networks import NETWORKS, Network, build_network
+from tabib.training.calibrate import calibrate
+from tabib.training.classify import train
+from tabib.training.doctor import check_training
+from tabib.training.resolve import resolve_study
 
-__all__ = ["NETWORKS", "Counts", "Network", "build_network", "freeze", "set_inference", "set_training"]
+__all__ = ["calibrate", "check_training", "resolve_study", "train"]

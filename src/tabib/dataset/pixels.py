@@ -1,0 +1,54 @@
+"""From an image of any shape to the integers that a network sees.
+
+Training, the cache and the predictor all come through `fit_image`, so an image is never prepared in two ways.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from tabib.images import Image, resize, to_grey
+
+__all__ = ["STATISTICS", "fit_image", "intensity_statistics", "widen"]
+
+STATISTICS = ("minimum", "maximum", "mean", "deviation", "percentile_1", "percentile_99")
+"""What `intensity_statistics` says of an image, in order."""
+
+
+def fit_image(image: Image, *, height: int, width: int, channels: int, fit: Literal["stretch", "pad", "crop"]) -> np.ndarray:
+    """Bring an image to the shape of the network's input.
+
+    Returns:
+        (channels, height, width): uint8 as it was for 8-bit images, else uint16 with the nominal range of the image
+        spread over 0..65535.
+    """
+    pixels = image.pixels
+    if channels == 1 and pixels.ndim == 3:
+        pixels = to_grey(pixels)
+    pixels = resize(pixels, height, width, fit=fit)
+    if (pixels.dtype, image.low, image.high) != (np.dtype(np.uint8), 0, 255):
+        share = (pixels.astype(np.float64) - image.low) / (image.high - image.low)
+        pixels = np.rint(share.clip(0, 1) * 65535).astype(np.uint16)
+    if pixels.ndim == 2:
+        pixels = np.broadcast_to(pixels[:, :, None], (*pixels.shape, channels))
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def widen(pixels: np.ndarray) -> np.ndarray:
+    """The same shares of the range in 16 bits: 255 becomes 65535. uint16 is returned as it is."""
+    return pixels.astype(np.uint16) * np.uint16(257) if pixels.dtype == np.uint8 else pixels
+
+
+def intensity_statistics(pixels: np.ndarray) -> np.ndarray:
+    """What is needed to scale an image by its own values: `STATISTICS`, (6,) float32, as shares of the range of its type."""
+    highest = np.iinfo(pixels.dtype).max
+    counts = np.bincount(pixels.ravel(), minlength=highest + 1)
+    present = np.flatnonzero(counts)
+    shares, weights = present / highest, counts[present] / pixels.size
+    mean = (shares * weights).sum()
+    deviation = np.sqrt(((shares - mean) ** 2 * weights).sum())
+    below = np.cumsum(weights)
+    low, high = (shares[min(np.searchsorted(below, share), len(shares) - 1)] for share in (0.01, 0.99))
+    return np.array([shares[0], shares[-1], mean, deviation, low, high], np.float32)

@@ -1,0 +1,78 @@
+"""Predict files: images, or folders of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from tabib.engines import Crashed, map_in_processes
+from tabib.errors import ImageError
+from tabib.images import read_image
+from tabib.prediction.predictor import Predictor, prepare
+from tabib.progress import SILENT, Progress
+from tabib.records import Model, prediction_schema
+from tabib.training.inference import INFERENCE_BATCH
+
+__all__ = ["predict_paths"]
+
+_BLOCK_BYTES = 64 * 2**20
+"""Decoded images held at a time."""
+
+
+def predict_paths(predictor: Predictor, paths: Sequence[Path], *, workers: int | None = None, progress: Progress = SILENT) -> pl.DataFrame:
+    """Predict image files.
+
+    Args:
+        predictor: a loaded model.
+        paths: files, and folders, of which every file at any depth is taken but hidden ones.
+        workers: processes that decode; the machine's cores if not given.
+        progress: told of each image.
+
+    Returns:
+        `prediction_schema`, a row per file in the order given; `row` counts from 0, `group`, `part` and `label` are null. A file
+        that cannot be read is a row with its reason in `refused`.
+    """
+    files = [file for path in paths for file in _files(path)]
+    model = predictor.model
+    block = max(INFERENCE_BATCH, _BLOCK_BYTES // (2 * model.channels * model.height * model.width))
+    tables = [_predict(predictor, files[start : start + block], workers, progress) for start in range(0, len(files), block)]
+    empty = pl.DataFrame(schema=prediction_schema(predictor.classes))
+    return pl.concat([empty, *tables]).with_columns(row=pl.int_range(len(files), dtype=pl.UInt32))
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    for file in sorted(path.rglob("*")):
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
+            yield file
+
+
+def _predict(predictor: Predictor, files: Sequence[Path], workers: int | None, progress: Progress) -> pl.DataFrame:
+    read = map_in_processes(partial(_prepare, model=predictor.model), files, workers=workers, progress=progress, name="predict")
+    refused = [
+        f"the decoder crashed: {found.reason}" if isinstance(found, Crashed) else found if isinstance(found, str) else None
+        for found in read
+    ]
+    probability = predictor.predict([found for found in read if isinstance(found, np.ndarray)])
+    answers = zip(predictor.name(probability), probability.tolist(), strict=True)
+    rows = []
+    for file, reason in zip(files, refused, strict=True):
+        row: dict[str, object] = {"path": str(file), "refused": reason}
+        if reason is None:
+            row["predicted"], shares = next(answers)
+            row |= {f"p_{name}": share for name, share in zip(predictor.classes, shares, strict=True)}
+        rows.append(row)
+    return pl.DataFrame(rows, schema=prediction_schema(predictor.classes))
+
+
+def _prepare(file: Path, *, model: Model) -> np.ndarray | str:
+    try:
+        return prepare(read_image(file), model)
+    except ImageError as error:
+        return str(error)

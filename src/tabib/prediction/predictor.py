@@ -1,0 +1,89 @@
+"""The one Predictor: what was judged is what is served.
+
+It reads `model.json`, `decision.json` and the members' weights, and makes the test predictions of the road, those of
+`tabib predict` and every other. Nothing is chosen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+
+from tabib.dataset import fit_image, intensity_statistics
+from tabib.engines import tame_allocator
+from tabib.errors import RunError
+from tabib.images import Image
+from tabib.metrics import apply_temperature
+from tabib.records import Decision, Model
+from tabib.training.batches import unit_range
+from tabib.training.calibrate import load_networks
+from tabib.training.inference import INFERENCE_BATCH, mean_of_members, say
+from tabib.training.networks import Network
+
+__all__ = ["Predictor", "prepare"]
+
+
+def prepare(image: Image, model: Model) -> np.ndarray:
+    """An image as the model's networks see it, (C, H, W) uint8 or uint16. Needs no network, so other processes can do it."""
+    return fit_image(image, height=model.height, width=model.width, channels=model.channels, fit=model.fit)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained model with everything that was chosen after training."""
+
+    model: Model
+    decision: Decision
+    networks: list[Network]
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str | None = None) -> Self:
+        """Load from the `model` folder of a run.
+
+        Args:
+            folder: holds `model.json`, `decision.json` and `members/`.
+            device: "cpu" or "cuda"; a GPU where there is one if not given.
+
+        Raises:
+            RunError: a file is missing, or is not the one that belongs to the model.
+        """
+        tame_allocator()
+        for name in ("model.json", "decision.json"):
+            if not (folder / name).exists():
+                raise RunError(f"{folder} has no {name}: its run is not finished. Finish it with: tabib run STUDY")
+        model = Model.model_validate_json((folder / "model.json").read_bytes())
+        decision = Decision.model_validate_json((folder / "decision.json").read_bytes())
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return cls(model, decision, load_networks(model, folder, device=where))
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of the probabilities."""
+        return self.decision.classes
+
+    def predict(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """Calibrated probabilities (N, C), float64, of images as `prepare` gives them."""
+        answers = [self._predict(prepared[start : start + INFERENCE_BATCH]) for start in range(0, len(prepared), INFERENCE_BATCH)]
+        return np.concatenate([np.empty((0, len(self.classes))), *answers])
+
+    def decide(self, members: Sequence[np.ndarray]) -> np.ndarray:
+        """Calibrated probabilities (N, C) from the logarithms of each member's, (N, C)."""
+        return apply_temperature(mean_of_members(members), self.decision.temperature)
+
+    def name(self, probability: np.ndarray) -> list[str]:
+        """The class of each row of calibrated probabilities (N, C), at the operating point."""
+        threshold = self.decision.threshold
+        numbers = probability.argmax(1) if threshold is None else (probability[:, 1] >= threshold).astype(int)
+        return [self.classes[number] for number in numbers]
+
+    def _predict(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        statistics = torch.from_numpy(np.stack([intensity_statistics(pixels) for pixels in prepared]))
+        # One by one: 8 and 16 bits may stand side by side.
+        images = torch.cat([unit_range(torch.tensor(pixels)[None]) for pixels in prepared])
+        logarithms = [say(network, images, statistics, intensity=self.model.intensity) for network in self.networks]
+        return self.decide([values.double().cpu().numpy() for values in logarithms])

@@ -1,0 +1,118 @@
+"""From rows of the cache to what the network takes: order, slices, normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from tabib.dataset import STATISTICS, Cache
+from tabib.training.networks import Network
+from tabib.training.randomness import bits
+
+__all__ = ["Intensity", "Samples", "in_order", "load_samples", "normalise", "shuffled", "unit_range"]
+
+Intensity = Literal["network", "unit", "minmax", "zscore", "percentile"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The images of one part of the data, and what is known of them. Takes 48 bytes a row beside the images."""
+
+    images: Tensor  # (N, C, H, W) uint8 or uint16: the mapped cache, or on a GPU the part itself
+    positions: Tensor  # (n,) int64, where the images of the part stand in `images`; on the device of `images`
+    statistics: Tensor  # (n, 6) float32
+    content: np.ndarray  # (n,) uint64, the first eight bytes of each image's SHA-256
+    labels: Tensor  # (n,) int64, class numbers
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.content)
+
+    def load(self, places: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Images as float32 in 0..1 (B, C, H, W), their statistics (B, 6) and their labels (B,), by place in the part."""
+        where = torch.from_numpy(places).to(self.positions.device)
+        return unit_range(self.images[self.positions[where]]), self.statistics[where], self.labels[where]
+
+
+def load_samples(cache: Cache, rows: pl.DataFrame, *, classes: list[str], device: torch.device) -> Samples:
+    """Gather the images of some rows.
+
+    On the CPU they stay in the mapped file. On a GPU they are copied there as integers where they fill no more than
+    half of its free memory, and are read from the file otherwise.
+
+    Args:
+        cache: the decoded images.
+        rows: `row`, `content` and `label` of each.
+        classes: class names in the order of their numbers.
+        device: where the network runs.
+    """
+    positions = cache.positions(rows["row"].to_numpy().astype(np.int64))
+    statistics = torch.from_numpy(cache.statistics[positions])
+    labels = torch.from_numpy(rows["label"].replace_strict(classes, range(len(classes)), return_dtype=pl.Int64).to_numpy().copy())
+    content = np.array([int(text[:16], 16) for text in rows["content"]], np.uint64)
+    images, where = torch.from_numpy(cache.images), torch.from_numpy(positions)
+    if device.type == "cuda" and len(rows) * images[0].nbytes <= torch.cuda.mem_get_info(device)[0] // 2:
+        images, where = images[where].to(device), torch.arange(len(rows), device=device)
+        statistics, labels = statistics.to(device), labels.to(device)
+    return Samples(images=images, positions=where, statistics=statistics, content=content, labels=labels)
+
+
+def shuffled(samples: Samples, size: int, *, seed: int, epoch: int) -> list[np.ndarray]:
+    """Places of the images of each batch of an epoch.
+
+    An image's place depends on (seed, epoch, its content) and on no other file. The last batch may be smaller; it is
+    left out where it has one image, whose batch-norm statistics would be nothing but itself.
+    """
+    order = np.argsort(bits("order", seed=seed, epoch=epoch, content=samples.content), kind="stable")
+    return [places for places in _slices(order, size) if len(places) > 1]
+
+
+def in_order(samples: Samples, size: int) -> Iterator[np.ndarray]:
+    """Places of all images, batch by batch, in the order of the rows."""
+    return _slices(np.arange(len(samples)), size)
+
+
+def unit_range(images: Tensor) -> Tensor:
+    """uint8 or uint16 images as float32 in 0..1, channels last."""
+    return images.to(torch.float32, memory_format=torch.channels_last).div_(torch.iinfo(images.dtype).max)
+
+
+def normalise(images: Tensor, statistics: Tensor, intensity: Intensity, network: Network) -> Tensor:
+    """Bring images in 0..1 to the scale that the network is fed.
+
+    `minmax`, `zscore` and `percentile` use the statistics of the image as it is in the file, so an augmented image and
+    the same image at test are scaled alike. An image of one flat value is only shifted.
+
+    Args:
+        images: (B, C, H, W) float32 in 0..1.
+        statistics: (B, 6), `tabib.dataset.intensity_statistics` of each.
+        intensity: as in the study.
+        network: gives what its weights expect.
+
+    Returns:
+        (B, C, H, W) float32, channels last, on the device of the network.
+    """
+    images = images.to(network.mean.device)
+    if intensity == "unit":
+        return images.contiguous(memory_format=torch.channels_last)
+    if intensity == "network":
+        low, span = network.mean, network.std
+    else:
+        of = {name: statistics[:, place, None, None, None].to(images.device) for place, name in enumerate(STATISTICS)}
+        low, high = {
+            "minmax": (of["minimum"], of["maximum"]),
+            "zscore": (of["mean"], of["mean"] + of["deviation"]),
+            "percentile": (of["percentile_1"], of["percentile_99"]),
+        }[intensity]
+        span = torch.where(high > low, high - low, 1.0)
+    return ((images - low) / span).contiguous(memory_format=torch.channels_last)
+
+
+def _slices(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (order[start : start + size] for start in range(0, len(order), size))

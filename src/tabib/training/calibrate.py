@@ -1,0 +1,114 @@
+"""Choose temperature and operating point on validation rows, before any test row is predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors.torch import load_file
+
+from tabib.config import ModelPart, Study
+from tabib.dataset import Cache, build_cache
+from tabib.errors import RunError
+from tabib.metrics import apply_temperature, choose_threshold, fit_temperature, log_loss
+from tabib.progress import SILENT, Progress
+from tabib.records import Decision, Model
+from tabib.training.batches import load_samples
+from tabib.training.inference import log_probabilities, mean_of_members
+from tabib.training.networks import Network, build_network
+from tabib.training.session import running
+
+__all__ = ["calibrate", "load_networks", "predict_validation"]
+
+
+def calibrate(
+    model: Model,
+    index: pl.DataFrame,
+    split: pl.DataFrame,
+    study: Study,
+    *,
+    place: Path,
+    cache_folder: Path,
+    progress: Progress = SILENT,
+) -> Decision:
+    """Choose everything that is chosen after training.
+
+    The temperature makes the mean of the members fit the validation rows (Guo et al. 2017); the threshold is the study's
+    rule on the probabilities so calibrated. Under folds every row is answered by the members that did not train on it.
+
+    Args:
+        model: trained.
+        index: INDEX_SCHEMA.
+        split: SPLIT_SCHEMA.
+        study: resolved; its `calibrate`.
+        place: the run's `model` folder.
+        cache_folder: where decoded images are kept.
+        progress: told of decoding.
+    """
+    assert study.training.threads != "auto"
+    with running(study.training.device, threads=study.training.threads) as device:
+        networks = load_networks(model, place, device=device)
+        cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
+        rows, logarithms = predict_validation(model, networks, split, cache, device=device)
+    truth = rows["label"].replace_strict(model.classes, range(len(model.classes)), return_dtype=pl.Int64).to_numpy()
+    temperature = fit_temperature(logarithms, truth) if study.calibrate.temperature else 1.0
+    probability = apply_temperature(logarithms, temperature)
+    rule = study.calibrate.threshold
+    two = len(model.classes) == 2
+    return Decision(
+        classes=model.classes,
+        positive=model.positive,
+        temperature=temperature,
+        threshold=choose_threshold(probability[:, 1], truth, rule) if two else None,
+        rule="argmax" if not two else rule if isinstance(rule, str) else "fixed" if rule.fixed is not None else "sensitivity",
+        validation_rows=len(rows),
+        validation_groups=rows["group"].n_unique(),
+        log_loss_before=float(log_loss(truth, np.exp(logarithms))),
+        log_loss_after=float(log_loss(truth, probability)),
+    )
+
+
+def predict_validation(
+    model: Model, networks: list[Network], split: pl.DataFrame, cache: Cache, *, device: torch.device
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """Validation rows of the split and the logarithms of their probabilities, (n, C), before the temperature.
+
+    Under folds these are the training rows, each answered by the members that were not trained on its fold.
+    """
+    rows, answers = [], []
+    for fold, members in _by_fold(model, networks):
+        part = split.filter(pl.col("part") == "validation" if fold is None else (pl.col("part") == "train") & (pl.col("fold") == fold))
+        samples = load_samples(cache, part, classes=model.classes, device=device)
+        rows.append(part)
+        answers.append(mean_of_members([log_probabilities(network, samples, intensity=model.intensity) for network in members]))
+    table = pl.concat(rows).with_row_index("place").sort("row")
+    return table.drop("place"), np.concatenate(answers)[table["place"].to_numpy()]
+
+
+def load_networks(model: Model, place: Path, *, device: torch.device) -> list[Network]:
+    """The members' networks with their trained weights, in the order of `model.members`, ready to predict.
+
+    Raises:
+        RunError: a file of weights is missing, or is not the one that was trained.
+    """
+    part = ModelPart(network=model.network, weights=None, head=model.head, dropout=model.dropout)
+    networks = []
+    for member in model.members:
+        path = place / "members" / member.name / "weights.safetensors"
+        if not path.exists():
+            raise RunError(f"{path} is missing: the weights of member {member.name}. Copy the run folder whole, or train again.")
+        network = build_network(part, classes=len(model.classes), channels=model.channels, height=model.height, width=model.width)
+        network.load_state_dict(load_file(path))
+        network.mean.copy_(torch.tensor(model.mean).reshape(network.mean.shape))
+        network.std.copy_(torch.tensor(model.std).reshape(network.std.shape))
+        network.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        networks.append(network.requires_grad_(False).eval())
+    return networks
+
+
+def _by_fold(model: Model, networks: list[Network]) -> Iterator[tuple[int | None, list[Network]]]:
+    for fold in sorted({member.fold for member in model.members}, key=lambda fold: -1 if fold is None else fold):
+        yield fold, [network for member, network in zip(model.members, networks, strict=True) if member.fold == fold]

@@ -1,0 +1,197 @@
+"""Train a classifier: one member per seed, or per fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from tabib.config import Study
+from tabib.dataset import Cache, build_cache
+from tabib.errors import DataError, StudyError
+from tabib.progress import SILENT, Progress
+from tabib.records import Checks, Finding, Member, Model, Record
+from tabib.runs import code_of, file_hash, fingerprint, save
+from tabib.training.batches import load_samples
+from tabib.training.checkpoint import write_weights
+from tabib.training.freezing import Counts, freeze
+from tabib.training.loop import Recipe, fit, start
+from tabib.training.networks import Network, build_network
+from tabib.training.session import running
+
+__all__ = ["Plan", "build", "class_names", "plans", "train"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One member to be trained."""
+
+    name: str  # "seed0", "fold3", "fold3_seed1"
+    seed: int
+    fold: int | None
+    train: pl.DataFrame  # rows of the split
+    validation: pl.DataFrame
+
+
+class _Trained(Record):
+    """What is written when a member is done."""
+
+    key: str
+    member: Member
+    remarks: list[Finding]
+
+
+def train(
+    index: pl.DataFrame,
+    split: pl.DataFrame,
+    checks: Checks,
+    study: Study,
+    *,
+    place: Path,
+    cache_folder: Path,
+    progress: Progress = SILENT,
+) -> Model:
+    """Train every member of a study's model.
+
+    A training that was interrupted is continued, to the same weights to the bit; a member that is done is not trained again.
+
+    Args:
+        index: INDEX_SCHEMA.
+        split: SPLIT_SCHEMA.
+        checks: of the training doctor; a failed one that the study does not expect refuses the study.
+        study: resolved, without `auto`.
+        place: the run's `model` folder: `members/<name>/{weights.safetensors, history.jsonl}`; TensorBoard's files lie beside it.
+        cache_folder: where decoded images are kept.
+        progress: told of decoding, batches, epochs and remarks.
+
+    Raises:
+        StudyError: a failed check.
+        DataError: a member without rows to train or to choose on.
+        TrainingError: a loss that is no longer a number.
+        RunError: the disk is full.
+    """
+    _refuse(checks, study)
+    classes = class_names(split, study)
+    assert study.training.threads != "auto"
+    with running(study.training.device, threads=study.training.threads) as device:
+        cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
+        members: list[_Trained] = []
+        network, counts = build(study, classes=classes, seed=study.training.seeds[0], device=device)
+        for plan in plans(split, study):
+            members.append(_train_member(plan, cache, study, classes=classes, place=place, device=device, progress=progress))
+    assert study.input.channels != "auto"
+    return Model(
+        network=study.model.network,
+        classes=classes,
+        positive=study.positive,
+        channels=study.input.channels,
+        height=study.input.height,
+        width=study.input.width,
+        head=study.model.head,
+        dropout=study.model.dropout,
+        fit=study.input.fit,
+        intensity=study.input.intensity,
+        mean=network.mean.flatten().tolist(),
+        std=network.std.flatten().tolist(),
+        weights_total=counts.total,
+        weights_trainable=counts.trainable,
+        weights_source=network.weights_source,
+        weights_source_sha256=network.weights_source_sha256,
+        members=[done.member for done in members],
+        remarks=[remark for done in members for remark in done.remarks],
+    )
+
+
+def class_names(split: pl.DataFrame, study: Study) -> list[str]:
+    """Classes in the order of the network's outputs: sorted, and of two the positive one last."""
+    labels = split.filter(pl.col("part") != "left_out")["label"].drop_nulls().unique()
+    return sorted(labels, key=lambda name: (name == study.positive, name))
+
+
+def plans(split: pl.DataFrame, study: Study) -> Iterator[Plan]:
+    """The members of a study: its seeds, or its folds (times its seeds where there are several).
+
+    Raises:
+        DataError: a member without rows to train or to choose on.
+    """
+    folds: list[int | None] = sorted(split["fold"].drop_nulls().unique()) or [None]
+    for fold in folds:
+        training = split.filter(pl.col("part") == "train")
+        if fold is None:
+            validation = split.filter(pl.col("part") == "validation")
+        else:
+            validation, training = training.filter(pl.col("fold") == fold), training.filter(pl.col("fold") != fold)
+        if len(training) < 2 or not len(validation):
+            raise DataError(
+                f"{len(training)} images train and {len(validation)} validate{'' if fold is None else f' in fold {fold}'}, and at least 2 and 1 "
+                "must. Give validation a share in split, or more images."
+            )
+        for seed in study.training.seeds:
+            names = [f"fold{fold}"] if fold is not None else []
+            if fold is None or len(study.training.seeds) > 1:
+                names.append(f"seed{seed}")
+            yield Plan(name="_".join(names), seed=seed, fold=fold, train=training, validation=validation)
+
+
+def build(study: Study, *, classes: list[str], seed: int, device: torch.device) -> tuple[Network, Counts]:
+    """The study's network with its starting weights, frozen as it says."""
+    shape = study.input
+    assert shape.channels != "auto"
+    network = build_network(study.model, classes=len(classes), channels=shape.channels, height=shape.height, width=shape.width, seed=seed)
+    counts = freeze(network, study.model.freeze, sample=torch.zeros(2, shape.channels, shape.height, shape.width))
+    return network.to(device), counts
+
+
+def _train_member(
+    plan: Plan,
+    cache: Cache,
+    study: Study,
+    *,
+    classes: list[str],
+    place: Path,
+    device: torch.device,
+    progress: Progress,
+) -> _Trained:
+    folder = place / "members" / plan.name
+    done, weights = folder / "member.json", folder / "weights.safetensors"
+    network, _ = build(study, classes=classes, seed=plan.seed, device=device)
+    sources = [network.weights_source, network.weights_source_sha256]
+    alone = study.model_copy(update={"training": study.training.model_copy(update={"seeds": [plan.seed]})})
+    key = fingerprint(cache.key, plan.train, plan.validation, alone, plan.name, *sources, code_of(__name__), torch.__version__)
+    if done.exists() and weights.exists():
+        trained = _Trained.model_validate_json(done.read_bytes())
+        if trained.key == key and trained.member.weights_sha256 == file_hash(weights):
+            return trained
+
+    train, validation = (load_samples(cache, rows, classes=classes, device=device) for rows in (plan.train, plan.validation))
+    recipe = Recipe.of(study.training, study.augment, study.input.intensity, train, classes=len(classes), seed=plan.seed)
+    logs = place.parent / "tensorboard" / plan.name
+    state = fit(start(network, study.training), train, validation, recipe, folder=folder, logs=logs, key=key, progress=progress)
+    write_weights(weights, state.best)
+    member = Member(
+        name=plan.name,
+        seed=plan.seed,
+        fold=plan.fold,
+        epochs=state.epoch,
+        best_epoch=state.best_epoch,
+        best_value=state.history[state.best_epoch - 1][f"validation_{study.training.best}"],
+        weights_sha256=file_hash(weights),
+        seconds=round(state.seconds, 3),
+    )
+    remarks = [remark.model_copy(update={"figures": {**remark.figures, "member": plan.name}}) for remark in state.remarks]
+    trained = _Trained(key=key, member=member, remarks=remarks)
+    save(done, trained)
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    return trained
+
+
+def _refuse(checks: Checks, study: Study) -> None:
+    failed = [check.code for check in checks.checks if check.level == "fail" and check.code not in study.expect]
+    if failed:
+        raise StudyError(
+            f"The training doctor refuses this study: {', '.join(failed)}. Change what it points at, or, if it is meant, "
+            f"write it into the study: expect: [{', '.join(failed)}]"
+        )

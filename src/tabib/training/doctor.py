@@ -1,0 +1,97 @@
+"""The training doctor: a minute's look before hours of training."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from tabib.config import Study, Training
+from tabib.dataset import build_cache
+from tabib.progress import SILENT, Progress
+from tabib.records import Checks, Finding
+from tabib.training.batches import load_samples
+from tabib.training.classify import build, class_names, plans
+from tabib.training.inference import INFERENCE_BATCH, log_probabilities
+from tabib.training.loop import Recipe, seconds_per_step, start
+from tabib.training.losses import uniform_loss
+from tabib.training.session import running
+
+__all__ = ["check_training"]
+
+_LOOKED_AT = 4 * INFERENCE_BATCH
+_LOSS_FACTOR = 1.5
+_HIGH_ADAM_RATE = 0.03
+
+
+def check_training(index: pl.DataFrame, split: pl.DataFrame, study: Study, *, cache_folder: Path, progress: Progress = SILENT) -> Checks:
+    """Look at the untrained network, the settings and the time that training will take.
+
+    - `initial_loss_off`: on unseen validation images the untrained network's loss is far from that of equal shares (ln C):
+      the last layer, the scaling of the images or the weights are not what they should be.
+    - `adam_rate_high`: AdamW with a rate of 0.03 or more; fails, since it does not train.
+    - `two_patiences`: the rate is reduced so late that training stops before it can help.
+    - `budget_estimate`: what the training will take, from timed steps.
+
+    Args:
+        index: INDEX_SCHEMA.
+        split: SPLIT_SCHEMA.
+        study: resolved.
+        cache_folder: where decoded images are kept.
+        progress: told of decoding and of the findings.
+    """
+    classes = class_names(split, study)
+    training = study.training
+    members = list(plans(split, study))
+    first = members[0]
+    assert training.threads != "auto"
+    with running(training.device, threads=training.threads) as device:
+        cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
+        train = load_samples(cache, first.train, classes=classes, device=device)
+        unseen = load_samples(cache, first.validation.head(_LOOKED_AT), classes=classes, device=device)
+        network, _ = build(study, classes=classes, seed=first.seed, device=device)
+        recipe = Recipe.of(training, study.augment, study.input.intensity, train, classes=len(classes), seed=first.seed)
+
+        began = time.perf_counter()
+        logarithms = torch.from_numpy(log_probabilities(network, unseen, intensity=study.input.intensity)).to(device)
+        seconds_per_image = (time.perf_counter() - began) / len(unseen)
+        loss = float(recipe.loss(logarithms, unseen.labels.to(device)))
+        expected = uniform_loss(unseen.labels, len(classes), weights=recipe.class_weights, smoothing=training.label_smoothing)
+        step = seconds_per_step(start(network, training), train, recipe)
+
+    steps = recipe.steps * len(members)
+    seconds = steps * step + training.epochs * seconds_per_image * sum(len(member.validation) for member in members)
+    budget = {"seconds": round(seconds, 1), "steps": steps, "seconds_per_step": step, "members": len(members), "epochs": training.epochs}
+    checks = [
+        *_initial_loss(loss, expected),
+        *_rate(training),
+        *_patiences(training),
+        Finding(code="budget_estimate", level="pass", figures=budget),
+    ]
+    progress.say("pass", f"Training will take about {_duration(seconds)}: {steps} steps of {step:.2g} s.")
+    return Checks(checks=checks, initial_loss=loss, expected_initial_loss=expected, seconds_per_step=step, predicted_seconds=seconds)
+
+
+def _initial_loss(loss: float, expected: float) -> list[Finding]:
+    if expected / _LOSS_FACTOR <= loss <= expected * _LOSS_FACTOR:
+        return []
+    return [Finding(code="initial_loss_off", level="warn", figures={"loss": loss, "expected": expected})]
+
+
+def _rate(training: Training) -> list[Finding]:
+    if training.optimizer != "adamw" or training.learning_rate < _HIGH_ADAM_RATE:
+        return []
+    return [Finding(code="adam_rate_high", level="fail", figures={"learning_rate": training.learning_rate, "highest": _HIGH_ADAM_RATE})]
+
+
+def _patiences(training: Training) -> list[Finding]:
+    patience, stop = training.plateau.patience, training.stop_after
+    if training.schedule != "plateau" or stop is None or stop >= 2 * patience:
+        return []
+    return [Finding(code="two_patiences", level="warn", figures={"patience": patience, "stop_after": stop})]
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,41 @@
+"""What a network says of images: the one forward pass of validation, calibration and prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tabib.training.batches import Intensity, Samples, in_order, normalise
+from tabib.training.freezing import set_inference
+from tabib.training.losses import class_logits
+from tabib.training.networks import Network
+
+__all__ = ["INFERENCE_BATCH", "log_probabilities", "mean_of_members", "say"]
+
+INFERENCE_BATCH = 64
+"""Images per forward pass. One number everywhere, so that a row is computed alike wherever it is predicted."""
+
+
+@torch.inference_mode()
+def say(network: Network, images: Tensor, statistics: Tensor, *, intensity: Intensity) -> Tensor:
+    """Natural logarithms of class probabilities, (B, C) float32, of images (B, C, H, W) in 0..1. Always in fp32."""
+    set_inference(network)
+    return functional.log_softmax(class_logits(network(normalise(images, statistics, intensity, network))), dim=1)
+
+
+def log_probabilities(network: Network, samples: Samples, *, intensity: Intensity) -> np.ndarray:
+    """`say` of every image of a part, (n, C) float64, in its order."""
+    parts = []
+    for places in in_order(samples, INFERENCE_BATCH):
+        images, statistics, _ = samples.load(places)
+        parts.append(say(network, images, statistics, intensity=intensity).cpu())
+    return torch.cat(parts).double().numpy()
+
+
+def mean_of_members(members: Sequence[np.ndarray]) -> np.ndarray:
+    """Logarithm of the mean of the members' probabilities, (n, C), from their logarithms."""
+    return np.logaddexp.reduce(np.stack(members), axis=0) - np.log(len(members))

@@ -1,0 +1,95 @@
+"""The step: its rule, its rate, and the average over steps."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from tabib.config import Plateau, Training
+from tabib.training.networks import Network
+
+__all__ = ["ReducedRate", "build_optimizer", "learning_rate", "reduce_on_plateau", "start_average", "update_average"]
+
+_WARM_UP = 0.3
+_START_DIVISOR, _END_DIVISOR = 25.0, 25.0 * 1e4
+
+
+def build_optimizer(network: nn.Module, training: Training) -> Optimizer:
+    """Build AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov momentum over the weights that are trained.
+
+    Biases and the weights of norms are not decayed: their size says nothing about complexity (He et al. 2019, "Bag of tricks").
+    """
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    groups = [
+        {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": training.weight_decay},
+        {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if training.optimizer == "sgd":
+        momentum = training.momentum
+        return SGD(groups, lr=training.learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)
+    return AdamW(groups, lr=training.learning_rate, betas=(training.momentum, 0.999), fused=True)
+
+
+@dataclass(frozen=True)
+class ReducedRate:
+    """Where `schedule: plateau` stands."""
+
+    rate: float
+    best: float = math.inf  # smallest watched value so far
+    waited: int = 0  # epochs since, or since the last reduction
+
+
+def reduce_on_plateau(state: ReducedRate, value: float, settings: Plateau) -> ReducedRate:
+    """State after an epoch whose watched value (smaller is better) was `value`."""
+    if value < state.best:
+        return ReducedRate(state.rate, value)
+    if state.waited < settings.patience:
+        return ReducedRate(state.rate, state.best, state.waited + 1)
+    return ReducedRate(max(state.rate * settings.factor, min(settings.minimum, state.rate)), state.best)
+
+
+def learning_rate(training: Training, plateau: ReducedRate, *, step: int, steps: int) -> float:
+    """Rate of step `step` (from 0) of `steps`.
+
+    `one_cycle` rises from a 25th of the peak over the first 30 % of the steps and falls to nearly nothing, both along a
+    cosine (Smith and Topin 2018).
+    """
+    peak = training.learning_rate
+    if training.schedule == "constant":
+        return peak
+    if training.schedule == "plateau":
+        return plateau.rate
+    turn, last = _WARM_UP * steps - 1, steps - 1
+    if step <= turn:
+        return _cosine(peak / _START_DIVISOR, peak, step / turn if turn > 0 else 1.0)
+    return _cosine(peak, peak / _END_DIVISOR, (step - turn) / (last - turn))
+
+
+def start_average(network: Network) -> Network:
+    """A copy of a network that will hold the average of its weights."""
+    average = copy.deepcopy(network).requires_grad_(False)
+    average.eval()
+    return average
+
+
+@torch.no_grad()
+def update_average(average: Network, network: Network, *, decay: float, step: int) -> None:
+    """Move the average towards the network after step `step` (from 1), batch-norm statistics included.
+
+    Early on the decay is smaller, (1 + step) / (10 + step), or the average would be made of the untrained weights.
+    """
+    decay = min(decay, (1 + step) / (10 + step))
+    for held, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if held.is_floating_point():
+            held.lerp_(new, 1 - decay)
+        else:
+            held.copy_(new)
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2

@@ -1,0 +1,66 @@
+"""What a person should hear while a training runs, read off its history."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tabib.records import Finding
+
+__all__ = ["look_at", "words"]
+
+_STUCK_EPOCHS, _STUCK_MARGIN, _STUCK_SPREAD = 3, 0.02, 0.02
+_EXPLODED_EPOCHS, _EXPLODED_FACTOR = 2, 2.0
+
+
+def look_at(history: Sequence[dict[str, Any]], *, classes: int, constant_loss: float) -> list[Finding]:
+    """Findings that the latest epochs show.
+
+    - `constant_output`: for three epochs the loss is that of the best answer that is alike for every image, and the answers
+      are alike: nothing is learnt.
+    - `exploding_logits`: for two epochs the validation loss is above twice ln C while the classes are told apart: answers
+      are far too sure, and the loss counts little but how wrong the worst of them are.
+
+    Args:
+        history: one entry per epoch, as in `history.jsonl`.
+        classes: number of classes.
+        constant_loss: see `losses.constant_loss`.
+    """
+    found = []
+    last = history[-_STUCK_EPOCHS:]
+    if len(last) == _STUCK_EPOCHS and all(
+        epoch["train_loss"] > (1 - _STUCK_MARGIN) * constant_loss and epoch["validation_spread"] < _STUCK_SPREAD for epoch in last
+    ):
+        figures = {"epoch": last[-1]["epoch"], "loss": last[-1]["train_loss"], "constant_loss": constant_loss}
+        found.append(Finding(code="constant_output", level="warn", figures=figures))
+    last = history[-_EXPLODED_EPOCHS:]
+    if len(last) == _EXPLODED_EPOCHS and all(
+        epoch["validation_loss"] > _EXPLODED_FACTOR * math.log(classes) and (epoch["validation_balanced_accuracy"] or 0) > 1.2 / classes
+        for epoch in last
+    ):
+        figures = {
+            "epoch": last[-1]["epoch"],
+            "loss": last[-1]["validation_loss"],
+            "accuracy": last[-1]["validation_accuracy"],
+            "uniform_loss": math.log(classes),
+        }
+        found.append(Finding(code="exploding_logits", level="warn", figures=figures))
+    return found
+
+
+_WORDS = {
+    "constant_output": (
+        "The loss stands at {loss:.3f}, what a network reaches that answers every image alike ({constant_loss:.3f}): nothing is learnt. "
+        "Try a learning rate ten times lower or higher, thaw more layers, and check that the images show what the labels say."
+    ),
+    "exploding_logits": (
+        "The validation loss is {loss:.2f} while the accuracy is {accuracy:.2f}: the network is far too sure of itself. "
+        "Lower the learning rate, use label smoothing or weight decay, or keep the weights of an earlier epoch."
+    ),
+}
+
+
+def words(finding: Finding) -> str:
+    """The sentence for the terminal; the report has its own, in each language."""
+    return _WORDS[finding.code].format(**finding.figures)

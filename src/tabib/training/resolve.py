@@ -1,0 +1,123 @@
+"""From the study as given to the study as run: every `auto` becomes a value, once."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import torch
+
+from tabib.config import Study
+from tabib.errors import StudyError
+from tabib.training.batches import Samples
+from tabib.training.classify import build, class_names
+from tabib.training.loop import Recipe, seconds_per_step, start
+from tabib.training.session import running
+
+__all__ = ["available_threads", "positive_class", "resolve_study"]
+
+_HEALTHY = re.compile(r"(?:^|[^a-z])(normal|healthy|health|negative|control|benign|no|not|non|without|0)(?:$|[^a-z])")
+"""Words in a class name, in small letters, that say that what is looked for is absent."""
+
+_BF16_PAYS = 1.15
+
+
+def resolve_study(study: Study, index: pl.DataFrame, split: pl.DataFrame) -> Study:
+    """Fill in what the study left to be found: positive class, channels, device, threads, precision.
+
+    The result repeats the run: nothing is measured again. Precision `auto` is decided by a few timed training steps, and
+    is bf16 only where those are at least 1.15 times as fast.
+
+    Args:
+        study: as given.
+        index: INDEX_SCHEMA.
+        split: SPLIT_SCHEMA.
+
+    Raises:
+        StudyError: a positive class that is no class, or a GPU that is not there.
+    """
+    study = study.model_copy(update={"positive": positive_class(study.positive, class_names(split, study))})
+    if study.input.channels == "auto":
+        colour = index.filter(pl.col("refused").is_null())["colour"].any()
+        study = study.model_copy(update={"input": study.input.model_copy(update={"channels": 3 if colour else 1})})
+    training = study.training
+    device = _device(training.device)
+    threads = available_threads() if training.threads == "auto" else training.threads
+    study = study.model_copy(update={"training": training.model_copy(update={"device": device, "threads": threads})})
+    if training.precision == "auto":
+        precision = _faster_precision(study, class_names(split, study))
+        study = study.model_copy(update={"training": study.training.model_copy(update={"precision": precision})})
+    return study
+
+
+def positive_class(given: str | None, classes: list[str]) -> str | None:
+    """The class that is looked for: the given one, or of two the one not named like health, or the last by name.
+
+    None for more than two classes. Raises `StudyError` for a name that is no class.
+    """
+    if given is not None and given not in classes:
+        near = difflib.get_close_matches(given, classes, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise StudyError(f"positive is {given!r}, and the classes are {', '.join(map(repr, classes))}{hint}")
+    if len(classes) != 2:
+        if given is not None:
+            raise StudyError(
+                f"positive is {given!r}, and there are {len(classes)} classes: a positive class needs two. Leave positive out."
+            )
+        return None
+    ill = [name for name in classes if not _HEALTHY.search(name.casefold().replace("_", " "))]
+    return given or (ill[0] if len(ill) == 1 else max(classes))
+
+
+def available_threads() -> int:
+    """Physical cores this process may use: its affinity without hyper-threads, within the quota of its container."""
+    cores = {_siblings(cpu) for cpu in os.sched_getaffinity(0)} if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(len(cores), int(quota) // int(period)))
+    except (OSError, ValueError):  # no container, or "max"
+        return len(cores)
+
+
+def _siblings(cpu: int) -> str:
+    try:
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+    except OSError:
+        return str(cpu)
+
+
+def _device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise StudyError("training.device is cuda, and PyTorch sees no GPU here. Set device: cpu or auto, or check the driver.")
+    return "cuda" if wanted != "cpu" and there else "cpu"
+
+
+def _faster_precision(study: Study, classes: list[str]) -> Literal["fp32", "bf16"]:
+    if study.training.device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "fp32"
+    return "bf16" if _seconds_per_step(study, classes, "fp32") >= _BF16_PAYS * _seconds_per_step(study, classes, "bf16") else "fp32"
+
+
+def _seconds_per_step(study: Study, classes: list[str], precision: Literal["fp32", "bf16"]) -> float:
+    training = study.training.model_copy(update={"precision": precision})
+    assert study.input.channels != "auto"
+    assert training.threads != "auto"
+    with running(training.device, threads=training.threads) as device:
+        shape = (training.batch, study.input.channels, study.input.height, study.input.width)
+        grey = Samples(
+            images=torch.full(shape, 128, dtype=torch.uint8, device=device),
+            positions=torch.arange(training.batch, device=device),
+            statistics=torch.tensor([0.0, 1, 0.5, 0.25, 0.01, 0.99], device=device).expand(training.batch, -1),
+            content=np.arange(training.batch, dtype=np.uint64),
+            labels=torch.arange(training.batch, device=device) % len(classes),
+        )
+        fresh = study.model_copy(update={"model": study.model.model_copy(update={"weights": None})})
+        network, _ = build(fresh, classes=classes, seed=0, device=device)
+        recipe = Recipe.of(training, study.augment, study.input.intensity, grey, classes=len(classes), seed=0)
+        return seconds_per_step(start(network, training), grey, recipe)
