@@ -36,11 +36,12 @@ def read_dicom(data: bytes) -> Image:
             "decompress it, for example with `gdcmconv --raw IN OUT` or `dcmdjpeg IN OUT`"
         )
     file = dcmread(io.BytesIO(data))
-    bits, colour = _refuse_unsupported(file)
+    bits, shift, colour = _refuse_unsupported(file)
+    # pydicom masks the stored bits as if they were always the lowest ones; given all bits, it leaves them alone.
+    file.BitsStored, file.HighBit = file.BitsAllocated, file.BitsAllocated - 1
     stored = pixel_array(file, raw=colour != "YBR_FULL")
-    shift = 0 if colour not in ("MONOCHROME1", "MONOCHROME2") else int(file.get("HighBit", bits - 1)) + 1 - bits
     highest = 2**bits - 1
-    pixels = stored.view(f"u{stored.itemsize}") >> shift
+    pixels = stored.astype(stored.dtype.newbyteorder("="), copy=False).view(f"u{stored.itemsize}") >> shift
     pixels &= highest  # bits above the stored ones may hold overlays
     if file.PixelRepresentation == 1:
         pixels ^= 1 << (bits - 1)  # two's complement to offset binary
@@ -70,8 +71,8 @@ def _transfer_syntax(data: bytes) -> UID:
     raise ImageError("is a DICOM file that does not name its transfer syntax; export it again")
 
 
-def _refuse_unsupported(file: Dataset) -> tuple[int, str]:
-    """Refuse what would be read in part or wrongly; give the bits stored and the photometric interpretation."""
+def _refuse_unsupported(file: Dataset) -> tuple[int, int, str]:
+    """Refuse what would be read in part or wrongly; give the bits stored, those below them, and the colours."""
     if "PixelData" not in file:
         kind = UID(str(file.get("SOPClassUID", ""))).name or "unknown kind"
         raise ImageError(f"is a DICOM file without integer pixels ({kind}); leave it out of the images")
@@ -94,7 +95,7 @@ def _refuse_unsupported(file: Dataset) -> tuple[int, str]:
             f"is a DICOM picture with {allocated} bits allocated, {bits} stored and {high} as the highest bit; "
             "1 to 16 stored bits in 8 or 16 allocated ones are read (colour: all of them); convert it"
         )
-    return bits, colour
+    return bits, high + 1 - bits, colour
 
 
 def _number(file: Dataset, name: str, missing: float) -> float:
@@ -133,5 +134,5 @@ def _orientation(file: Dataset) -> str | None:
     for name in ("ImageOrientationPatient", "PatientOrientation"):
         values = file.get(name)
         if isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0:
-            return "\\".join(str(value) for value in values)
+            return "\\".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
     return None

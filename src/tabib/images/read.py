@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -69,18 +68,16 @@ def read_file(path: Path) -> bytes:
     """Read the bytes of a regular file of a size that an image can have; ImageError where that cannot be."""
     name = shown_name(path)
     try:
-        # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(handle, "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                kind = "folder" if stat.S_ISDIR(found.st_mode) else "pipe or device"
-                raise ImageError(f"{name}: is a {kind}, not an image file; leave it out of the images")
-            if found.st_size > MAX_BYTES:
-                raise ImageError(
-                    f"{name}: has {found.st_size:,} bytes, and at most {MAX_BYTES:,} are read; no image of the supported size needs so many"
-                )
-            return file.read()
+        found = path.stat()  # before it is opened: opening a pipe that nobody writes to would wait for ever
+        if not stat.S_ISREG(found.st_mode):
+            kind = "folder" if stat.S_ISDIR(found.st_mode) else "pipe or device"
+            raise ImageError(f"{name}: is a {kind}, not an image file; leave it out of the images")
+        if found.st_size > MAX_BYTES:
+            raise ImageError(
+                f"{name}: has {found.st_size:,} bytes, and at most {MAX_BYTES:,} are read; "
+                "no image of a size that is read needs so many, so cut it into tiles or leave it out"
+            )
+        return path.read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ImageError(f"{name}: cannot be opened: {reason}; check that it exists and that you may read it") from None

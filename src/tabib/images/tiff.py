@@ -11,11 +11,11 @@ from typing import cast
 
 import numpy as np
 from PIL.TiffImagePlugin import TiffImageFile
-from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, SAMPLEFORMAT, TiffFile, TiffPage
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG, SAMPLEFORMAT, TiffFile, TiffPage
 
 from tabib.errors import ImageError
 from tabib.images.image import Image, ImageFacts, check_size
-from tabib.images.raster import day, eight_bit_pixels, on_black, sixteen_bit_pixels, upright
+from tabib.images.raster import eight_bit_pixels, on_black, sixteen_bit_pixels, upright
 
 __all__ = ["read_tiff"]
 
@@ -47,14 +47,12 @@ def read_tiff(data: bytes) -> Image:
         else:
             with TiffImageFile(io.BytesIO(data)) as picture:
                 pixels = eight_bit_pixels(picture)
-        exif = page.tags.valueof("ExifTag")
         facts = ImageFacts(
             format="TIFF",
             bits=page.bitspersample,
             mode=f"{COLOURS[page.photometric]}{';16' if wide else ''}",
             compression=None if page.compression == COMPRESSION.NONE else COMPRESSION(page.compression).name.lower(),
             scanner=" ".join(word for name in ("Make", "Model") if (word := _text(page.tags.valueof(name)))) or None,
-            date=day(_text(exif.get("DateTimeOriginal") if isinstance(exif, dict) else None)),
         )
     return Image(pixels, 0, 65535 if wide else 255, None, None, facts)
 
@@ -111,8 +109,10 @@ def _by_pillow(data: bytes, page: TiffPage) -> np.ndarray:
             file.tile = [tile._replace(args=("I;16N", *rest)) for tile in file.tile]
             return np.asarray(file).astype(np.uint16)
     pixel, _, order = layout.partition(";")
-    if order[:2] != "16" or pixel not in ("RGB", "RGBX", "RGBA", "RGBa") or len(file.tile) > 1:
-        raise ImageError(f"is a TIFF of compressed 16-bit samples laid out as {layout}, which is not read; save it uncompressed")
+    if order[:2] != "16" or pixel not in ("RGB", "RGBX", "RGBA", "RGBa") or page.planarconfig != PLANARCONFIG.CONTIG:
+        raise ImageError(
+            f"is a TIFF of compressed 16-bit samples laid out as {layout}, in {PLANARCONFIG(page.planarconfig).name} planes, which is not read; save it uncompressed"
+        )
     high, low = ("16L", "16B") if sys.byteorder == "little" else ("16B", "16L")
     pixel = pixel.upper()  # RGBa would be divided by its opacity, and it lies on black as it is
     return sixteen_bit_pixels(open_file, (f"{pixel};{high}", *rest), (f"{pixel};{low}", *rest))

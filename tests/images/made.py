@@ -1,0 +1,94 @@
+"""Files with known pixels, written by hand or by libraries that the reader under test does not share."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.filewriter import dcmwrite
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+PNG_COLOURS = {1: 0, 3: 2, 2: 4, 4: 6}  # channels: PNG colour type
+
+
+def png(pixels: np.ndarray, *, chunks: bytes = b"", size: tuple[int, int] | None = None) -> bytes:
+    """A PNG of (H, W, C) uint8 or uint16; its rows run through all five filters in turn."""
+    height, width, channels = pixels.shape
+    step = channels * pixels.itemsize
+    rows = pixels.astype(f">u{pixels.itemsize}").reshape(height, -1).view(np.uint8).astype(int)
+    above, lines = np.zeros_like(rows[0]), []
+    for number, row in enumerate(rows):
+        left, corner = (np.concatenate([np.zeros(step, int), line])[: len(line)] for line in (row, above))
+        paeth = left + above - corner
+        distance = np.abs(np.stack([paeth - left, paeth - above, paeth - corner]))
+        nearest = np.choose(distance.argmin(0), [left, above, corner])
+        guess = [np.zeros_like(row), left, above, (left + above) // 2, nearest][number % 5]
+        lines.append(bytes([number % 5]) + ((row - guess) % 256).astype(np.uint8).tobytes())
+        above = row
+    written = size or (height, width)
+    header = struct.pack(">IIBBBBB", written[1], written[0], 8 * pixels.itemsize, PNG_COLOURS[channels], 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + chunks
+        + png_chunk(b"IDAT", zlib.compress(b"".join(lines)))
+        + png_chunk(b"IEND", b"")
+    )
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def tiff(rows: np.ndarray | bytes, tags: dict[int, tuple[int, int, int]], *, order: str = "<") -> bytes:
+    """A TIFF of one strip, written by hand: `tags` gives number: (type, count, value), the strip's are added."""
+    data = rows if isinstance(rows, bytes) else rows.tobytes()
+    entries = tags | {273: (4, 1, 8), 278: (4, 1, tags[257][2]), 279: (4, 1, len(data))}
+    directory = struct.pack(order + "H", len(entries))
+    for tag, (kind, count, value) in sorted(entries.items()):
+        field = struct.pack(order + ("HH" if kind == 3 else "I"), *([value, 0] if kind == 3 else [value]))
+        directory += struct.pack(order + "HHI", tag, kind, count) + field
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    padded = data + b"\0" * (len(data) % 2)
+    return mark + struct.pack(order + "I", 8 + len(padded)) + padded + directory + b"\0\0\0\0"
+
+
+def dicom(
+    stored: np.ndarray | bytes,
+    *,
+    syntax: str = ExplicitVRLittleEndian,
+    bits: int = 16,
+    colour: str = "MONOCHROME2",
+    drop: tuple[str, ...] = (),
+    values: dict[str, object] | None = None,
+) -> bytes:
+    """A DICOM file written by pydicom; `stored` (H, W) or (H, W, 3), signed or not, `values` set over the usual ones."""
+    array = stored if isinstance(stored, np.ndarray) else np.zeros((4, 4), np.uint16)
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    file.SOPClassUID, file.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3.4"
+    file.Rows, file.Columns = array.shape[:2]
+    file.SamplesPerPixel = 3 if array.ndim == 3 else 1
+    if array.ndim == 3:
+        file.PlanarConfiguration = 0
+    file.PhotometricInterpretation = colour
+    file.BitsAllocated = 8 * array.itemsize
+    file.BitsStored, file.HighBit = bits, bits - 1
+    file.PixelRepresentation = int(array.dtype.kind == "i")
+    byte_order = ">" if syntax == "1.2.840.10008.1.2.2" else "<"
+    data = stored if isinstance(stored, bytes) else array.astype(array.dtype.newbyteorder(byte_order)).tobytes()
+    file.PixelData = data + b"\0" * (len(data) % 2)
+    file["PixelData"].VR = "OW" if array.itemsize == 2 else "OB"
+    for name, value in (values or {}).items():
+        setattr(file, name, value)
+    for name in drop:
+        delattr(file, name)
+    stream = io.BytesIO()
+    dcmwrite(stream, file, implicit_vr=syntax == "1.2.840.10008.1.2", little_endian=byte_order == "<")
+    return stream.getvalue()

@@ -1,0 +1,76 @@
+"""Real files: read as another library reads them, or refused with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image as Pillow
+
+from places import REAL, needs_real
+from tabib.errors import ImageError
+from tabib.images import has_colour, read_image
+
+pytestmark = pytest.mark.real
+
+REFUSED = {
+    "JPEG-LL.dcm": "JPEG Lossless",
+    "RG1_J2KR.dcm": "JPEG 2000",
+    "MR-MONO2-8-16x-heart.dcm": "16 frames",
+    "liver.dcm": "3 frames",
+}
+
+
+@needs_real("dicom_samples")
+def test_every_dicom_sample_is_read_or_refused():
+    read = 0
+    for path in sorted((REAL / "dicom_samples").glob("*.dcm")):
+        if path.name in REFUSED:
+            with pytest.raises(ImageError, match=REFUSED[path.name]):
+                read_image(path)
+            continue
+        image = read_image(path)
+        file = pydicom.dcmread(path)
+        stored = file.pixel_array
+        inverted = file.PhotometricInterpretation == "MONOCHROME1"
+        np.testing.assert_array_equal(image.pixels, 2**file.BitsStored - 1 - stored if inverted else stored)
+        assert image.high == 2**file.BitsStored - 1
+        assert image.facts.patient == (file.get("PatientID") or None)
+        read += 1
+    assert read >= 3
+
+
+@needs_real("chest_xray")
+def test_chest_films_are_what_pillow_decodes():
+    for path in sorted((REAL / "chest_xray" / "test" / "NORMAL").iterdir())[:40]:
+        image = read_image(path)
+        np.testing.assert_array_equal(image.pixels, np.asarray(Pillow.open(path)))
+        assert image.facts.format == "JPEG"
+        assert not has_colour(image.pixels)
+
+
+@needs_real("blast_cells")
+def test_stained_cells_have_colour():
+    assert all(has_colour(read_image(path).pixels) for path in sorted((REAL / "blast_cells" / "blast").iterdir())[:20])
+
+
+@needs_real("nuclei")
+def test_label_maps_keep_their_sixteen_bits():
+    paths = sorted((REAL / "nuclei" / "fluorescence" / "labels").iterdir())[:10]
+    for path in paths:
+        image = read_image(path)
+        assert image.pixels.dtype == np.uint16
+        np.testing.assert_array_equal(image.pixels, np.asarray(Pillow.open(path)))
+    assert len({hashlib.sha256(read_image(path).pixels.tobytes()).digest() for path in paths}) > 1
+
+
+@needs_real("cardiac_sunnybrook")
+def test_cine_frames_keep_their_spacing():
+    paths = sorted((REAL / "cardiac_sunnybrook").rglob("*.dcm"))[:10]
+    assert paths
+    for path in paths:
+        image = read_image(path)
+        assert image.pixels.shape == (256, 256)
+        assert image.spacing_mm == pytest.approx((1.367, 1.367), abs=0.01)

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image as Pillow
+from PIL import ImageOps, TiffImagePlugin
+
+from images.made import tiff
+from tabib.errors import ImageError
+from tabib.images import read_image_bytes
+
+RANDOM = np.random.default_rng(5)
+SHORT, LONG = 3, 4
+
+
+def noise(*shape: int, dtype: type = np.uint16) -> np.ndarray:
+    return RANDOM.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def by_tifffile(pixels: np.ndarray, **options) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels, **options)
+    return stream.getvalue()
+
+
+def by_pillow(picture: Pillow.Image, **options) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "TIFF", **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 3)])
+@pytest.mark.parametrize("layout", ["strips", "one strip", "predictor", "tiles", "big"])
+def test_every_layout_comes_back(compression, byteorder, dtype, shape, layout):
+    options = {
+        "strips": {"rowsperstrip": 2},
+        "one strip": {},
+        "predictor": {"predictor": compression is not None},
+        "tiles": {"tile": (16, 16)},
+        "big": {"bigtiff": True},
+    }[layout]
+    pixels = noise(*shape, dtype=dtype)
+    photometric = "rgb" if len(shape) == 3 else "minisblack"
+    data = by_tifffile(pixels, compression=compression, byteorder=byteorder, photometric=photometric, **options)
+    if layout == "big" and byteorder == ">" and compression:
+        with pytest.raises(ImageError, match="big-endian BigTIFF"):
+            read_image_bytes(data, "a.tif")
+        return
+    image = read_image_bytes(data, "a.tif")
+    np.testing.assert_array_equal(image.pixels, pixels)
+    assert image.pixels.dtype == dtype
+    assert image.high == np.iinfo(dtype).max
+    assert (image.facts.format, image.facts.bits) == ("TIFF", 8 * pixels.itemsize)
+    assert image.facts.compression == (None if compression is None else "adobe_deflate")
+
+
+@settings(max_examples=15, deadline=None)
+@given(pixels=arrays.arrays(np.uint16, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_sixteen_bit_round_trip(pixels):
+    np.testing.assert_array_equal(read_image_bytes(by_tifffile(pixels), "a.tif").pixels, pixels)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate", "raw"])
+@pytest.mark.parametrize("mode", ["1", "L", "I;16", "RGB", "RGBA", "P", "CMYK"])
+def test_what_pillow_compresses(compression, mode):
+    if mode == "I;16":
+        picture = Pillow.fromarray(noise(12, 10))
+    elif mode == "RGBA":
+        picture = Pillow.fromarray(noise(12, 10, 4, dtype=np.uint8))
+    else:
+        picture = Pillow.fromarray(noise(12, 10, 3, dtype=np.uint8)).convert(mode)
+    data = by_pillow(picture, compression=compression)
+    if mode == "RGBA":
+        stored = np.asarray(picture).astype(float)
+        expected = np.rint(stored[..., :3] * stored[..., 3:] / 255 + 1e-9)
+    else:
+        plain = {"1": "L", "P": "RGB", "CMYK": "RGB"}.get(mode, mode)
+        expected = np.asarray(picture if plain == mode else picture.convert(plain))
+    np.testing.assert_array_equal(read_image_bytes(data, "a.tif").pixels, expected)
+
+
+def test_lzw_of_sixteen_bit_colour_keeps_sixteen_bits():
+    """Pillow would write 8 bits, so libtiff is given the bytes of a 16-bit picture as three times as many grey samples."""
+    pixels = noise(6, 5, 3)
+    grey = by_pillow(Pillow.fromarray(pixels.reshape(6, 15)), compression="tiff_lzw")
+    strip = Pillow.open(io.BytesIO(grey))
+    assert isinstance(strip, TiffImagePlugin.TiffImageFile)
+    start, length = strip.tag_v2[273][0], strip.tag_v2[279][0]
+    tags = {256: (LONG, 1, 5), 257: (LONG, 1, 6), 258: (SHORT, 1, 16), 259: (SHORT, 1, 5), 262: (SHORT, 1, 2)}
+    data = tiff(grey[start : start + length], tags | {277: (SHORT, 1, 3), 258: (SHORT, 3, 0)})
+    # Three bit depths do not fit into a directory entry, so the entry points to them behind the file's end.
+    data = data.replace(b"\x02\x01\x03\x00\x03\x00\x00\x00\x00\x00", b"\x02\x01\x03\x00\x03\x00\x00\x00" + b"%s")
+    where = len(data.replace(b"%s", b"\0\0"))
+    data = data.replace(b"%s", where.to_bytes(2, "little")) + np.array([16, 16, 16], "<u2").tobytes()
+    image = read_image_bytes(data, "a.tif")
+    np.testing.assert_array_equal(image.pixels, pixels)
+    assert image.facts.compression == "lzw"
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_white_is_zero_is_inverted(compression):
+    for dtype in (np.uint8, np.uint16):
+        pixels = noise(5, 4, dtype=dtype)
+        data = by_tifffile(pixels, photometric="miniswhite", compression=compression)
+        np.testing.assert_array_equal(read_image_bytes(data, "a.tif").pixels, np.iinfo(dtype).max - pixels)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_signed_values_move_up(compression, byteorder):
+    pixels = noise(5, 4, dtype=np.int16)
+    data = by_tifffile(pixels, compression=compression, byteorder=byteorder)
+    np.testing.assert_array_equal(read_image_bytes(data, "a.tif").pixels, pixels.astype(int) + 32768)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", ["unassalpha", "assocalpha", "unspecified"])
+def test_sixteen_bit_opacity(compression, kind):
+    pixels = noise(5, 4, 4)
+    data = by_tifffile(pixels, photometric="rgb", extrasamples=[kind], compression=compression)
+    expected = pixels[..., :3]
+    if kind == "unassalpha":
+        expected = np.rint(expected.astype(float) * pixels[..., 3:] / 65535)
+    np.testing.assert_array_equal(read_image_bytes(data, "a.tif").pixels, expected)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_planes_are_brought_together(dtype, compression):
+    pixels = noise(3, 6, 5, dtype=dtype)
+    data = by_tifffile(pixels, photometric="rgb", planarconfig="separate", compression=compression)
+    if compression and dtype == np.uint16:
+        with pytest.raises(ImageError, match=r"SEPARATE planes, which is not read; save it uncompressed"):
+            read_image_bytes(data, "a.tif")
+        return
+    np.testing.assert_array_equal(read_image_bytes(data, "a.tif").pixels, np.moveaxis(pixels, 0, -1))
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_sixteen_bits(compression, channels, orientation):
+    pixels = noise(4, 6, 3) if channels == 3 else noise(4, 6)
+    data = by_tifffile(
+        pixels,
+        compression=compression,
+        photometric="rgb" if channels == 3 else "minisblack",
+        extratags=[(274, "H", 1, orientation, True)],
+    )
+    picture = Pillow.fromarray((pixels >> 8).astype(np.uint8))
+    picture.getexif()[274] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(picture))
+    np.testing.assert_array_equal(read_image_bytes(data, "a.tif").pixels >> 8, expected)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "message"),
+    [
+        (np.zeros((3, 8, 8), np.uint8), {"photometric": "minisblack"}, "several pages"),
+        (np.zeros((3, 8, 8), np.uint16), {"imagej": True}, "several pages"),
+        (np.zeros((3, 8, 8), np.uint16), {"photometric": "minisblack", "truncate": True}, "several pages"),
+        (np.zeros((8, 8), np.float32), {}, "32-bit ieeefp values"),
+        (np.zeros((8, 8), np.float16), {}, "16-bit ieeefp values"),
+        (np.zeros((8, 8), np.uint32), {}, "32-bit uint values"),
+        (np.zeros((8, 8), np.int8), {}, "8-bit int values"),
+        (np.zeros((8, 8), np.complex64), {}, "complex"),
+        (np.zeros((8, 8, 3), np.uint8), {"photometric": "cielab"}, "CIELAB"),
+        (np.zeros((8, 8, 4), np.uint16), {"photometric": "separated"}, "SEPARATED"),
+        (np.zeros((8, 8), np.uint16), {"photometric": "cfa"}, "CFA"),
+    ],
+)  # fmt: skip
+def test_what_would_be_half_read_is_refused(pixels, options, message):
+    with pytest.raises(ImageError, match=message):
+        read_image_bytes(by_tifffile(pixels, **options), "a.tif")
+
+
+def test_a_strip_that_is_too_short_is_refused():
+    tags = {256: (LONG, 1, 8), 257: (LONG, 1, 8), 258: (SHORT, 1, 16), 259: (SHORT, 1, 1), 262: (SHORT, 1, 1)}
+    for depth in (8, 16):
+        data = tiff(np.zeros(20, np.uint8), tags | {258: (SHORT, 1, depth)})
+        with pytest.raises(ImageError, match=r"20 bytes of pixels cannot hold 64 values"):
+            read_image_bytes(data, "a.tif")
+
+
+def test_camera_and_day():
+    data = by_tifffile(noise(4, 4), extratags=[(271, "s", 0, "Maker", True), (272, "s", 0, "Model", True)])
+    image = read_image_bytes(data, "a.tif")
+    assert image.facts.scanner == "Maker Model"
+    assert image.facts.mode == "MINISBLACK;16"
