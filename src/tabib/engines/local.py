@@ -36,7 +36,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 class Crashed:
     """The result of an item whose worker process died while it worked on it."""
 
-    reason: str  # "killed by SIGSEGV", "ended with exit code 1"
+    reason: str  # "killed by signal 11 (Segmentation fault)", "ended with exit code 1"
 
 
 def map_in_processes(
@@ -192,7 +192,10 @@ class _Pool(Generic[Item, Result]):
         code = process.wait()
         with self.lock:
             self.running.discard(process)
-        return f"ended with exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+        if code >= 0:
+            return f"ended with exit code {code}"
+        hint = ", as when memory runs out" if code == -9 else ""
+        return f"killed by signal {-code} ({signal.strsignal(-code)}{hint})"
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[BinaryIO, BinaryIO]:
