@@ -119,7 +119,7 @@ def _film(draw: np.random.Generator, kind: int, side: int = 112) -> np.ndarray:
 def _index(plan: Plan, data: Path, draw: np.random.Generator) -> pl.DataFrame:
     rows = []
     for patient in range(plan.patients):
-        kind = patient % len(plan.classes) if patient % 4 else len(plan.classes) - 1
+        kind = patient % len(plan.classes) if patient < 0.7 * plan.patients else len(plan.classes) - 1
         for film in range(int(draw.integers(1, plan.films + 1))):
             name = plan.classes[kind]
             path = f"{name}/patient{patient:03d}_film{film + 1}.png"
@@ -252,7 +252,7 @@ def _measure(plan: Plan, name: str, value: float | None, half: float, frame: pl.
             "value": value,
             "low": max(0.0, value - half) if sure else None,
             "high": min(1.0, value + half) if sure else None,
-            "method": "bootstrap" if sure else "none",
+            "method": "bootstrap_t" if sure else "none",
             "rows": frame.height,
             "groups": frame["group"].n_unique(),
             **more,

@@ -27,7 +27,7 @@ R = TypeVar("R", bound=BaseModel)
 LEVELS = ("fail", "warn", "pass")
 """Levels of findings, most urgent first."""
 
-TRAINING_REMARKS = ("over_fitting", "no_over_fitting")
+TRAINING_REMARKS = ("overfitting_none", "overfitting_late", "overfitting_early", "still_improving", "unstable_validation")
 """Remarks of the judge that are told beside the curves of the training."""
 
 REASONS = {

@@ -10,13 +10,14 @@ from importlib.resources import files
 from pathlib import Path
 
 import jinja2
+import polars as pl
 from markupsafe import Markup, escape
 
 import tabib
-from tabib.config import Bilingual, Study
-from tabib.records import PARTS, Finding
+from tabib.config import Bilingual, Data, Study
+from tabib.records import Finding, Findings
 from tabib.reports import figures, views
-from tabib.reports.facts import Facts, read_facts
+from tabib.reports.facts import Facts, read_facts, see_facts
 from tabib.reports.pictures import Picture, take_files, take_pictures
 from tabib.reports.text import (
     END,
@@ -35,7 +36,7 @@ from tabib.reports.text import (
 from tabib.runs import atomic_write
 from tabib.study_file import dump_study
 
-__all__ = ["render", "write_reports"]
+__all__ = ["write_look", "write_reports"]
 
 PICTURES_PER_CELL = 24
 PICTURES_IN_CELLS = 960
@@ -66,6 +67,17 @@ def write_reports(run_folder: Path, study: Study) -> list[Path]:
             file.write(render("report.html.j2", facts, gallery, code).encode())
         written.append(path)
     return written
+
+
+def write_look(path: Path, data: Data, *, index: pl.DataFrame, findings: Findings, code: str = "en") -> Path:
+    """Write one page of a first look at a folder: pictures, counts, findings, and what to do.
+
+    `code` is the language. Returns `path`.
+    """
+    facts = see_facts(data, index, findings)
+    with atomic_write(path) as file:
+        file.write(render("look.html.j2", facts, take_gallery(facts), code).encode())
+    return path
 
 
 def take_gallery(facts: Facts) -> Gallery:
@@ -106,7 +118,6 @@ def render(template: str, facts: Facts, gallery: Gallery, code: str) -> str:
         _environment()
         .get_template(template)
         .render(
-            PARTS=PARTS,
             cell_limit=cell_limit(facts),
             facts=facts,
             figures=figures,

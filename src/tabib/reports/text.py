@@ -189,6 +189,10 @@ def _count(language: Language, value: float | str, rest: str) -> str:
     return f"{number} {one if value == 1 or not many else many}"
 
 
+def _after(language: Language, value: float | str, rest: str) -> str:
+    return rest + language.name("averages", value) if value != "" else ""
+
+
 def _p_value(language: Language, value: float | str, rest: str) -> str:
     if isinstance(value, str):
         return isolated(value)
@@ -210,6 +214,7 @@ def _of_number(write: Callable[[Language, float], str]) -> Callable[[Language, f
 FORMATS: dict[str, Callable[[Language, float | str, str], str]] = {
     "": _automatic,
     "count": _count,  # {rows:count image|images}
+    "after": _after,  # {of:after  of }: the class with words before it; nothing where it is ""
     "percent": _of_number(Language.percent),
     "measure": _of_number(lambda language, value: language.decimal(value, 3)),
     "duration": _of_number(Language.duration),

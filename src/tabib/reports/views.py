@@ -28,6 +28,7 @@ __all__ = [
     "augmentation",
     "axis_of",
     "cell_id",
+    "class_bars",
     "class_curves",
     "confusion",
     "distribution",
@@ -223,7 +224,7 @@ def _goal_state(measure: Measure) -> str:
 def _of(facts: Facts, reader: Language, of: str | None) -> str:
     if of is None:
         return reader.text("results.whole")
-    return isolated(of) if of in facts.classes else reader.name("results", of)
+    return isolated(of) if of in facts.classes else reader.name("averages", of)
 
 
 def _number(reader: Language, value: float | None, places: int) -> str:
@@ -289,6 +290,11 @@ def distribution(facts: Facts, reader: Language) -> list[tuple[str, list[Bar]]]:
         for part in facts.parts
         if part.part in PARTS and part.images
     ]
+
+
+def class_bars(facts: Facts, reader: Language) -> list[Bar]:
+    """A bar for each class over all usable images."""
+    return _bars(facts, reader, dict(facts.good.drop_nulls("label").group_by("label").len().iter_rows()), "test")
 
 
 def augmentation(facts: Facts, reader: Language) -> Augmentation | None:
