@@ -24,7 +24,6 @@ def _lowest_frequencies() -> np.ndarray:
 
 _COSINES = _cosines()
 _LOWEST = _lowest_frequencies()
-_BITS = np.uint64(1) << np.arange(64, dtype=np.uint64)
 
 
 def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
@@ -41,9 +40,12 @@ def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
     """
     spectrum = _COSINES @ thumbnails.astype(np.float32) @ _COSINES.T
     lowest = spectrum.reshape(*spectrum.shape[:-2], -1)[..., _LOWEST]
+    ordered = np.sort(lowest, axis=-1)
+    median = (ordered[..., 31:32] + ordered[..., 32:33]) / 2
     # What rounding leaves of a zero coefficient (one part in 10^7 of the brightness) must not become a bit.
-    above = lowest - np.median(lowest, axis=-1, keepdims=True) > 1e-2
-    return (above * _BITS).sum(axis=-1, dtype=np.uint64)
+    above = lowest - median > 1e-2
+    packed = np.ascontiguousarray(np.packbits(above, axis=-1, bitorder="little"))
+    return packed.view("<u8")[..., 0].astype(np.uint64)
 
 
 def hamming(first: np.ndarray, second: np.ndarray) -> np.ndarray:
