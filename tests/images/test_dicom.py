@@ -151,6 +151,7 @@ def test_missing_and_senseless_facts_are_none():
         (dicom(stored((4, 4), 8), bits=8, colour="PALETTE COLOR"), "PALETTE COLOR"),
         (dicom(stored((4, 4), 8), bits=8, colour="RGB"), "RGB and 1 samples"),
         (dicom(stored((4, 4), 12), bits=12, values={"PixelData": b"\0" * 20}), "damaged or cut short"),
+        (dicom(stored((4, 4), 12), bits=12, values={"PixelData": b"\0" * 64}), "says one frame and holds 2"),
     ],
 )
 def test_what_would_be_half_read_is_refused(data, message):

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from images.made import png, png_chunk
+from images.made import PNG_COLOURS, png, png_chunk
 from tabib.errors import ImageError
 from tabib.images import encode_png, read_image, read_image_bytes
 
@@ -62,6 +62,23 @@ def test_sixteen_bit_png_of_every_colour_keeps_sixteen_bits(channels, mode):
     np.testing.assert_array_equal(image.pixels, expected[..., 0] if channels < 3 else expected)
     assert image.pixels.dtype == np.uint16
     assert image.facts.mode == mode
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_interlaced_png(channels, dtype):
+    """Adam7, PNG specification 8.2: seven pictures of the pixels at (start, step) in rows and columns."""
+    pixels = noise(9, 13, channels, dtype=dtype)
+    passes = [(0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1)]
+    rows = b""
+    for top, down, left, across in passes:
+        for row in pixels[top::down, left::across]:
+            rows += b"\0" + row.astype(f">u{pixels.itemsize}").tobytes()
+    header = struct.pack(">IIBBBBB", 13, 9, 8 * pixels.itemsize, PNG_COLOURS[channels], 0, 0, 1)
+    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    image = read_image_bytes(b"\x89PNG\r\n\x1a\n" + chunks, "a.png")
+    plain = read_image_bytes(png(pixels), "a.png")
+    np.testing.assert_array_equal(image.pixels, plain.pixels)
 
 
 def test_opaque_sixteen_bit_png_is_untouched():

@@ -175,6 +175,9 @@ def test_orientation_of_sixteen_bits(compression, channels, orientation):
         (np.zeros((8, 8), np.complex64), {}, "complex"),
         (np.zeros((8, 8, 3), np.uint8), {"photometric": "cielab"}, "CIELAB"),
         (np.zeros((8, 8, 4), np.uint16), {"photometric": "separated"}, "SEPARATED"),
+        (np.zeros((8, 8, 2), np.uint16), {"photometric": "minisblack", "planarconfig": "contig"}, "2 channels"),
+        (np.zeros((8, 8, 3), np.uint8), {"photometric": "minisblack", "planarconfig": "contig"}, "3 channels"),
+        (np.zeros((8, 8, 5), np.uint8), {"photometric": "rgb"}, "5 channels"),
         (np.zeros((8, 8), np.uint16), {"photometric": "cfa"}, "CFA"),
     ],
 )  # fmt: skip

@@ -95,6 +95,9 @@ def _refuse_unsupported(file: Dataset) -> tuple[int, int, str]:
             f"is a DICOM picture with {allocated} bits allocated, {bits} stored and {high} as the highest bit; "
             "1 to 16 stored bits in 8 or 16 allocated ones are read (colour: all of them); convert it"
         )
+    pictures = len(file.PixelData) // (int(file.Rows) * int(file.Columns) * samples * allocated // 8)
+    if pictures > 1:
+        raise ImageError(f"is a DICOM file that says one frame and holds {pictures}; save the one that counts alone")
     return bits, high + 1 - bits, colour
 
 

@@ -7,26 +7,37 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tabib.errors import ImageError
-from tabib.images.dicom import read_dicom
 from tabib.images.image import MAX_PIXELS, Image, shown_name
 from tabib.images.quiet import quiet
 from tabib.images.raster import read_jpeg, read_png
-from tabib.images.tiff import read_tiff
 
 __all__ = ["MAX_BYTES", "read_file", "read_image", "read_image_bytes"]
 
 MAX_BYTES = MAX_PIXELS * 3 * 2 * 5 // 4
 """Largest file that is read: the largest image uncompressed, and a quarter for whatever else its file holds."""
 
+
+def _read_dicom(data: bytes) -> Image:
+    from tabib.images.dicom import read_dicom  # pydicom takes longer to import than everything else here together
+
+    return read_dicom(data)
+
+
+def _read_tiff(data: bytes) -> Image:
+    from tabib.images.tiff import read_tiff  # so does tifffile, and most folders hold neither
+
+    return read_tiff(data)
+
+
 READERS: tuple[tuple[int, bytes, str, Callable[[bytes], Image]], ...] = (
     # Where the mark stands, the mark, the format, and what reads it. DICOM comes first: its free preamble may look like a TIFF.
-    (128, b"DICM", "DICOM", read_dicom),
+    (128, b"DICM", "DICOM", _read_dicom),
     (0, b"\xff\xd8\xff", "JPEG", read_jpeg),
     (0, b"\x89PNG\r\n\x1a\n", "PNG", read_png),
-    (0, b"II*\0", "TIFF", read_tiff),
-    (0, b"MM\0*", "TIFF", read_tiff),
-    (0, b"II+\0", "TIFF", read_tiff),
-    (0, b"MM\0+", "TIFF", read_tiff),
+    (0, b"II*\0", "TIFF", _read_tiff),
+    (0, b"MM\0*", "TIFF", _read_tiff),
+    (0, b"II+\0", "TIFF", _read_tiff),
+    (0, b"MM\0+", "TIFF", _read_tiff),
 )
 
 FOREIGN: tuple[tuple[int, bytes, str], ...] = (  # what else turns up in image folders: offset, mark, what it is

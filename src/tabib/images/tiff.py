@@ -19,13 +19,13 @@ from tabib.images.raster import eight_bit_pixels, on_black, sixteen_bit_pixels, 
 
 __all__ = ["read_tiff"]
 
-COLOURS: dict[int, str] = {  # photometric interpretation: its name in `facts.mode`
-    PHOTOMETRIC.MINISWHITE: "MINISWHITE",
-    PHOTOMETRIC.MINISBLACK: "MINISBLACK",
-    PHOTOMETRIC.RGB: "RGB",
-    PHOTOMETRIC.PALETTE: "PALETTE",
-    PHOTOMETRIC.SEPARATED: "CMYK",
-    PHOTOMETRIC.YCBCR: "YCBCR",
+SAMPLES: dict[int, int] = {  # photometric interpretation: samples a pixel has, without opacity
+    PHOTOMETRIC.MINISWHITE: 1,
+    PHOTOMETRIC.MINISBLACK: 1,
+    PHOTOMETRIC.PALETTE: 1,
+    PHOTOMETRIC.RGB: 3,
+    PHOTOMETRIC.YCBCR: 3,
+    PHOTOMETRIC.SEPARATED: 4,
 }
 PLAIN_COLOURS = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
 
@@ -50,7 +50,7 @@ def read_tiff(data: bytes) -> Image:
         facts = ImageFacts(
             format="TIFF",
             bits=page.bitspersample,
-            mode=f"{COLOURS[page.photometric]}{';16' if wide else ''}",
+            mode=f"{PHOTOMETRIC(page.photometric).name}{';16' if wide else ''}",
             compression=None if page.compression == COMPRESSION.NONE else COMPRESSION(page.compression).name.lower(),
             scanner=" ".join(word for name in ("Make", "Model") if (word := _text(page.tags.valueof(name)))) or None,
         )
@@ -73,10 +73,18 @@ def _refuse_unsupported(file: TiffFile, page: TiffPage, size: int) -> None:
             f"is a TIFF of {page.bitspersample}-bit {kind} values, whose black and white are not defined; "
             "1 to 8 and 16-bit integers are read: convert it with a range that you choose"
         )
-    if page.photometric not in (PLAIN_COLOURS if page.bitspersample == 16 else COLOURS):
+    if page.photometric not in (PLAIN_COLOURS if page.bitspersample == 16 else SAMPLES):
         raise ImageError(
             f"is a {page.bitspersample}-bit TIFF with colours as {PHOTOMETRIC(page.photometric).name}, which is not read; "
             "save it as grey or RGB"
+        )
+    more = page.samplesperpixel - SAMPLES[page.photometric]
+    meaning = page.extrasamples or (EXTRASAMPLE.UNSPECIFIED,)
+    # A fourth sample of unsaid meaning is what careless programs write for opacity; a second one is another channel.
+    if more not in (0, 1) or (more == 1 and SAMPLES[page.photometric] == 1 and meaning[0] == EXTRASAMPLE.UNSPECIFIED):
+        raise ImageError(
+            f"is a TIFF of {page.samplesperpixel} channels with colours as {PHOTOMETRIC(page.photometric).name}; "
+            "grey and RGB are read: save the channel that counts, or three of them as RGB"
         )
     ends = [start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)]
     stored = sum(page.databytecounts)
@@ -120,12 +128,12 @@ def _by_pillow(data: bytes, page: TiffPage) -> np.ndarray:
 
 def _plain(pixels: np.ndarray, page: TiffPage) -> np.ndarray:
     """Bring samples as they are stored to (H, W) or (H, W, 3), unsigned, more meaning brighter, on black."""
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if page.sampleformat == SAMPLEFORMAT.INT:
         pixels = pixels.view(np.uint16) ^ np.uint16(32768)  # two's complement to offset binary
-    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if page.photometric == PHOTOMETRIC.MINISWHITE:
         pixels = np.iinfo(pixels.dtype).max - pixels
-    colours = 3 if page.photometric == PHOTOMETRIC.RGB else 1
+    colours = SAMPLES[page.photometric]
     if page.samplesperpixel == colours:
         return np.ascontiguousarray(pixels)
     if page.extrasamples and page.extrasamples[0] == EXTRASAMPLE.UNASSALPHA:
