@@ -1,8 +1,10 @@
 """From a folder to rows: what is there, what is wrong with it, and who trains, chooses and judges."""
 
 from tabib.dataset.cache import Cache, CacheEntry, build_cache, clear_cache, list_cache
+from tabib.dataset.duplicates import NearCopies, find_near_copies, near_copy_clusters
 from tabib.dataset.hashes import hamming, perceptual_hash
 from tabib.dataset.index import index_folder, read_row_pixels
+from tabib.dataset.inspection import inspect_dataset
 from tabib.dataset.layouts import Listed, list_folder
 from tabib.dataset.pixels import STATISTICS, fit_image, intensity_statistics
 from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset, write_split_csv
@@ -13,14 +15,18 @@ __all__ = [
     "Cache",
     "CacheEntry",
     "Listed",
+    "NearCopies",
     "build_cache",
     "clear_cache",
+    "find_near_copies",
     "fit_image",
     "hamming",
     "index_folder",
+    "inspect_dataset",
     "intensity_statistics",
     "list_cache",
     "list_folder",
+    "near_copy_clusters",
     "perceptual_hash",
     "read_row_pixels",
     "read_split_csv",
