@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from engines import labour
-from tabib.engines import Crashed, map_in_processes
+from tabib.engines import Crashed, local, map_in_processes
 
 
 class Bar:
@@ -93,6 +94,20 @@ def test_what_does_not_pickle_is_told():
         map_in_processes(lambda value: value, range(4), workers=2, chunk=2)
 
 
+def test_a_function_that_a_worker_cannot_import_is_told(monkeypatch):
+    only_here = ModuleType("only_here")
+    exec("def twice(value): return 2 * value", only_here.__dict__)  # its `__module__` is the name of the module
+    monkeypatch.setitem(sys.modules, "only_here", only_here)
+    with pytest.raises(ModuleNotFoundError, match="only_here"):
+        map_in_processes(only_here.twice, range(4), workers=2, chunk=2)
+
+
+def test_a_worker_that_does_not_start_is_told(monkeypatch):
+    monkeypatch.setattr(local, "START", "raise SystemExit(4)")
+    with pytest.raises(RuntimeError, match="did not start: it ended with exit code 4"):
+        map_in_processes(labour.square, range(4), workers=2, chunk=2)
+
+
 def test_a_talkative_function_does_not_garble_its_results(capfd):
     assert map_in_processes(labour.talkative, range(4), workers=2, chunk=2) == [0, 1, 2, 3]
     assert capfd.readouterr().out == ""
@@ -154,6 +169,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     script = f"""
 import os, signal, threading
 from pathlib import Path
+from types import ModuleType
 from engines import labour
 from tabib.engines import map_in_processes
 threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()

@@ -52,7 +52,7 @@ def map_in_processes(
 
     A worker that dies costs only the item it was working on; a fresh worker goes on with the rest. The work is done in
     this process instead where `workers` is 1, where everything fits into one chunk (starting an interpreter and importing
-    what the function needs takes half a second), and where the function stands in a script or notebook, which a worker
+    what the function needs takes 0.2 to 0.5 s), and where the function stands in a script or notebook, which a worker
     does not run. There a crash takes everything along.
 
     Args:
@@ -179,9 +179,10 @@ class _Pool(Generic[Item, Result]):
             send(requests, self.function)
             good, error = receive(answers)
         except ConnectionError:
-            good, error = False, RuntimeError(f"a worker process did not start: {self._end(process)}")
+            good, error = False, None
         if not good:
-            raise error
+            ended = self._end(process)
+            raise error or RuntimeError(f"a worker process did not start: it {ended}")
         return process
 
     def _end(self, process: subprocess.Popen[bytes]) -> str:
