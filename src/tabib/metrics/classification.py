@@ -34,6 +34,10 @@ __all__ = [
 
 Numbers = float | np.ndarray
 
+SMALLEST = float(np.finfo(np.float64).eps)
+LARGEST_LOSS = -float(np.log(SMALLEST))
+"""What a row can add to the log loss at most: 36.04, for a true class of probability 0."""
+
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, *, classes: int = 2, weights: np.ndarray | None = None) -> np.ndarray:
     """Counts (..., C, C): first axis the true class, second the predicted one."""
@@ -129,11 +133,7 @@ def brier(truth: np.ndarray, probability: np.ndarray, *, weights: np.ndarray | N
 
     Of the positive class for `probability` (N,), 0 to 1; summed over the classes for (N, C), 0 to 2.
     """
-    probability = np.asarray(probability, dtype=np.float64)
-    if probability.ndim == 1:
-        return _mean((probability - np.asarray(truth)) ** 2, weights)
-    outcome = np.asarray(truth)[:, None] == np.arange(probability.shape[1])
-    return _mean(((probability - outcome) ** 2).sum(1), weights)
+    return _mean(row_briers(truth, probability), weights)
 
 
 def log_loss(truth: np.ndarray, probability: np.ndarray, *, weights: np.ndarray | None = None) -> Numbers:
@@ -144,12 +144,20 @@ def log_loss(truth: np.ndarray, probability: np.ndarray, *, weights: np.ndarray 
     return _mean(row_losses(truth, probability), weights)
 
 
+def row_briers(truth: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Squared distance between probability and outcome of each row, (N,)."""
+    probability = np.asarray(probability, dtype=np.float64)
+    if probability.ndim == 1:
+        return (probability - np.asarray(truth)) ** 2
+    outcome = np.asarray(truth)[:, None] == np.arange(probability.shape[1])
+    return ((probability - outcome) ** 2).sum(1)
+
+
 def row_losses(truth: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """Minus the natural logarithm of the true class's probability, (N,)."""
     truth, probability = np.asarray(truth, dtype=np.int64), np.asarray(probability, dtype=np.float64)
     true = np.where(truth == 1, probability, 1 - probability) if probability.ndim == 1 else probability[np.arange(len(truth)), truth]
-    smallest = np.finfo(np.float64).eps
-    return -np.log(np.clip(true, smallest, 1 - smallest))
+    return -np.log(np.clip(true, SMALLEST, 1 - SMALLEST))
 
 
 def _by_score(truth: np.ndarray, probability: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -161,7 +169,10 @@ def _by_score(truth: np.ndarray, probability: np.ndarray, weights: np.ndarray | 
     order = np.argsort(probability, kind="stable")
     starts = np.flatnonzero(np.diff(probability[order], prepend=-np.inf))
     taken = np.ones(len(truth)) if weights is None else np.asarray(weights, dtype=np.float64)[..., order]
-    return tuple(np.add.reduceat(taken * side[order], starts, axis=-1) for side in (truth, 1 - truth))  # type: ignore[return-value]
+    positive = taken * truth[order]
+    if len(starts) < len(order):  # rows of one score enter together
+        taken, positive = (np.add.reduceat(values, starts, axis=-1) for values in (taken, positive))
+    return positive, taken - positive
 
 
 def _mean(values: np.ndarray, weights: np.ndarray | None) -> Numbers:

@@ -1,0 +1,43 @@
+"""Which rows to look at: each cell of the confusion matrix, the worst, and some that nobody chose."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from tabib.evaluation.answers import Answers
+from tabib.metrics.classification import row_losses
+from tabib.records import Confusion
+
+__all__ = ["SHOWN", "confusion_cells", "random_rows", "worst_rows"]
+
+SHOWN = 24
+"""Rows of a gallery."""
+
+
+def confusion_cells(answers: Answers) -> list[Confusion]:
+    """Every cell of the confusion matrix with its rows, the most confident answer first."""
+    confidence = answers.probability[np.arange(len(answers.truth)), answers.predicted]
+    order = np.lexsort((answers.rows, -confidence))
+    found = []
+    for true, truth in enumerate(answers.classes):
+        for called, predicted in enumerate(answers.classes):
+            rows = answers.rows[order][(answers.truth[order] == true) & (answers.predicted[order] == called)]
+            found.append(Confusion(truth=truth, predicted=predicted, count=len(rows), rows=rows.tolist()))
+    return found
+
+
+def worst_rows(answers: Answers, *, shown: int = SHOWN) -> list[int]:
+    """The rows with the highest log loss, highest first."""
+    return answers.rows[np.lexsort((answers.rows, -row_losses(answers.truth, answers.probability)))][:shown].tolist()
+
+
+def random_rows(answers: Answers, content: Mapping[int, str], *, shown: int = SHOWN) -> list[int]:
+    """Rows in the order of a hash of their image's content hash: drawn, and the same whatever the model and the other files."""
+
+    def drawn(row: int) -> str:
+        return hashlib.sha256(f"gallery {content[row]}".encode()).hexdigest()
+
+    return sorted(answers.rows.tolist(), key=lambda row: (drawn(row), row))[:shown]

@@ -1,0 +1,191 @@
+"""Every measure of one part, with its interval, its baselines and its goal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from tabib.config import Goals
+from tabib.evaluation.answers import MACRO, PER_CLASS, WEIGHTED, Answers, class_shares, targets, value, weighted_mean
+from tabib.metrics.classification import LARGEST_LOSS, row_briers, row_losses
+from tabib.metrics.intervals import (
+    Interval,
+    Sureness,
+    auc_interval,
+    calibration_interval,
+    difference_interval,
+    jackknife_interval,
+    leave_groups_out,
+    mean_interval,
+    mean_of_intervals,
+    share_interval,
+)
+from tabib.records import Measure
+
+__all__ = ["gaps", "measure_all", "paired_difference"]
+
+SHARES = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
+
+
+def measure_all(answers: Answers, baselines: Mapping[str, Answers], goals: Goals, sure: Sureness) -> list[Measure]:
+    """Every measure of `answers`. `baselines` answered the same rows; their values stand beside the model's."""
+    measures = []
+    for name, of, number, interval in _with_intervals(answers, sure):
+        beside = {key: float(value(other, name, of)) for key, other in baselines.items()}
+        # What a study asks of "the" sensitivity is, with many classes, asked of their mean.
+        goal = getattr(goals, name, None) if of == _goal_of(name, answers) else None
+        measures.append(
+            Measure(
+                name=name,
+                of=of,
+                value=None if math.isnan(number) else number,
+                low=interval.low,
+                high=interval.high,
+                method=interval.method,
+                approximate=interval.approximate,
+                rows=_rows(answers, name, of),
+                groups=interval.groups,
+                undefined_draws=interval.undefined_draws,
+                baselines={key: number for key, number in beside.items() if not math.isnan(number)},
+                goal=goal,
+            )
+        )
+    return measures
+
+
+def gaps(validation: list[Measure], test: list[Measure], *, apart: bool) -> list[Measure]:
+    """Test minus validation for every measure of the whole and every plain mean over classes.
+
+    `apart` says that no group is in both parts: only then has the difference an interval.
+    """
+    before = {(measure.name, measure.of): measure for measure in validation}
+    found = []
+    for after in test:
+        other = before[after.name, after.of]
+        if after.of not in (None, MACRO) or after.value is None or other.value is None:
+            continue
+        interval = difference_interval(after.value, _interval_of(after), other.value, _interval_of(other)) if apart else Interval()
+        found.append(
+            Measure(
+                name=after.name,
+                of=after.of,
+                value=after.value - other.value,
+                low=interval.low,
+                high=interval.high,
+                method=interval.method,
+                approximate=interval.approximate,
+                rows=min(after.rows, other.rows),
+                groups=min(after.groups, other.groups),
+            )
+        )
+    return found
+
+
+def paired_difference(model: Answers, other: Answers, name: str, of: str | None, sure: Sureness) -> tuple[float, Interval]:
+    """A measure of `model` minus that of `other` on the same rows.
+
+    The interval of each, put together with the correlation that they show when groups are left out in turn: MOVER for
+    paired values, Zou, Psychological Methods 2007;12:399.
+    """
+    values, intervals, left_out = [], [], []
+    for answers in (model, other):
+        number = float(value(answers, name, of))
+        values.append(number)
+        # The area under a constant answer is 0.5 for any patients.
+        fixed = name == "auc" and not np.ptp(answers.probability, axis=0).any()
+        found = Interval() if math.isnan(number) else _interval(answers, name, of, number, {}, sure)
+        intervals.append(replace(found, low=number, high=number) if fixed and found.low is not None else found)
+        left_out.append(leave_groups_out(partial(_weighted_value, answers, name, of), answers.groups))
+    if any(interval.low is None for interval in intervals):
+        return values[0] - values[1], Interval(groups=model.group_count)
+    moves = all(np.ptp(each) > 0 for each in left_out)
+    return values[0] - values[1], difference_interval(
+        values[0], intervals[0], values[1], intervals[1], correlation=float(np.corrcoef(left_out)[0, 1]) if moves else 0.0
+    )
+
+
+def _with_intervals(answers: Answers, sure: Sureness) -> list[tuple[str, str | None, float, Interval]]:
+    left_out: dict[str, np.ndarray] = {}  # by measure: values (C, K) of every class with groups left out, made once
+    found = []
+    for name, of in targets(answers.classes):
+        number = float(value(answers, name, of))
+        found.append((name, of, number, Interval() if math.isnan(number) else _interval(answers, name, of, number, left_out, sure)))
+    return found
+
+
+def _interval(answers: Answers, name: str, of: str | None, number: float, left_out: dict[str, np.ndarray], sure: Sureness) -> Interval:
+    classes, groups = answers.classes, answers.groups
+    if name == "accuracy" or (name == "sensitivity" and of == WEIGHTED):  # one number: all that is right of all there is
+        return share_interval(answers.truth == answers.predicted, np.ones(len(groups), dtype=bool), groups, sure)
+    if name == "balanced_accuracy" or (name == "sensitivity" and of == MACRO):
+        parts = [share_interval(*_share(answers, "sensitivity", each), groups, sure) for each in classes]
+        return mean_of_intervals([float(value(answers, "sensitivity", each)) for each in classes], parts, groups=answers.group_count)
+    if name in ("brier", "log_loss", "ece"):
+        return _probability_interval(answers, name, sure)
+    if of in (MACRO, WEIGHTED):
+        every = _left_out(answers, name, left_out)
+        averages = every.mean(0) if of == MACRO else weighted_mean(every, _left_out(answers, "shares", left_out))
+        return jackknife_interval(number, averages, groups, sure)
+    if name in SHARES:
+        return share_interval(*_share(answers, name, of), groups, sure)
+    place = len(classes) - 1 if of is None else classes.index(of)
+    if name == "auc":
+        return auc_interval(answers.truth == place, answers.probability[:, place], groups, sure)
+    if name == "mcc":
+        without = leave_groups_out(partial(_weighted_value, answers, name, of), groups)
+        return jackknife_interval(number, without, groups, sure, scale="signed")
+    behind = answers.truth == place if name == "average_precision" else None
+    return jackknife_interval(number, _left_out(answers, name, left_out)[place], groups, sure, behind=behind)
+
+
+def _share(answers: Answers, name: str, of: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows are right, and which are counted."""
+    place = len(answers.classes) - 1 if of is None else answers.classes.index(of)
+    truth, called = answers.truth == place, answers.predicted == place
+    return {"sensitivity": (called, truth), "specificity": (~called, ~truth), "ppv": (truth, called), "npv": (~truth, ~called)}[name]
+
+
+def _probability_interval(answers: Answers, name: str, sure: Sureness) -> Interval:
+    probability = answers.probability[:, 1] if len(answers.classes) == 2 else answers.probability
+    if name == "ece":
+        return calibration_interval(answers.truth, probability, answers.groups, sure)
+    if name == "log_loss":
+        return mean_interval(row_losses(answers.truth, probability), answers.groups, sure, largest=LARGEST_LOSS)
+    return mean_interval(row_briers(answers.truth, probability), answers.groups, sure, largest=float(len(answers.classes) == 2 or 2))
+
+
+def _left_out(answers: Answers, name: str, known: dict[str, np.ndarray]) -> np.ndarray:
+    """A measure of every class, or every class's share of the rows, with groups left out in turn, (C, K)."""
+    if name not in known:
+        if name == "shares":
+            statistics = [partial(_share_of_class, answers, place) for place in range(len(answers.classes))]
+        else:
+            statistics = [partial(_weighted_value, answers, name, each) for each in answers.classes]
+        known[name] = np.stack([leave_groups_out(statistic, answers.groups) for statistic in statistics])
+    return known[name]
+
+
+def _weighted_value(answers: Answers, name: str, of: str | None, weights: np.ndarray) -> np.ndarray:
+    return np.asarray(value(answers, name, of, weights=weights))
+
+
+def _share_of_class(answers: Answers, place: int, weights: np.ndarray) -> np.ndarray:
+    return class_shares(answers, weights)[place]
+
+
+def _rows(answers: Answers, name: str, of: str | None) -> int:
+    if name in SHARES[1:] and of not in (MACRO, WEIGHTED):
+        return int(_share(answers, name, of)[1].sum())
+    return len(answers.truth)
+
+
+def _goal_of(name: str, answers: Answers) -> str | None:
+    return MACRO if len(answers.classes) > 2 and name in PER_CLASS else None
+
+
+def _interval_of(measure: Measure) -> Interval:
+    return Interval(measure.low, measure.high, measure.method, measure.groups)
