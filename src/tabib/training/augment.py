@@ -6,7 +6,6 @@ the draws do not depend on the batch, the order, the workers, or on files added 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tabib.config import Augment
+from tabib.training.randomness import bits
 
 __all__ = ["Draws", "apply", "draw"]
 
@@ -48,24 +48,20 @@ def draw(augment: Augment, *, seed: int, epoch: int, content: np.ndarray) -> Dra
         epoch: number of the epoch.
         content: (B,) uint64, a key of each image's content, such as the first eight bytes of its SHA-256. Images with one
             key are changed in one way.
-
-    Source: the counter-based construction of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), with the
-    mixing function of SplitMix64 (Steele et al., "Fast splittable pseudorandom number generators", 2014).
     """
-    image = _mix(_mix(_mix(np.array([seed], np.uint64)) + np.array([epoch], np.uint64)) ^ content.astype(np.uint64))
 
-    def bits(name: str) -> np.ndarray:
-        return _mix(image ^ np.frombuffer(hashlib.blake2b(name.encode(), digest_size=8).digest(), "<u8"))
+    def random(name: str) -> np.ndarray:
+        return bits(name, seed=seed, epoch=epoch, content=content)
 
     def within(name: str, largest: float) -> np.ndarray:
         # The upper 53 bits are what a float64 can hold; the half keeps the draw symmetrical about zero.
-        return ((bits(name) >> np.uint64(11)) + 0.5) / 2.0**52 * largest - largest
+        return ((random(name) >> np.uint64(11)) + 0.5) / 2.0**52 * largest - largest
 
     def number(values: np.ndarray) -> Tensor:
         return torch.from_numpy(values.astype(np.float32))
 
     def coin(name: str, wanted: bool) -> Tensor:
-        return torch.from_numpy((bits(name) >> np.uint64(63)).astype(bool) & wanted)
+        return torch.from_numpy((random(name) >> np.uint64(63)).astype(bool) & wanted)
 
     return Draws(
         rotation_degrees=number(within("rotation", augment.rotation_degrees)),
@@ -79,7 +75,7 @@ def draw(augment: Augment, *, seed: int, epoch: int, content: np.ndarray) -> Dra
         contrast=number(1 + within("contrast", augment.contrast)),
         gamma=number(np.exp(within("gamma", augment.gamma))),
         noise=number(np.abs(within("noise", augment.noise))),
-        noise_seed=torch.from_numpy((bits("noise_seed") >> np.uint64(1)).astype(np.int64)),
+        noise_seed=torch.from_numpy((random("noise_seed") >> np.uint64(1)).astype(np.int64)),
     )
 
 
@@ -112,13 +108,6 @@ def apply(images: Tensor, draws: Draws, augment: Augment) -> Tensor:
     if augment.noise:
         changed = torch.addcmul(changed, _gaussian(draws.noise_seed, like=changed), _per_image(draws.noise, images))
     return images.clone() if changed is images else changed.clamp_(0, 1)
-
-
-def _mix(value: np.ndarray) -> np.ndarray:
-    value = value + np.uint64(0x9E3779B97F4A7C15)
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
 
 
 def _output_to_input(draws: Draws, *, height: int, width: int) -> Tensor:

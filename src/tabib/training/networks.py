@@ -108,17 +108,17 @@ def small_resnet(channels: int, height: int, width: int) -> nn.Module:
 
     Three stages of two residual blocks (He et al. 2016), shortcuts averaged before they are projected (He et al. 2019,
     "Bag of tricks", ResNet-D), and the last batch norm of each block starting at zero (Goyal et al. 2017). The image is halved as
-    often as brings its shorter side near 7 pixels, as late as possible: 28 pixels keep their full resolution in the first stage, and
-    128 pixels cost little more than twice as much.
+    often as brings its shorter side near 7 pixels, as late as possible: 28 pixels keep their full resolution through the first stage,
+    and 128 pixels cost half as much again.
     """
     halvings = max(0, round(math.log2(min(height, width) / 7)))
-    in_stages = [1 if stage >= 3 - halvings else 0 for stage in range(3)]
+    strides = [2 if halvings >= left else 1 for left in (3, 2, 1)]
     in_stem = max(0, halvings - 3)
     stem = [_convolve(channels, 32, stride=2 if in_stem else 1)] + [_convolve(32, 32, stride=2) for _ in range(in_stem - 1)]
     layers: OrderedDict[str, nn.Module] = OrderedDict(stem=nn.Sequential(*stem))
     narrow = 32
-    for number, (wide, halved) in enumerate(zip((32, 64, 128), in_stages, strict=True), start=1):
-        layers[f"stage{number}"] = nn.Sequential(_Block(narrow, wide, stride=1 + halved), _Block(wide, wide, stride=1))
+    for number, (wide, stride) in enumerate(zip((32, 64, 128), strides, strict=True), start=1):
+        layers[f"stage{number}"] = nn.Sequential(_Block(narrow, wide, stride=stride), _Block(wide, wide, stride=1))
         narrow = wide
     features = nn.Sequential(OrderedDict(**layers, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten()))
     for module in features.modules():
@@ -157,7 +157,7 @@ def _convolve(narrow: int, wide: int, *, stride: int) -> nn.Module:
 
 
 def _timm_features(model: ModelPart, *, channels: int, height: int, width: int) -> tuple[nn.Module, PretrainedCfg]:
-    # Here, not above: importing timm takes longer than training small_resnet for an epoch on a small set.
+    # Here, not above: importing timm takes seconds, and small_resnet does not need it.
     import timm
     from timm.layers.drop import DropPath
 
