@@ -1,7 +1,8 @@
-"""Write the reference pages from the code: `make docs`. A test fails when a page is older than what it describes."""
+"""Write the reference pages and the tree in the readmes from the code: `make docs`. A test fails when a page is older than what it describes."""
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import tomllib
@@ -100,6 +101,28 @@ def library_page() -> str:
     return "\n".join([*lines, ""])
 
 
+def tree() -> str:
+    """The files of the package, each with the first line of its docstring."""
+    package = Path(tabib.__file__).parent
+    lines = ["src/tabib/"]
+    for path in sorted(package.rglob("*.py"), key=lambda path: (path.parent, path.name != "__init__.py", path.name)):
+        room = path.name == "__init__.py"
+        if room and path.parent == package:
+            continue
+        indent = "  " * (len(path.relative_to(package).parts) - room)
+        name = f"{path.parent.name}/" if room else path.name
+        first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()[0]
+        lines.append(f"{indent + name:<26} {first}")
+    return "\n".join(lines)
+
+
+def with_tree(readme: str) -> str:
+    """A readme with its tree made anew, between `src/tabib/` and `tests/`."""
+    return re.sub(r"^src/tabib/$.*?(?=^tests/)", lambda _: tree() + "\n", readme, flags=re.MULTILINE | re.DOTALL)
+
+
+READMES = [REFERENCE.parents[1] / name for name in ("README.md", "README.fa.md")]
+
 PAGES = {
     "study.md": study_page,
     "commands.md": commands_page,
@@ -160,3 +183,5 @@ if __name__ == "__main__":
     REFERENCE.mkdir(exist_ok=True)
     for file, page in PAGES.items():
         (REFERENCE / file).write_text(page(), encoding="utf-8")
+    for readme in READMES:
+        readme.write_text(with_tree(readme.read_text(encoding="utf-8")), encoding="utf-8")
