@@ -1,22 +1,311 @@
-"""What a person should know about a data set before anything is trained on it."""
+"""What a person should know about a data set before anything is trained on it.
+
+Each look below is a function from the good rows to findings. What was looked at and is fine is a finding too, of level
+"pass", so that a report can say that it was looked at.
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 import polars as pl
 
 from tabib.config import Study
-from tabib.dataset.duplicates import find_near_copies
+from tabib.dataset.confounders import ACQUISITION, INTENSITY, NAMES, NUMBERING, Telltale, try_facts
+from tabib.dataset.duplicates import NearCopies, find_near_copies
+from tabib.dataset.groups import propose_group_pattern
 from tabib.progress import SILENT, Progress
-from tabib.records import Finding, Findings
+from tabib.records import Finding, Findings, Level
 
 __all__ = ["inspect_dataset"]
 
+Figures = dict[str, float | int | str]
+
+_SHOWN = 200  # rows of a finding
+_SERIOUS = 0.05  # share of refused images, or of rows in one cluster, that belongs on the first page
+_UNEQUAL = 3.0  # images of the largest class per image of the smallest
+_SMALL_CLASS = 50  # images
+_FEW_PATIENTS = 10  # patients of a class
+_SHAPES = 1.5  # largest aspect of the middle nine tenths over the smallest
+_FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "tif": "TIFF", "tiff": "TIFF", "dcm": "DICOM", "dicom": "DICOM"}
+
 
 def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = SILENT) -> Findings:
-    """Look for what would make a study of these images wrong."""
-    near = find_near_copies(index)
-    findings = []
-    if near.clusters:
-        figures = {"clusters": len(near.clusters), "rows": sum(map(len, near.clusters))}
-        findings.append(Finding(code="near_copies", level="warn", figures=figures, rows=sum(near.clusters, [])[:200]))
-    return Findings(findings=findings, near_copies=near.clusters)
+    """Look for what would make a study of these images wrong.
+
+    Args:
+        index: INDEX_SCHEMA.
+        study: its `data.group` says whether patients are known, `split` whether given parts are kept.
+        progress: told of each look.
+
+    Returns:
+        Findings, the clusters of near copies, and a proposed `data.group` where patients are unknown and names have one.
+    """
+    good = index.filter(pl.col("refused").is_null())
+    with progress.bar("findings", 4) as advance:
+        near = find_near_copies(index)
+        advance(1)
+        pattern = None if _patients_known(good) else _propose(good)
+        patients = good["group"] if pattern is None else _named_by(pattern, good["path"])
+        units = _units(good, patients, near)
+        advance(1)
+        telltales = list(_telltales(good, units))
+        advance(1)
+        findings = [
+            *_files(index),
+            *_patients(good, study, pattern),
+            *_classes(good, patients),
+            *_exact_copies(good),
+            *_near_copies(good, patients, near),
+            *_given_parts(good, near, study),
+            *_pictures(good),
+            *telltales,
+        ]
+        advance(1)
+    return Findings(findings=findings, near_copies=near.clusters, group_pattern=pattern)
+
+
+def _finding(
+    code: str, level: Level, figures: Mapping[str, float | int | str], rows: Sequence[int] = (), *, page_one: bool = False
+) -> Finding:
+    return Finding(code=code, level=level, figures=dict(figures), rows=list(rows)[:_SHOWN], page_one=page_one)
+
+
+# --- Files ---
+
+
+def _files(index: pl.DataFrame) -> Iterator[Finding]:
+    refused = index.filter(pl.col("refused").is_not_null())
+    # A file that the layout refuses by its name or place has no label; one that cannot be read has.
+    by_name, unreadable = refused.filter(pl.col("label").is_null()), refused.filter(pl.col("label").is_not_null())
+    images = index["label"].is_not_null().sum()
+    if len(unreadable):
+        share = len(unreadable) / images
+        figures: Figures = {"files": len(unreadable), "images": images, "share": share, "example": unreadable["path"][0]}
+        yield _finding("unreadable_files", "warn", figures, unreadable["row"].to_list(), page_one=share > _SERIOUS)
+    else:
+        yield _finding("files_readable", "pass", {"images": images})
+    if len(by_name):
+        figures = {"files": len(by_name), "example": by_name["path"][0], "reason": by_name["refused"][0]}
+        yield _finding("refused_names", "pass", figures, by_name["row"].to_list())
+    suffix = (
+        pl.col("path").str.extract(r"\.([A-Za-z]+)$").str.to_lowercase().replace_strict(_FORMATS, default=None, return_dtype=pl.String())
+    )
+    misnamed = index.filter(pl.col("refused").is_null() & (suffix != pl.col("format")))
+    if len(misnamed):
+        figures = {"files": len(misnamed), "example": misnamed["path"][0], "format": misnamed["format"][0]}
+        yield _finding("misnamed_files", "warn", figures, misnamed["row"].to_list())
+
+
+def _pictures(good: pl.DataFrame) -> Iterator[Finding]:
+    flat = good.filter(pl.col("contrast") == 0)
+    if len(flat):
+        yield _finding("flat_images", "warn", {"images": len(flat), "example": flat["path"][0]}, flat["row"].to_list())
+    sizes = good.group_by("height", "width").len().sort("len", "height", "width", descending=[True, False, False])
+    if len(sizes) > 1:
+        aspect = good.select(pl.col("width") / pl.col("height")).to_series()
+        low, high = (float(aspect.quantile(share) or 1) for share in (0.05, 0.95))
+        figures: Figures = {
+            "sizes": len(sizes),
+            "commonest": f"{sizes['width'][0]} × {sizes['height'][0]}",
+            "share": float(sizes["len"][0] / len(good)),
+            "smallest": f"{good['width'].min()} × {good['height'].min()}",
+            "largest": f"{good['width'].max()} × {good['height'].max()}",
+            "aspect_low": low,
+            "aspect_high": high,
+        }
+        yield _finding("mixed_shapes" if high / low > _SHAPES else "mixed_sizes", "pass", figures)
+    colour = int(good["colour"].sum())
+    if 0 < colour < len(good):
+        rarer = good.filter(pl.col("colour") == (2 * colour <= len(good)))
+        yield _finding("mixed_colour", "warn", {"colour": colour, "grey": len(good) - colour}, rarer["row"].to_list())
+    modes = good.group_by("mode", "bits").len().sort("len", "mode", descending=[True, False])
+    if len(modes) > 1:
+        kinds = ", ".join(f"{mode} {bits} bit: {count}" for mode, bits, count in modes.head(4).iter_rows())
+        yield _finding("mixed_modes", "pass", {"modes": len(modes), "kinds": kinds})
+
+
+# --- Patients and classes ---
+
+
+def _patients_known(good: pl.DataFrame) -> bool:
+    return good["group"].null_count() < len(good)
+
+
+def _propose(good: pl.DataFrame) -> str | None:
+    return propose_group_pattern(good["path"].to_list()) if not (good["format"] == "NPZ").all() else None
+
+
+def _named_by(pattern: str, paths: pl.Series) -> pl.Series:
+    compiled = re.compile(pattern)
+    found = (compiled.search(path) for path in paths)
+    return pl.Series(["-".join(part for part in match.groups() if part) if match else None for match in found], dtype=pl.String())
+
+
+def _units(good: pl.DataFrame, patients: pl.Series, near: NearCopies) -> list[str]:
+    """Per good row, who it is of: the patient; where unknown, the cluster of near copies; else the picture."""
+    cluster = {row: f"cluster {number}" for number, rows in enumerate(near.clusters) for row in rows}
+    return [
+        patient or cluster.get(row) or pixels for patient, row, pixels in zip(patients, good["row"].to_list(), good["pixels"], strict=True)
+    ]
+
+
+def _patients(good: pl.DataFrame, study: Study, pattern: str | None) -> Iterator[Finding]:
+    if not _patients_known(good):
+        if pattern is None:
+            yield _finding("patients_unknown", "warn", {"images": len(good)}, page_one=True)
+        else:
+            names = _named_by(pattern, good["path"])
+            figures: Figures = {"pattern": pattern, "patients": names.drop_nulls().n_unique(), "images": len(good)}
+            figures |= {"example": good["path"][0], "patient": names[0] or ""}
+            yield _finding("group_pattern_proposed", "warn", figures, page_one=True)
+        return
+    known = good.filter(pl.col("group").is_not_null())
+    counts = known.group_by("group").agg(pl.len(), pl.col("label").n_unique().alias("classes"))
+    several, most = int((counts["classes"] > 1).sum()), int(counts["len"].sort()[-1])
+    yield _finding("patients_known", "pass", {"patients": len(counts), "images": len(known), "most": most, "two_classes": several})
+    unnamed = good.filter(pl.col("group").is_null())
+    if len(unnamed):
+        figures = {"images": len(unnamed), "share": len(unnamed) / len(good), "example": unnamed["path"][0]}
+        yield _finding("patients_partly_unknown", "warn", figures, unnamed["row"].to_list(), page_one=True)
+    if len(counts) == len(known) and study.data.group is not None:
+        yield _finding("every_image_a_patient", "warn", {"images": len(known), "pattern": study.data.group}, page_one=True)
+
+
+def _classes(good: pl.DataFrame, patients: pl.Series) -> Iterator[Finding]:
+    counts = (
+        good.with_columns(patient=patients).group_by("label").agg(pl.len(), pl.col("patient").drop_nulls().n_unique().alias("patients"))
+    )
+    counts = counts.sort("len", "label", descending=[True, False])
+    if len(counts) > 1:
+        largest, smallest = counts.row(0, named=True), counts.row(-1, named=True)
+        ratio = largest["len"] / smallest["len"]
+        figures: Figures = {"ratio": ratio, "largest": largest["label"], "largest_images": largest["len"]}
+        figures |= {"smallest": smallest["label"], "smallest_images": smallest["len"], "majority": largest["len"] / len(good)}
+        unequal = ratio >= _UNEQUAL
+        yield _finding("class_imbalance" if unequal else "classes_balanced", "warn" if unequal else "pass", figures)
+    for label, images, people in counts.iter_rows():
+        rows = good.filter(pl.col("label") == label)["row"].to_list()
+        if images < _SMALL_CLASS:
+            yield _finding("small_class", "warn", {"class": label, "images": images}, rows)
+        if 0 < people < _FEW_PATIENTS:
+            yield _finding("few_patients_of_class", "warn", {"class": label, "patients": people, "images": images}, rows, page_one=True)
+
+
+# --- Copies ---
+
+
+def _exact_copies(good: pl.DataFrame) -> Iterator[Finding]:
+    sets = good.group_by("pixels", maintain_order=True).agg(
+        "row",
+        pl.len().alias("copies"),
+        pl.col("label").n_unique().alias("labels"),
+        pl.col("content").n_unique().alias("files"),
+    )
+    sets = sets.filter(pl.col("copies") > 1)
+    if sets.is_empty():
+        yield _finding("exact_copies_none", "pass", {"images": len(good)})
+        return
+    contradicting = sets.filter(pl.col("labels") > 1)
+    figures: Figures = {
+        "sets": len(sets),
+        "images": int(sets["copies"].sum()),
+        "too_many": int(sets["copies"].sum()) - len(sets),
+        "identical_files": int((sets["files"] < sets["copies"]).sum()),
+    }
+    yield _finding("exact_copies", "warn", figures, list(chain.from_iterable(sets["row"].to_list())))
+    if len(contradicting):
+        figures = {"sets": len(contradicting), "images": int(contradicting["copies"].sum())}
+        rows = list(chain.from_iterable(contradicting["row"].to_list()))
+        yield _finding("copies_with_two_labels", "warn", figures, rows, page_one=True)
+
+
+def _near_copies(good: pl.DataFrame, patients: pl.Series, near: NearCopies) -> Iterator[Finding]:
+    compared: Figures = {"images": near.compared, "threshold": near.threshold, "typical": near.typical}
+    if not near.clusters:
+        yield _finding("near_copies_none", "pass", compared)
+        return
+    label = dict(zip(good["row"].to_list(), good["label"].to_list(), strict=True))
+    patient = dict(zip(good["row"].to_list(), patients.to_list(), strict=True))
+    across = [rows for rows in near.clusters if len({patient[row] or row for row in rows}) > 1]
+    contradicting = [rows for rows in near.clusters if len({label[row] for row in rows}) > 1]
+    figures = compared | {
+        "clusters": len(near.clusters),
+        "rows": sum(map(len, near.clusters)),
+        "share": sum(map(len, near.clusters)) / len(good),
+        "largest": max(map(len, near.clusters)),
+        "across_patients": len(across),
+    }
+    yield _finding("near_copies", "warn" if across else "pass", figures, list(chain.from_iterable(across or near.clusters)))
+    if contradicting:
+        figures = {"clusters": len(contradicting), "rows": sum(map(len, contradicting))}
+        yield _finding("near_copies_with_two_labels", "warn", figures, list(chain.from_iterable(contradicting)), page_one=True)
+    for rows in near.clusters:
+        if len(rows) > _SERIOUS * len(good):
+            figures = {"rows": len(rows), "share": len(rows) / len(good), "threshold": near.threshold}
+            yield _finding("near_copy_cluster_large", "warn", figures, rows, page_one=True)
+
+
+def _given_parts(good: pl.DataFrame, near: NearCopies, study: Study) -> Iterator[Finding]:
+    """What stands in the test folder and in another one: a patient, or a copy."""
+    given = dict(zip(good["row"].to_list(), good["given"].to_list(), strict=True))
+    parts = set(given.values()) - {None}
+    if "test" not in parts or len(parts) < 2:
+        return
+    kept = study.split.given
+    if _patients_known(good) and study.split.group_scope == "all":
+        sides = good.filter(pl.col("group").is_not_null() & pl.col("given").is_not_null()).group_by("group", maintain_order=True)
+        shared = sides.agg("row", pl.col("given")).filter(pl.col("given").list.contains("test") & (pl.col("given").list.n_unique() > 1))
+        rows = list(chain.from_iterable(shared["row"].to_list()))
+        if rows:
+            patients = good.filter((pl.col("given") == "test") & pl.col("group").is_not_null())["group"].n_unique()
+            test_rows = sum(given[row] == "test" for row in rows)
+            figures: Figures = {
+                "patients": len(shared),
+                "test_patients": patients,
+                "test_rows": test_rows,
+                "other_rows": len(rows) - test_rows,
+            }
+            yield _finding("given_leak_groups", "warn", figures, rows, page_one=kept)
+        else:
+            yield _finding("given_groups_apart", "pass", {"patients": good["group"].drop_nulls().n_unique()})
+    copies = [*good.group_by("pixels", maintain_order=True).agg("row")["row"].to_list(), *near.clusters]
+    leaking = [rows for rows in copies if len(sides := {given[row] for row in rows} - {None}) > 1 and "test" in sides]
+    if leaking:
+        rows = list(dict.fromkeys(chain.from_iterable(leaking)))
+        test_rows = sum(given[row] == "test" for row in rows)
+        figures = {"sets": len(leaking), "test_rows": test_rows, "other_rows": len(rows) - test_rows}
+        yield _finding("given_leak_copies", "warn", figures, rows, page_one=kept)
+
+
+# --- What tells the class without the picture ---
+
+
+def _telltales(good: pl.DataFrame, units: Sequence[str]) -> Iterator[Finding]:
+    labelled = good.with_columns(unit=pl.Series(units, dtype=pl.String())).filter(pl.col("label").is_not_null())
+    table, owners = labelled.drop("unit"), labelled["unit"].to_list()
+    tried = try_facts(table, owners, ACQUISITION)
+    for found in tried:
+        if found.tells:
+            yield _told("acquisition_confounder", "warn", found, page_one=True)
+    if not any(found.tells for found in tried):
+        best = max((found.balanced_accuracy for found in tried), default=0.0)
+        yield _finding("acquisition_confounder_none", "pass", {"facts": len(tried), "balanced_accuracy": best})
+    for found in try_facts(table, owners, INTENSITY)[:1]:
+        if found.tells:
+            yield _told("intensity_tells_class", "pass", found)
+    if not (good["format"] == "NPZ").all():
+        for found in try_facts(table, owners, NAMES):
+            if found.tells:
+                yield _told("names_spell_label", "pass", found)
+        for found in try_facts(table, owners, NUMBERING):
+            if found.tells:
+                yield _told("numbering_separates_classes", "warn", found, page_one=True)
+
+
+def _told(code: str, level: Level, found: Telltale, *, page_one: bool = False) -> Finding:
+    figures: Figures = {"fact": found.fact, "balanced_accuracy": found.balanced_accuracy, "p": found.p, "units": found.units}
+    figures["values"] = "; ".join(f"{name}: {value}" for name, value in found.values.items())
+    return _finding(code, level, figures, found.rows, page_one=page_one)
