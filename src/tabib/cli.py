@@ -105,7 +105,7 @@ def look(
     place = runs / f"look-{folder.resolve().name}"
     save(place / FILES["index"].path, index)
     save(place / FILES["findings"].path, findings)
-    page = write_look(place / "look.html", study.data, index, findings, language=language)
+    page = write_look(place / "look.html", study.data, index=index, findings=findings, code=language)
     refused = index["refused"].is_not_null().sum()
     result = {"images": index.height - refused, "refused": refused, "classes": _class_counts(index), "page": page}
     result |= findings.model_dump(include={"findings", "group_pattern"})
