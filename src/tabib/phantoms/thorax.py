@@ -151,7 +151,7 @@ def draw_opacities(random: np.random.Generator, strength: float) -> tuple[Opacit
             side=side if k < 2 or random.random() < 0.7 else -side,
             across=float(np.clip(across + 0.16 * random.standard_normal() * (k > 0), 0.15, 0.85)),
             height=float(np.clip(height + 0.16 * random.standard_normal() * (k > 0), 0.2, 0.95)),
-            radius=float(random.uniform(0.09, 0.17)),
+            radius=float(random.uniform(0.11, 0.19)),
             strength=strength * float(1 if k == 0 else random.uniform(0.4, 0.9)),
         )
         for k in range(count)
@@ -350,7 +350,7 @@ def _shadow(t: Thorax, opacities: tuple[Opacity, ...], x: Field, y: Field) -> Fi
         cy = t.apex + opacity.height * (t.dome + 0.05 - t.apex)
         result += opacity.strength * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * opacity.radius**2))
     # Air cannot be displaced more than wholly.
-    return 0.42 * np.tanh(result / 0.42)
+    return 0.46 * np.tanh(result / 0.46)
 
 
 def _develop(total: Field, gradation: float) -> Field:
