@@ -245,14 +245,14 @@ def _predictions(plan: Plan, split: pl.DataFrame, decision: Decision, draw: np.r
 
 
 def _measure(plan: Plan, name: str, value: float | None, half: float, frame: pl.DataFrame, **more: object) -> Measure:
-    sure = plan.intervals and value is not None
+    low, high = (None, None) if value is None or not plan.intervals else (max(0.0, value - half), min(1.0, value + half))
     return Measure.model_validate(
         {
             "name": name,
             "value": value,
-            "low": max(0.0, value - half) if sure else None,
-            "high": min(1.0, value + half) if sure else None,
-            "method": "bootstrap_t" if sure else "none",
+            "low": low,
+            "high": high,
+            "method": "none" if low is None else "bootstrap_t",
             "rows": frame.height,
             "groups": frame["group"].n_unique(),
             **more,

@@ -31,7 +31,8 @@ from tabib.reports.text import (
     language,
     phrase,
     places,
-    plain,
+    visible,
+    without_controls,
 )
 from tabib.runs import atomic_write
 from tabib.study_file import dump_study
@@ -128,7 +129,6 @@ def render(template: str, facts: Facts, gallery: Gallery, code: str) -> str:
             number=lambda value: mark(reader.number(value)),
             percent=lambda value: mark(reader.percent(value)),
             phrase=in_words,
-            plain=plain,
             pictures_per_finding=PICTURES_PER_FINDING,
             reader=reader,
             run_day=_run_day(facts, reader),
@@ -148,18 +148,21 @@ def mark(text: str) -> Markup:
     safe = str(escape(text))
     for sign, tag in ((FIRST_STRONG, "<bdi>"), (LEFT_TO_RIGHT, '<bdi dir="ltr">'), (END, "</bdi>")):
         safe = safe.replace(sign, tag)
-    return Markup(safe)
+    # Long identifiers may break where a reader would.
+    return Markup(safe.replace("_", "_<wbr>"))
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tabib.reports"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"visible": visible, "without_controls": without_controls}
+    return environment
 
 
 def _in_language(words: Bilingual | None, code: str) -> Markup | None:

@@ -26,7 +26,21 @@ from babel.numbers import format_decimal
 
 from tabib.records import Finding
 
-__all__ = ["FORMATS", "LANGUAGES", "Language", "Phrase", "Value", "isolated", "language", "phrase", "places", "plain"]
+__all__ = [
+    "FORMATS",
+    "LANGUAGES",
+    "Language",
+    "Phrase",
+    "Value",
+    "finding_codes",
+    "isolated",
+    "language",
+    "phrase",
+    "places",
+    "plain",
+    "visible",
+    "without_controls",
+]
 
 LANGUAGES = ("en", "fa")
 """The languages a report can be written in: one file of `locales/` each."""
@@ -51,9 +65,18 @@ class Phrase:
 
 def isolated(text: str) -> str:
     """Text of the user as one unbreakable whole for the order of writing; control characters become visible."""
-    tidy = _CONTROLS.sub("", text)
-    visible = "".join("⏎" if letter in "\r\n" else "�" if unicodedata.category(letter) == "Cc" else letter for letter in tidy)
-    return f"{FIRST_STRONG}{visible}{END}"
+    return f"{FIRST_STRONG}{visible(text)}{END}"
+
+
+def visible(text: str) -> str:
+    """Text of the user without what could reorder a page; other control characters are shown as signs."""
+    letters = ("⏎" if letter in "\r\n" else "�" if unicodedata.category(letter) == "Cc" else letter for letter in without_controls(text))
+    return "".join(letters)
+
+
+def without_controls(text: str) -> str:
+    """Text of the user, line by line, without what could reorder a page."""
+    return _CONTROLS.sub("", text)
 
 
 def places(template: str) -> set[str]:
@@ -134,7 +157,7 @@ class Language:
 
     def percent(self, value: float) -> str:
         """A fraction in percent, to a tenth; 0 and 100 only where it is so."""
-        share = 100 * value
+        share = 100 * value if value in (0, 1) else min(max(100 * value, 0.01), 99.99)
         pattern = "#,##0.#" if 0.1 <= share <= 99.9 or share in (0, 100) else "#,##0.##"
         return self._local(share, pattern) + self.words["language"]["percent"]
 
@@ -247,3 +270,8 @@ def phrase(finding: Finding, code: str = "en", *, isolate: bool = False) -> Phra
     else:
         words = Phrase(*(reader.text(f"{key}.{part}", finding.figures) for part in ("title", "found", "todo")))
     return words if isolate else Phrase(plain(words.title), plain(words.sentence), plain(words.todo))
+
+
+def finding_codes() -> list[str]:
+    """Every code of a finding, check or remark that has words."""
+    return sorted(language("en").words["findings"])

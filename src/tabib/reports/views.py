@@ -456,7 +456,7 @@ def _settings(facts: Facts, reader: Language) -> Iterator[tuple[str, str]]:
 
     if model:
         yield "network", isolated(model.network)
-        yield "weights_source", choice(model.weights_source) if model.weights_source == "none" else isolated(model.weights_source)
+        yield "weights_source", _source(facts, reader)
         yield "weights", reader.text("settings.weights_counted", {"total": model.weights_total, "trainable": model.weights_trainable})
         yield "input", reader.text("settings.input_size", {"height": model.height, "width": model.width, "channels": model.channels})
     if study:
@@ -496,6 +496,11 @@ def _settings(facts: Facts, reader: Language) -> Iterator[tuple[str, str]]:
         yield "temperature", reader.text("settings.temperature_value", figures)
         if decision.threshold is not None:
             yield "threshold", reader.text("settings.threshold_value", figures)
+
+
+def _source(facts: Facts, reader: Language) -> str:
+    source = facts.model.weights_source if facts.model else "none"
+    return reader.text("settings.from_nothing") if source == "none" else isolated(source)
 
 
 # --- Results ---
@@ -639,8 +644,7 @@ def step_figures(facts: Facts, reader: Language) -> Mapping[str, Value]:
         }
     if facts.model:
         model = facts.model
-        source = reader.name("choices", "none") if model.weights_source == "none" else model.weights_source
-        figures |= {"weights": source, "trainable": model.weights_trainable, "total": model.weights_total}
+        figures |= {"weights": _source(facts, reader), "trainable": model.weights_trainable, "total": model.weights_total}
     if facts.decision:
         figures |= {"temperature": facts.decision.temperature, "threshold": facts.decision.threshold, "rule": facts.decision.rule}
     return figures

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from reports.run_folder import Plan, make_run
+from tabib.config import Study
+from tabib.errors import RunError
+from tabib.records import Findings
+from tabib.reports import write_look, write_reports
+from tabib.reports.facts import read_facts
+
+LARGEST_BYTES = 15_000_000
+HOSTILE = ('<script>alert("x")</script>', "ذات‌الریه\u202e «شدید» و بسیار بسیار پیشرفتهٔ دوطرفه")
+MAY_BE_MISSING = (
+    "findings.json",
+    "checks.json",
+    "model",
+    "predictions.parquet",
+    "evaluation.json",
+    "split.csv",
+    "manifest.json",
+)
+EMPTY = {"meta", "link", "br", "img", "wbr", "image", "circle", "line", "rect", "path", "polyline", "use"}
+
+
+class Reader(HTMLParser):
+    """Reads a page as a browser would, and notes what it holds."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.faults: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def pages(run: Path, study: Study) -> dict[str, Reader]:
+    """The written pages by language, read; each must be whole."""
+    written = write_reports(run, study)
+    readers = {path.suffixes[0][1:]: Reader(path.read_text(encoding="utf-8")) for path in written}
+    for path, reader in zip(written, readers.values(), strict=True):
+        assert reader.faults == []
+        assert reader.open == []
+        assert path.stat().st_size < LARGEST_BYTES
+    return readers
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
+    return make_run(tmp_path_factory.mktemp("films"), Plan(patients=60))
+
+
+@pytest.fixture(scope="module")
+def both(films: tuple[Path, Study]) -> dict[str, Reader]:
+    return pages(*films)
+
+
+def test_each_language_has_its_page_in_its_direction(both: dict[str, Reader]) -> None:
+    assert [(code, page.all("html")[0]["dir"]) for code, page in both.items()] == [("en", "ltr"), ("fa", "rtl")]
+
+
+def test_a_page_asks_for_nothing_and_runs_nothing(films: tuple[Path, Study], both: dict[str, Reader]) -> None:
+    for code, page in both.items():
+        assert page.all("script") == []
+        links = [
+            value or ""
+            for _, attributes in page.tags
+            for name, value in attributes.items()
+            if name in ("href", "src", "xlink:href", "srcset")
+        ]
+        assert {link[:5] for link in links} <= {"data:"} | {link[:5] for link in links if link.startswith("#")}
+        style = (films[0] / f"report.{code}.html").read_text().split("</style>")[0]
+        assert "url(" not in style
+        assert "@import" not in style
+        assert any("default-src 'none'" in (each.get("content") or "") for each in page.all("meta"))
+
+
+def test_every_picture_is_embedded_once_and_every_use_has_one(both: dict[str, Reader]) -> None:
+    page = both["en"]
+    symbols = [each["id"] for each in page.all("symbol")]
+    assert len(symbols) == len(set(symbols)) > 20
+    shown = [(each["href"] or "")[1:] for each in page.all("use")]
+    assert set(shown) == set(symbols), "a picture that is not shown, or shown and not there"
+    assert len(shown) > len(symbols)
+
+
+def test_links_lead_somewhere(both: dict[str, Reader]) -> None:
+    page = both["en"]
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    assert {(each["href"] or "")[1:] for each in page.all("a")} <= ids
+
+
+def test_the_first_page_says_what_a_clinician_needs(both: dict[str, Reader]) -> None:
+    first = both["en"].text.split("Contents")[0]
+    for words in (
+        "Pneumonia on chest X-ray",
+        "a clinic without a radiologist",
+        "not a medical device",
+        "Looks at the test set",
+        "once, at the end",
+        "Area under the ROC curve",
+        "What must not be trusted",
+        "made up code",
+        "always the most frequent class",
+        "Goal",
+    ):
+        assert words in first
+    first = both["fa"].text.split("فهرست")[0]
+    for words in (
+        "ذات‌الریه در پرتونگاری قفسهٔ سینه",
+        "وسیلهٔ پزشکی نیست",
+        "مساحت زیر منحنی ROC",
+        "۱۱ آبان ۱۴۰۴",
+        "به چه چیزی نباید اعتماد کرد",
+    ):
+        assert words in first
+
+
+def test_counts_on_the_page_are_those_of_the_run(films: tuple[Path, Study], both: dict[str, Reader]) -> None:
+    facts = read_facts(*films)
+    test = facts.part("test")
+    counted = facts.counted("test")
+    assert test is not None
+    assert counted is not None
+    assert counted.images == test.rows == sum(cell.count for cell in test.confusion)
+    assert f"{test.rows} test images of {test.groups} patients" in both["en"].text
+    for cell in facts.cells():
+        shown = both["en"].text.count(f"{cell.count} images" if cell.count != 1 else "1 image")
+        assert shown >= 1
+
+
+def test_persian_has_no_latin_digit_outside_what_is_isolated(films: tuple[Path, Study], both: dict[str, Reader]) -> None:
+    page = (films[0] / "report.fa.html").read_text(encoding="utf-8").split("</style>")[1]
+    isolated = r'<(bdi|code|pre|title)\b[^>]*>.*?</\1>|<span[^>]*dir="ltr"[^>]*>.*?</span>|<svg class="store".*'
+    prose = re.sub(r"<[^>]*>", " ", re.sub(isolated, "", page, flags=re.S)).replace("F1", "")
+    assert re.findall(r"\S*[0-9]\S*", prose) == []
+
+
+@pytest.mark.parametrize("missing", MAY_BE_MISSING)
+def test_what_a_run_does_not_have_is_left_out(films: tuple[Path, Study], tmp_path: Path, missing: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(films[0], run)
+    path = run / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for page in pages(run, films[1]).values():
+        assert len(page.text) > 1000
+
+
+def test_a_run_that_only_looked_says_that_it_was_not_judged(films: tuple[Path, Study], tmp_path: Path) -> None:
+    shutil.copy(films[0] / "index.parquet", tmp_path)
+    assert "This run has not been judged yet" in pages(tmp_path, films[1])["en"].text
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path, films: tuple[Path, Study]) -> None:
+    with pytest.raises(RunError, match=r"index\.parquet"):
+        write_reports(tmp_path, films[1])
+
+
+def test_names_of_the_user_are_text_and_nothing_else(tmp_path: Path) -> None:
+    run, study = make_run(tmp_path, Plan(classes=HOSTILE, patients=40, films=1, files=False, intervals=False, languages=("fa",)))
+    page = pages(run, study)["fa"]
+    assert page.all("script") == []
+    assert '<script>alert("x")</script>' in page.text
+    assert "\u202e" not in page.text
+    isolated = (run / "report.fa.html").read_text(encoding="utf-8")
+    assert "<bdi>&lt;script&gt;" in isolated
+
+
+def test_many_classes_and_unknown_patients(tmp_path: Path) -> None:
+    plan = Plan(classes=("a", "b", "c", "d"), patients=120, films=1, patients_known=False, members=2, languages=("en",))
+    page = pages(*make_run(tmp_path, plan))["en"]
+    first = page.text.split("Contents")[0]
+    assert "Patients unknown" in first
+    assert "groups of look-alikes" in first
+    assert len(page.all("details")) >= 4
+
+
+def test_gone_files_are_shown_by_their_thumbnails(tmp_path: Path) -> None:
+    page = pages(*make_run(tmp_path, Plan(patients=40, films=1, files=False, languages=("en",))))["en"]
+    assert {each["viewbox"] for each in page.all("symbol")} == {"0 0 32 32"}
+
+
+def test_a_look_at_a_folder_is_one_page(films: tuple[Path, Study], tmp_path: Path) -> None:
+    run, study = films
+    index = pl.read_parquet(run / "index.parquet")
+    findings = Findings.model_validate_json((run / "findings.json").read_text())
+    for code, words in (("en", "A look at films"), ("fa", "نگاهی به films")):
+        path = write_look(tmp_path / "look.html", study.data, index=index, findings=findings, code=code)
+        page = Reader(path.read_text(encoding="utf-8"))
+        assert (page.faults, page.open) == ([], [])
+        assert words in page.text
+        assert page.all("symbol")
+
+
+def test_pages_need_no_torch() -> None:
+    script = "import sys, tabib.reports; sys.exit(bool({'torch', 'torchvision', 'timm'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", script], check=True)

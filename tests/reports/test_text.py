@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import ast
+import re
+import string
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import date
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tabib
+from tabib.config import METRICS
+from tabib.records import Finding
+from tabib.reports import LANGUAGES, phrase
+from tabib.reports.text import FORMATS, isolated, language, places, plain
+
+SOURCE = Path(tabib.__file__).parent
+
+
+@cache
+def words(code: str) -> dict[str, str]:
+    """Every text of a language by its dotted key."""
+
+    def flat(node: Mapping[str, Any], key: str) -> Iterator[tuple[str, str]]:
+        for name, inner in node.items():
+            if isinstance(inner, Mapping):
+                yield from flat(inner, f"{key}{name}.")
+            elif isinstance(inner, str):
+                yield f"{key}{name}", inner
+
+    return dict(flat(tomllib.loads(files("tabib.reports").joinpath("locales", f"{code}.toml").read_text("utf-8")), ""))
+
+
+SPOKEN = re.compile(r"finding|remark|told", re.I)
+"""Functions that make a finding, by their names; its code is their first argument, or `code`."""
+
+
+@cache
+def source() -> list[ast.AST]:
+    """Every piece of every module below the reports."""
+    modules = [path for path in SOURCE.rglob("*.py") if "reports" not in path.parts]
+    return [node for path in modules for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+
+
+def strings(node: ast.AST) -> set[str]:
+    """The strings that a value can be, through its conditions."""
+    if isinstance(node, ast.IfExp):
+        return strings(node.body) | strings(node.orelse)
+    return {node.value} if isinstance(node, ast.Constant) and isinstance(node.value, str) else set()
+
+
+@cache
+def codes_in_source() -> set[str]:
+    """Every code of a finding that the source spells: in a call that makes one, as `code = ...`, or in a pair (code, figures)."""
+    found: set[str] = set()
+    for node in source():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and SPOKEN.search(node.func.id):
+            given = [keyword.value for keyword in node.keywords if keyword.arg == "code"] or node.args[:1]
+            found |= {text for value in given for text in strings(value)}
+        elif isinstance(node, ast.Assign) and any(isinstance(target, ast.Name) and target.id == "code" for target in node.targets):
+            found |= strings(node.value)
+        elif isinstance(node, ast.Tuple) and len(node.elts) == 2 and isinstance(node.elts[1], ast.Name) and node.elts[1].id == "figures":
+            found |= strings(node.elts[0])
+    return found
+
+
+@pytest.mark.parametrize("code", [code for code in LANGUAGES if code != "en"])
+def test_every_language_has_the_same_texts_with_the_same_places(code: str) -> None:
+    english, other = words("en"), words(code)
+    assert set(other) == set(english)
+    # What has no word in a language's grammar may be left out only on both sides.
+    assert {key: places(text) for key, text in other.items()} == {key: places(text) for key, text in english.items()}
+    assert [key for key, text in english.items() if bool(text) != bool(other[key])] == []
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_every_place_is_written_in_a_format_that_exists(code: str) -> None:
+    texts = words(code)
+    sections = {key.rpartition(".")[0] for key in texts}
+    for key, text in texts.items():
+        for _, name, spec, _ in string.Formatter().parse(text):
+            if name is None:
+                continue
+            kind, _, rest = (spec or "").partition(" ")
+            assert kind in FORMATS, key
+            assert kind not in ("name", "names") or rest in sections, key
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_every_measure_has_a_name_and_a_definition(code: str) -> None:
+    texts = words(code)
+    assert [name for name in METRICS if f"measures.{name}" not in texts or f"definitions.{name}" not in texts] == []
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_every_finding_of_the_source_has_words(code: str) -> None:
+    used = codes_in_source()
+    assert len(used) > 5, "the scan finds no codes any more"
+    assert sorted(name for name in used if f"findings.{name}.title" not in words(code)) == []
+
+
+def test_every_finding_with_words_is_in_the_source() -> None:
+    spelt = {text for node in source() for text in strings(node)}
+    assert sorted(name for key in words("en") if (name := key.split(".")[1]) and key.startswith("findings.") and name not in spelt) == []
+
+
+def test_persian_is_written_with_persian_letters_and_joiners() -> None:
+    for key, text in words("fa").items():
+        assert not re.search("[يكةىۀ٠-٩]", text), f"{key}: Arabic letters or digits"
+        assert not re.search(r"\bمی [آ-ی]|[آ-ی] ها\b", text), f"{key}: a space where a zero-width non-joiner belongs"
+        assert not re.search("[آ-ی][,;?]", text), f"{key}: Latin punctuation"
+
+
+@pytest.mark.parametrize(
+    ("code", "write", "expected"),
+    [
+        ("en", lambda r: r.integer(12345), "12,345"),
+        ("fa", lambda r: r.integer(12345), "۱۲٬۳۴۵"),
+        ("en", lambda r: r.decimal(0.8906, 3), "0.891"),
+        ("fa", lambda r: r.decimal(0.8906, 3), "۰٫۸۹۱"),
+        ("en", lambda r: r.percent(0.8906), "89.1%"),
+        ("fa", lambda r: plain(r.percent(0.8906)), "۸۹٫۱\u200f٪"),
+        ("en", lambda r: r.percent(1.0), "100%"),
+        ("en", lambda r: r.percent(0.99996), "99.99%"),
+        ("en", lambda r: r.percent(0.0004), "0.04%"),
+        ("en", lambda r: plain(r.decimal(-0.031, 2)), "−0.03"),
+        ("en", lambda r: plain(r.decimal(-0.001, 2)), "0.00"),
+        ("fa", lambda r: plain(r.decimal(-0.031, 2)), "−۰٫۰۳"),
+        ("en", lambda r: r.number(0.000123), "0.000123"),
+        ("en", lambda r: r.number(1e-4), "0.0001"),
+        ("en", lambda r: r.number(902682), "902,682"),
+        ("en", lambda r: r.day(date(2025, 11, 2)), "2 November 2025"),
+        ("fa", lambda r: r.day(date(2025, 11, 2)), "۱۱ آبان ۱۴۰۴"),
+        ("fa", lambda r: r.day(date(2024, 3, 20)), "۱ فروردین ۱۴۰۳"),
+        ("fa", lambda r: r.day(date(2025, 3, 20)), "۳۰ اسفند ۱۴۰۳"),
+        ("en", lambda r: r.duration(3750), "1 h 2 min"),
+        ("en", lambda r: r.duration(59.7), "1 min"),
+        ("en", lambda r: r.series(["a", "b", "c"]), "a, b and c"),
+        ("fa", lambda r: r.interval("۱", "۲"), "۱ تا ۲"),
+    ],
+)
+def test_numbers_and_dates_of_each_language(code: str, write: Any, expected: str) -> None:
+    assert write(language(code)) == expected
+
+
+@settings(deadline=None, max_examples=50)
+@given(value=st.floats(0, 1), digits=st.sampled_from([0, 1, 2, 3]))
+def test_a_persian_number_is_the_english_one_in_other_letters(value: float, digits: int) -> None:
+    turned = str.maketrans("۰۱۲۳۴۵۶۷۸۹٫٬", "0123456789.,")
+    assert language("fa").decimal(value, digits).translate(turned) == language("en").decimal(value, digits)
+
+
+@settings(deadline=None, max_examples=50)
+@given(name=st.text(max_size=20))
+def test_a_name_cannot_leave_its_isolate(name: str) -> None:
+    text = isolated(name)
+    assert text[0] == "\u2068"
+    assert text[-1] == "\u2069"
+    assert not re.search("[\u2066-\u2069\u202a-\u202e\n\r\0]", text[1:-1])
+
+
+def test_a_count_takes_the_singular_only_for_one() -> None:
+    reader = language("en")
+    assert [plain(reader.fill("{n:count image|images}", {"n": n})) for n in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+
+
+def test_a_finding_without_words_shows_its_code_and_figures() -> None:
+    said = phrase(Finding(code="never_heard_of", level="warn", figures={"rows": 12, "name": "x"}), "fa")
+    assert said.title == "never heard of"
+    assert "۱۲" in said.sentence
+
+
+def test_a_figure_that_is_missing_shows_its_place() -> None:
+    said = phrase(Finding(code="goal_reached", level="pass", figures={"measure": "auc"}), "en")
+    assert said.sentence.startswith("Area under the ROC curve")
+    assert "goal" in said.sentence
+
+
+def test_a_language_without_words_is_an_error() -> None:
+    with pytest.raises(KeyError, match="there are en, fa"):
+        language("de")
