@@ -23,7 +23,7 @@ check: $(INSTALLED)         ## style, types, and the direction of imports
 docs: $(INSTALLED)          ## write docs/reference from the code
 	$(BIN)/python docs/make_reference.py
 
-bench: $(INSTALLED)         ## speed and memory, as ratios of one run
+bench: $(INSTALLED) .venv-keras/.installed  ## speed and memory, as ratios of one run
 	$(BIN)/python benchmarks/speed.py
 
 bench-quality: $(INSTALLED) ## quality on real images: hours
@@ -36,6 +36,11 @@ lock: $(INSTALLED)          ## resolve requirements.lock anew
 
 clean:                      ## remove what can be made again
 	rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache
+
+.venv-keras/.installed: benchmarks/peers/keras.txt
+	$(PYTHON) -m venv .venv-keras
+	.venv-keras/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peers/keras.txt
+	touch $@
 
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tabib needs Python 3.11 or newer: make PYTHON=python3.12")'
