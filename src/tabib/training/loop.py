@@ -167,7 +167,9 @@ def train_step(state: State, samples: Samples, places: np.ndarray, recipe: Recip
     rate = learning_rate(training, state.plateau, step=state.step, steps=recipe.steps)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    torch.manual_seed(step_seed(recipe.seed, state.step))
+    # Not torch.manual_seed, which also asks for every other kind of device.
+    generator = torch.cuda.default_generators[images.device.index or 0] if images.is_cuda else torch.default_generator
+    generator.manual_seed(step_seed(recipe.seed, state.step))
     with torch.autocast(images.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
         logits = network(images)
     loss = recipe.loss(logits, labels.to(images.device))

@@ -1,0 +1,158 @@
+"""What is judged is what is served."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from planted import Planted, plant, train_planted, write_films
+from tabib import metrics
+from tabib.errors import RunError
+from tabib.images import read_image
+from tabib.prediction import Predictor, predict_index, predict_paths, prepare
+from tabib.records import Decision, Model, prediction_schema
+from tabib.runs import save
+from tabib.training import calibrate
+
+
+@dataclass(frozen=True)
+class Trained:
+    planted: Planted
+    model: Model
+    decision: Decision
+    run: Path
+    table: pl.DataFrame
+
+
+def travel(planted: Planted, run: Path) -> Trained:
+    model = train_planted(planted, run)
+    here: dict[str, Any] = {"place": run / "model", "cache_folder": planted.cache_folder}
+    decision = calibrate(model, planted.index, planted.split, planted.study, **here)
+    save(run / "model/model.json", model)
+    save(run / "model/decision.json", decision)
+    return Trained(planted, model, decision, run, predict_index(model, decision, planted.index, planted.split, planted.study, **here))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("planted")
+    return travel(plant(folder, training={"epochs": 8, "seeds": [0, 1]}), folder / "run")
+
+
+def files(trained: Trained, part: str = "test") -> list[Path]:
+    return [trained.planted.study.data.folder / path for path in trained.table.filter(pl.col("part") == part)["path"]]
+
+
+def probabilities(table: pl.DataFrame) -> np.ndarray:
+    return table.select(pl.selectors.starts_with("p_")).to_numpy()
+
+
+def test_the_table_is_what_it_promises(trained: Trained) -> None:
+    table, split = trained.table, trained.planted.split
+    assert dict(table.schema) == prediction_schema(["HEALTHY", "ILL"])
+    for part in ("validation", "test"):
+        wanted = split.filter(pl.col("part") == part)
+        assert (
+            table.filter(pl.col("part") == part)
+            .select("row", "path", "group", "label")
+            .equals(wanted.select("row", "path", "group", "label"))
+        )
+    np.testing.assert_allclose(probabilities(table).sum(1), 1)
+    at_least = table["p_ILL"] >= trained.decision.threshold
+    assert (table["predicted"] == "ILL").to_list() == at_least.to_list()
+
+
+def test_what_was_planted_is_found(trained: Trained) -> None:
+    test = trained.table.filter(pl.col("part") == "test")
+    assert metrics.auc((test["label"] == "ILL").to_numpy(), test["p_ILL"].to_numpy()) > 0.95
+
+
+@pytest.mark.parametrize("intensity", ["network", "zscore", "percentile"])
+def test_served_is_what_was_judged(tmp_path: Path, intensity: str) -> None:
+    write_films(tmp_path / "films", patients=6, side=27)
+    trained = travel(plant(tmp_path, input={"intensity": intensity, "fit": "pad"}, training={"epochs": 1}), tmp_path / "run")
+    served = predict_paths(Predictor.load(tmp_path / "run/model", device="cpu"), files(trained), workers=1)
+    judged = trained.table.filter(pl.col("part") == "test")
+    np.testing.assert_allclose(probabilities(served), probabilities(judged), rtol=0, atol=1e-6)
+    assert served["predicted"].equals(judged["predicted"])
+
+
+def test_a_run_folder_is_all_that_is_needed(trained: Trained, tmp_path: Path) -> None:
+    shutil.copytree(trained.run / "model", tmp_path / "elsewhere")
+    served = predict_paths(Predictor.load(tmp_path / "elsewhere", device="cpu"), files(trained), workers=1)
+    np.testing.assert_allclose(probabilities(served), probabilities(trained.table.filter(pl.col("part") == "test")), rtol=0, atol=1e-6)
+
+
+def test_company_does_not_matter(trained: Trained) -> None:
+    predictor = Predictor.load(trained.run / "model", device="cpu")
+    images = [prepare(read_image(path), trained.model) for path in files(trained)]
+    together = predictor.predict(images)
+    alone = np.concatenate([predictor.predict([image]) for image in images])
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
+    assert predictor.predict([]).shape == (0, 2)
+
+
+def test_sixteen_bits_are_served_like_the_same_in_eight(trained: Trained, tmp_path: Path) -> None:
+    path = files(trained)[0]
+    wide = np.asarray(Image.open(path)).astype(np.uint16) * np.uint16(257)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    served = predict_paths(Predictor.load(trained.run / "model", device="cpu"), [path, tmp_path / "wide.png"], workers=1)
+    np.testing.assert_allclose(probabilities(served)[0], probabilities(served)[1], atol=1e-6)
+
+
+def test_what_cannot_be_read_is_a_row_with_a_reason(trained: Trained, tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    (folder / "deep" / ".hidden").mkdir(parents=True)
+    good = files(trained)[0]
+    shutil.copy(good, folder / "deep" / "b.png")
+    shutil.copy(good, folder / "deep" / ".hidden" / "c.png")
+    (folder / "a.png").write_text("no image")
+    served = predict_paths(Predictor.load(trained.run / "model", device="cpu"), [folder, good, tmp_path / "gone.png"], workers=1)
+    assert served["path"].to_list() == [str(folder / "a.png"), str(folder / "deep/b.png"), str(good), str(tmp_path / "gone.png")]
+    assert [reason is not None for reason in served["refused"]] == [True, False, False, True]
+    assert served["predicted"].is_null().to_list() == served["p_ILL"].is_null().to_list() == [True, False, False, True]
+    assert served["row"].to_list() == [0, 1, 2, 3]
+
+
+def test_nothing_to_predict(trained: Trained) -> None:
+    served = predict_paths(Predictor.load(trained.run / "model", device="cpu"), [])
+    assert dict(served.schema) == prediction_schema(["HEALTHY", "ILL"])
+    assert len(served) == 0
+
+
+def test_validation_under_folds_is_out_of_fold(tmp_path: Path) -> None:
+    trained = travel(plant(tmp_path, split={"folds": 3}, training={"epochs": 1}), tmp_path / "run")
+    validation = trained.table.filter(pl.col("part") == "validation")
+    assert validation["row"].to_list() == trained.planted.split.filter(pl.col("fold").is_not_null())["row"].to_list()
+    assert len(trained.table.filter(pl.col("part") == "test")) == (trained.planted.split["part"] == "test").sum()
+
+
+def test_three_classes_take_the_likeliest(tmp_path: Path) -> None:
+    write_films(tmp_path / "films", classes=("A", "B", "C"), patients=6)
+    trained = travel(plant(tmp_path, positive=None, training={"epochs": 1}), tmp_path / "run")
+    assert (trained.decision.threshold, trained.decision.rule) == (None, "argmax")
+    likeliest = [["A", "B", "C"][number] for number in probabilities(trained.table).argmax(1)]
+    assert trained.table["predicted"].to_list() == likeliest
+
+
+def test_the_decision_is_served(trained: Trained) -> None:
+    predictor = Predictor.load(trained.run / "model", device="cpu")
+    images = [prepare(read_image(path), trained.model) for path in files(trained)]
+    other = Predictor(predictor.model, predictor.decision.model_copy(update={"temperature": 5.0, "threshold": 0.999}), predictor.networks)
+    assert set(other.name(other.predict(images))) == {"HEALTHY"}
+    assert other.predict(images).max() < predictor.predict(images).max()
+
+
+@pytest.mark.parametrize("missing", ["model.json", "decision.json", "members/seed1/weights.safetensors"])
+def test_an_unfinished_run_is_said(trained: Trained, tmp_path: Path, missing: str) -> None:
+    shutil.copytree(trained.run / "model", tmp_path / "model")
+    (tmp_path / "model" / missing).unlink()
+    with pytest.raises(RunError, match=Path(missing).name):
+        Predictor.load(tmp_path / "model")

@@ -1,0 +1,146 @@
+"""The doctor sees what is wrong before the long run, and `auto` becomes a value once."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from torch import nn
+
+from planted import Planted, plant, train_planted
+from tabib.errors import StudyError
+from tabib.records import Checks
+from tabib.training import check_training, resolve, resolve_study
+from tabib.training.networks import NETWORKS
+from tabib.training.resolve import available_threads, positive_class
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("planted")
+
+
+def check(planted: Planted) -> Checks:
+    return check_training(planted.index, planted.split, planted.study, cache_folder=planted.cache_folder)
+
+
+def codes(checks: Checks) -> dict[str, str]:
+    return {finding.code: finding.level for finding in checks.checks}
+
+
+def test_a_sound_study_passes(films: Path) -> None:
+    checks = check(plant(films))
+    assert codes(checks) == {"budget_estimate": "pass"}
+    assert checks.initial_loss == pytest.approx(math.log(2), abs=0.05)
+    assert checks.expected_initial_loss == pytest.approx(math.log(2))
+
+
+def test_the_budget_is_steps_times_members(films: Path) -> None:
+    checks = check(plant(films, split={"folds": 3}, training={"epochs": 7, "seeds": [0, 1]}))
+    (budget,) = checks.checks
+    assert budget.figures["members"] == 6
+    assert budget.figures["steps"] == 6 * 7 * math.ceil(32 / 8)
+    assert checks.predicted_seconds >= budget.figures["steps"] * checks.seconds_per_step > 0
+
+
+def test_a_last_layer_that_starts_far_off(films: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loud(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return 1000 * images.flatten(2).mean(2)
+
+    monkeypatch.setitem(NETWORKS, "loud", lambda channels, height, width: Loud())
+    checks = check(plant(films, model={"network": "loud"}))
+    assert codes(checks)["initial_loss_off"] == "warn"
+    assert checks.initial_loss > 1.5 * math.log(2)
+
+
+@pytest.mark.parametrize(("optimizer", "rate", "found"), [("adamw", 0.03, True), ("adamw", 0.02, False), ("sgd", 0.1, False)])
+def test_a_rate_that_adam_cannot_use(films: Path, optimizer: str, rate: float, found: bool) -> None:
+    checks = check(plant(films, training={"optimizer": optimizer, "learning_rate": rate}))
+    assert codes(checks).get("adam_rate_high") == ("fail" if found else None)
+
+
+@pytest.mark.parametrize(("stop", "found"), [(5, True), (8, False), (None, False)])
+def test_a_reduction_that_comes_too_late(films: Path, stop: int | None, found: bool) -> None:
+    checks = check(plant(films, training={"schedule": "plateau", "plateau": {"patience": 4}, "stop_after": stop}))
+    assert ("two_patiences" in codes(checks)) == found
+
+
+def test_looking_leaves_no_trace(films: Path, tmp_path: Path) -> None:
+    planted = plant(films, training={"epochs": 1})
+    before = train_planted(planted, tmp_path / "before").members[0].weights_sha256
+    check(planted)
+    assert train_planted(planted, tmp_path / "after").members[0].weights_sha256 == before
+
+
+# --- What `auto` becomes ---
+
+
+def resolved(planted: Planted) -> Any:
+    return resolve_study(planted.study, planted.index, planted.split)
+
+
+def test_nothing_is_left_open(films: Path) -> None:
+    automatic = {"device": "auto", "precision": "auto", "threads": "auto"}
+    study = resolved(plant(films, positive=None, input={"channels": "auto"}, training=automatic))
+    assert (study.positive, study.input.channels) == ("ILL", 1)
+    assert study.training.device in ("cpu", "cuda")
+    assert study.training.precision in ("fp32", "bf16")
+    assert study.training.threads == available_threads() >= 1
+    assert resolve_study(study, plant(films).index, plant(films).split) == study
+
+
+def test_what_is_given_stays(films: Path) -> None:
+    planted = plant(films, input={"channels": 3})
+    assert resolved(planted) == planted.study
+
+
+def test_one_colour_image_asks_for_three_channels(films: Path) -> None:
+    planted = plant(films, input={"channels": "auto"})
+    index = planted.index.with_columns(colour=pl.col("row") == 4)
+    assert resolved(Planted(planted.study, index, planted.split)).input.channels == 3
+    refused = index.with_columns(refused=pl.when(pl.col("row") == 4).then(pl.lit("broken")))
+    assert resolved(Planted(planted.study, refused, planted.split)).input.channels == 1
+
+
+@pytest.mark.parametrize(("gain", "precision"), [(1.16, "bf16"), (1.14, "fp32"), (0.5, "fp32")])
+def test_half_precision_is_chosen_where_it_pays(films: Path, monkeypatch: pytest.MonkeyPatch, gain: float, precision: str) -> None:
+    monkeypatch.setattr(resolve, "_seconds_per_step", lambda study, classes, kind: gain if kind == "fp32" else 1.0)
+    assert resolved(plant(films, training={"precision": "auto"})).training.precision == precision
+
+
+def test_a_gpu_that_is_not_there(films: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(StudyError, match="no GPU"):
+        resolved(plant(films, training={"device": "cuda"}))
+
+
+@pytest.mark.parametrize(
+    ("classes", "positive"),
+    [
+        (["NORMAL", "PNEUMONIA"], "PNEUMONIA"),
+        (["covid", "healthy"], "covid"),
+        (["blast", "not_blast"], "blast"),
+        (["malignant", "benign"], "malignant"),
+        (["tumour", "no tumour"], "tumour"),
+        (["0", "1"], "1"),
+        (["AD", "MCI"], "MCI"),
+        (["abnormal", "normal"], "abnormal"),
+        (["HIV_negative", "HIV_positive"], "HIV_positive"),
+        (["a", "b", "c"], None),
+    ],
+)
+def test_the_positive_class_is_the_one_not_named_like_health(classes: list[str], positive: str | None) -> None:
+    assert positive_class(None, classes) == positive
+
+
+@pytest.mark.parametrize(
+    ("given", "classes", "words"), [("PNEUMONIE", ["NORMAL", "PNEUMONIA"], "did you mean 'PNEUMONIA'"), ("a", list("abc"), "needs two")]
+)
+def test_a_positive_class_that_cannot_be(given: str, classes: list[str], words: str) -> None:
+    with pytest.raises(StudyError, match=words):
+        positive_class(given, classes)
