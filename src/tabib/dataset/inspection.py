@@ -80,7 +80,7 @@ def _files(index: pl.DataFrame) -> Iterator[Finding]:
     refused = index.filter(pl.col("refused").is_not_null())
     # A file that the layout refuses by its name or place has no label; one that cannot be read has.
     by_name, unreadable = refused.filter(pl.col("label").is_null()), refused.filter(pl.col("label").is_not_null())
-    images = index["label"].is_not_null().sum()
+    images = int(index["label"].is_not_null().sum())
     if len(unreadable):
         share = len(unreadable) / images
         figures: Figures = {"files": len(unreadable), "images": images, "share": share, "example": unreadable["path"][0]}
