@@ -79,7 +79,7 @@ def evaluate(
             *(
                 remark
                 for part in (test, validation)
-                for remark in part_remarks(part.evaluation, refused_rows=part.refused, unlabelled=part.unlabelled)
+                for remark in part_remarks(part.evaluation, refused=part.refused, unlabelled=part.unlabelled)
             ),
             *judge_histories(histories or {}),
         ],
@@ -107,7 +107,7 @@ def _judge(
 ) -> _Judged:
     mine = table.filter(pl.col("part") == part).sort("row")
     predicted = pl.col("refused").is_null() & pl.col("predicted").is_not_null()
-    labelled = pl.col("label").is_in(classes)
+    labelled = pl.col("label").is_in(classes).fill_null(value=False)
     judged = mine.filter(predicted & labelled)
     # An image without a group is known by its content, so that its group does not hang on the other files.
     groups = judged.select(pl.coalesce("group", pl.lit("image ") + pl.col("content")))["group"].to_list()

@@ -2,7 +2,7 @@
 
 With V the validation loss by epoch, smoothed by a running median of three, and its noise the robust spread of its steps:
 
-- over-fitting: after its lowest point V rose by more than a tenth and by more than twice the noise, while the training
+- over-fitting: after its lowest point V rose by more than a tenth and by more than four times the noise, while the training
   loss still fell. *Early* where that point lies in the first third of the epochs, else *late*.
 - still improving: no over-fitting, and over the last quarter V fell by more than a twentieth and by more than the noise.
 - none: neither.
@@ -79,7 +79,7 @@ def _fit_verdict(curves: Curves) -> tuple[str, dict[str, float | int | str]]:
         "validation_loss": float(curves.validation.min()),
         "last_loss": last,
     }
-    if rise > max(RISE * loss[best], 2 * noise) and np.median(curves.train[-3:]) < curves.train[best]:
+    if rise > max(RISE * loss[best], 4 * noise) and np.median(curves.train[-3:]) < curves.train[best]:
         early = 3 * (best + 1) <= number
         return "overfitting_early" if early else "overfitting_late", {**figures, "rise": float(rise / loss[best])}
     if before - last > max(FALL * before, noise):
