@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from tabib.phantoms.chest import CHEST_CLASSES, ChestFilms, PlantedFilm, Truth, make_chest_films, plan_chest_films, render_chest_films
+from tabib.progress import SILENT, Progress
 
 __all__ = [
     "CHEST_CLASSES",
@@ -21,17 +22,21 @@ __all__ = [
 ]
 
 
+class _Write(Protocol):
+    def __call__(self, folder: Path, films: ChestFilms, /, *, progress: Progress = SILENT) -> Truth: ...
+
+
 @dataclass(frozen=True)
 class Phantom:
     """A kind of made-up data set."""
 
     title: str
     defaults: ChestFilms
-    write: Callable[[Path, ChestFilms], Truth]
+    write: _Write
 
-    def make(self, folder: Path) -> Truth:
+    def make(self, folder: Path, *, progress: Progress = SILENT) -> Truth:
         """Write the data set as it is by default into an empty or a new folder."""
-        return self.write(folder, self.defaults)
+        return self.write(folder, self.defaults, progress=progress)
 
 
 PHANTOMS: dict[str, Phantom] = {
