@@ -194,7 +194,7 @@ def _attenuation(t: Thorax, pose: Pose, opacities: tuple[Opacity, ...], film_x: 
     total += 0.10 * heart * trunk
     total += _spine(t, x, y) * trunk
     total -= _trachea(t, x - 0.5 * pose.lean, y)
-    total += _bones(t, x, front, y, cage, dome)
+    total += _ribs(t, away, front, y, cage, dome) + _shoulders(t, away, front, y)
     total += t.breast * _step((0.27 - _far((front - 0.42) / 1.15, y - 0.22)) / 0.02)
     texture = _sample(t.texture, x, y)
     total += air * (_vessels(t, x, y, left) + 0.026 * texture)
@@ -270,7 +270,9 @@ def _heart(t: Thorax, x: Field, y: Field, breath: float) -> Field:
     dx, dy = x - t.heart_x, y - (0.20 + breath)
     ventricles = ((cos * dx + sin * dy) / t.heart_length) ** 2 + ((cos * dy - sin * dx) / t.heart_width) ** 2
     atrium = ((x + 0.03) / 0.17) ** 2 + ((y - 0.20 - breath) / 0.27) ** 2
-    return _step((1 - 1 / (1 / ventricles**4 + 1 / atrium**4) ** 0.25) / 0.11)
+    # The nearer of the two with a smooth seam; no pixel may lie in a very centre and divide by nothing.
+    outside = 1 / ((ventricles + 1e-6) ** -4 + (atrium + 1e-6) ** -4) ** 0.25
+    return _step((1 - outside) / 0.11)
 
 
 def _mediastinum(t: Thorax, x: Field, y: Field) -> Field:
@@ -300,30 +302,27 @@ def _stomach(t: Thorax, x: Field, y: Field, dome: Field) -> Field:
     return 0.20 * _step((t.stomach - radius) / 0.016) * _step((y - dome - 0.03) / 0.015)
 
 
-def _bones(t: Thorax, x: Field, front: Field, y: Field, cage: Field, dome: Field) -> Field:
-    """Ribs (back parts clear, front parts faint), clavicles and shoulder blades."""
-    away = np.abs(x)
-    out = np.clip(away / t.width, 0, 1.05)
+def _ribs(t: Thorax, away: Field, front: Field, y: Field, cage: Field, dome: Field) -> Field:
+    """Back parts clear and nearly level, front parts faint and steep."""
+    out, reach = np.clip(away / t.width, 0, 1.05), np.clip(front / t.width, 0, 1.05)
     fall = t.rib_slope * out**2.6 - 0.09 * np.sin(np.pi * np.minimum(out, 1))
-    back = (y - fall) / t.rib_spacing + t.rib_phase
-    reach = np.clip(front / t.width, 0, 1.05)
     rise = t.rib_slope + 0.50 * (1 - reach) - 0.16 * np.sin(np.pi * np.minimum(reach, 1))
-    fore = (y - rise) / t.rib_spacing + t.rib_phase
+    back, fore = (y - fall) / t.rib_spacing + t.rib_phase, (y - rise) / t.rib_spacing + t.rib_phase
+    # At the side of the cage the beam runs along the bone.
+    backs = (1 + 0.9 * out**6) * _tube(np.abs(back - np.rint(back)) / t.rib_width) * (0.55 + 0.45 * _step((dome - y) / 0.05))
+    fores = _tube(np.abs(fore - np.rint(fore)) / (t.rib_width * 1.15)) * _step((reach - 0.5) / 0.05) * _step((0.5 + y) / 0.1)
     inside = _step((1.10 - cage) / 0.035) * _step((y - t.apex) / 0.02) * _step((dome + 0.22 - y) / 0.06)
-    edge = 1 + 0.9 * out**6
-    ribs = edge * _tube(np.abs(back - np.rint(back)) / t.rib_width) * (0.55 + 0.45 * _step((dome - y) / 0.05))
-    fronts = _tube(np.abs(fore - np.rint(fore)) / (t.rib_width * 1.15)) * _step((reach - 0.5) / 0.05) * _step((0.5 + y) / 0.1)
-    # The beam meets the side of the cage along the bone.
-    bones = t.bone * inside * (0.62 * ribs + 0.30 * fronts)
+    return t.bone * inside * (0.62 * backs + 0.30 * fores)
 
+
+def _shoulders(t: Thorax, away: Field, front: Field, y: Field) -> Field:
+    """Clavicles, and the shoulder blades with their bright inner edge."""
     along = (front - 0.07) / 0.62
     line = t.clavicle - t.clavicle_rise * along - 0.045 * np.sin(2 * np.pi * np.clip(along, 0, 1))
-    shaft = _tube((y - line) / (0.030 + 0.012 * (along - 0.5) ** 2)) * _step(along / 0.03) * _step((1 - along) / 0.04)
-    blade = _stroke(away, y, t.width + 0.02, -0.52, t.width - 0.02, -0.02)
-    blades = np.exp(-((blade / 0.018) ** 2)) + 0.8 * _step((away - t.width + 0.02) / 0.02) * _step((0.0 - y) / 0.1) * _step(
-        (0.92 - away) / 0.04
-    ) * _step((y + 0.55) / 0.05)
-    return bones + 1.25 * t.bone * shaft + 0.30 * t.bone * blades
+    clavicle = _tube((y - line) / (0.030 + 0.012 * (along - 0.5) ** 2)) * _step(along / 0.03) * _step((1 - along) / 0.04)
+    edge = np.exp(-((_stroke(away, y, t.width + 0.02, -0.52, t.width - 0.02, -0.02) / 0.018) ** 2))
+    blade = _step((away - t.width + 0.02) / 0.02) * _step((0.92 - away) / 0.04) * _step((y + 0.55) / 0.05) * _step((0.0 - y) / 0.1)
+    return t.bone * (1.25 * clavicle + 0.30 * edge + 0.24 * blade)
 
 
 def _vessels(t: Thorax, x: Field, y: Field, left: Field) -> Field:
