@@ -21,6 +21,9 @@ _WORDS = 4  # of 64 bits
 _ORDERS = 24  # in which rows are sorted
 _WINDOW = 16  # neighbours before and behind that a row is compared with
 _KEPT = 8  # candidates that each row keeps
+_TOGETHER = 6  # orders whose finds are merged at a time
+_PLACES = 2 * _WINDOW
+_FAR = 256  # a distance that stands for nobody
 _CHUNK = 4096
 
 
@@ -49,42 +52,63 @@ def propose_pairs(hashes: np.ndarray) -> np.ndarray:
         (P, 2) places, the smaller first, each pair once.
     """
     count = len(hashes)
-    window = min(_WINDOW, count - 1)
-    best = np.full((count, _KEPT), 64 * _WORDS, np.int16)
-    with_whom = np.full((count, _KEPT), -1, np.int64)
-    for turn in range(_ORDERS):
-        key = np.roll(hashes, turn % _WORDS, axis=1)[:, 0]
-        shift = np.uint64(64 * (turn // _WORDS) // (_ORDERS // _WORDS))
-        key = (key << shift) | (key >> (np.uint64(64) - shift)) if shift else key
-        order = np.argsort(key, kind="stable")
-        ordered = hashes[order]
-        distance = np.full((count, 2 * window), 64 * _WORDS, np.int16)
-        for step in range(1, window + 1):
-            apart = np.bitwise_count(ordered[step:] ^ ordered[:-step]).sum(axis=1, dtype=np.int16)
-            distance[:-step, 2 * step - 2] = apart
-            distance[step:, 2 * step - 1] = apart
-        steps = np.repeat(np.arange(1, window + 1), 2) * np.tile([1, -1], window)
-        _keep(best, with_whom, order, distance, steps)
-    place = np.repeat(np.arange(count), _KEPT)
-    pairs = np.sort(np.stack([place, with_whom.ravel()], axis=1), axis=1)
-    pairs = pairs[pairs[:, 0] >= 0]
+    words = np.ascontiguousarray(hashes.T)
+    best = np.full((count, _KEPT), _FAR, np.int16)
+    partner = np.tile(np.arange(count, dtype=np.int32)[:, None], _KEPT)  # a row itself: nobody
+    for first in range(0, _ORDERS, _TOGETHER):
+        found = [_nearest_two(words, turn) for turn in range(first, first + _TOGETHER)]
+        _merge(best, partner, [distance for distance, _ in found], [row for _, row in found])
+    pairs = np.sort(np.stack([np.repeat(np.arange(count), _KEPT), partner.ravel()], axis=1), axis=1)
+    pairs = pairs[pairs[:, 0] < pairs[:, 1]]
     return np.stack(np.divmod(np.unique(pairs[:, 0] * count + pairs[:, 1]), count), axis=1)
 
 
-def _keep(best: np.ndarray, with_whom: np.ndarray, order: np.ndarray, distance: np.ndarray, steps: np.ndarray) -> None:
-    """Merge the neighbours of one order into the best so far."""
-    for start in range(0, len(order), 16 * _CHUNK):
-        part = slice(start, start + 16 * _CHUNK)
-        rows = order[part]
-        few = min(_KEPT, distance.shape[1])
-        nearest = np.argpartition(distance[part], few - 1, axis=1)[:, :few]
-        at = np.arange(start, start + len(rows))[:, None] + steps[nearest]
-        inside = (at >= 0) & (at < len(order))
-        names = np.where(inside, order[np.clip(at, 0, len(order) - 1)], -1)
-        apart = np.where(inside, np.take_along_axis(distance[part], nearest, axis=1), 64 * _WORDS)
-        known = (names[:, :, None] == with_whom[rows][:, None, :]).any(axis=2)
-        apart = np.concatenate([best[rows], np.where(known, 64 * _WORDS, apart)], axis=1)
-        names = np.concatenate([with_whom[rows], np.where(known, -1, names)], axis=1)
-        nearest = np.argsort(apart, axis=1, kind="stable")[:, :_KEPT]
-        best[rows] = np.take_along_axis(apart, nearest, axis=1)
-        with_whom[rows] = np.take_along_axis(names, nearest, axis=1)
+def _nearest_two(words: np.ndarray, turn: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances (N, 2) and rows (N, 2) of the two nearest among the neighbours in one order of the rows."""
+    count = words.shape[1]
+    order = np.argsort(_key(words, turn), kind="stable").astype(np.int32)
+    ordered = words[:, order]
+    # One number holds the distance and, in its last bits, where the neighbour stands.
+    nearest = np.full((2, count), _FAR * _PLACES, np.int16)
+    for step in range(1, min(_WINDOW, count - 1) + 1):
+        apart = np.zeros(count - step, np.int16)
+        for word in ordered:
+            apart += np.bitwise_count(word[step:] ^ word[:-step])
+        apart = np.minimum(apart, _FAR - 1) * np.int16(_PLACES)
+        _keep_two(nearest[:, :-step], apart + np.int16(2 * step - 2))
+        _keep_two(nearest[:, step:], apart + np.int16(2 * step - 1))
+    distance, place = np.divmod(nearest.T, np.int16(_PLACES))
+    step = (place // 2 + 1) * np.where(place % 2, -1, 1)
+    at = np.arange(count)[:, None] + np.where(distance < _FAR, step, 0)
+    result = np.empty((2, count, 2), np.int32)
+    result[0, order], result[1, order] = distance, order[at]
+    return result[0].astype(np.int16), result[1]
+
+
+def _keep_two(nearest: np.ndarray, new: np.ndarray) -> None:
+    worse = np.maximum(nearest[0], new)
+    np.minimum(nearest[0], new, out=nearest[0])
+    np.minimum(nearest[1], worse, out=nearest[1])
+
+
+def _key(words: np.ndarray, turn: int) -> np.ndarray:
+    """(N,) 64 bits to sort by: another word in each turn, turned by more bits when all have had theirs."""
+    count = len(words)
+    shift = np.uint64(64 * (turn // count) // -(-_ORDERS // count))
+    word = words[turn % count]
+    return (word << shift) | (word >> (np.uint64(64) - shift)) if shift else word
+
+
+def _merge(best: np.ndarray, partner: np.ndarray, distances: list[np.ndarray], rows: list[np.ndarray]) -> None:
+    """Keep, of what is known and what is new, the nearest different partners of each row."""
+    for start in range(0, len(best), 4 * _CHUNK):
+        part = slice(start, start + 4 * _CHUNK)
+        distance = np.concatenate([best[part], *(values[part] for values in distances)], axis=1)
+        who = np.concatenate([partner[part], *(values[part] for values in rows)], axis=1)
+        by_name = np.argsort(who, axis=1, kind="stable")
+        who, distance = np.take_along_axis(who, by_name, axis=1), np.take_along_axis(distance, by_name, axis=1)
+        distance[:, 1:][who[:, 1:] == who[:, :-1]] = _FAR
+        nearest = np.argpartition(distance, _KEPT - 1, axis=1)[:, :_KEPT]
+        best[part] = np.take_along_axis(distance, nearest, axis=1)
+        myself = np.arange(start, start + len(who), dtype=np.int32)[:, None]
+        partner[part] = np.where(best[part] < _FAR, np.take_along_axis(who, nearest, axis=1), myself)

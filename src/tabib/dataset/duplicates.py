@@ -7,16 +7,17 @@ and the pictures near that centre. Near a near one is not near enough.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
 from tabib.dataset.candidates import long_hashes, propose_pairs
-from tabib.dataset.resemblance import Eye, similarity, threshold
+from tabib.dataset.resemblance import Gallery, similarity, threshold
 from tabib.records import THUMBNAIL_SIDE
 
-__all__ = ["NearCopies", "find_near_copies", "near_copy_clusters"]
+__all__ = ["NearCopies", "cluster_thumbnails", "find_near_copies", "near_copy_clusters"]
 
 _ROUNDS = 10  # of clustering; each makes large clusters about eight times larger
 
@@ -50,14 +51,22 @@ def find_near_copies(index: pl.DataFrame) -> NearCopies:
         but the index.
     """
     rows, thumbnails = _pictures(index)
-    groups = index["group"][rows].to_list() if len(rows) else []
-    known = pl.Series(groups, dtype=pl.String()).rank("dense").fill_null(0).to_numpy().astype(np.int64)
-    if len(rows) < 2:
-        return NearCopies([], 1.0, 0.0, len(rows), 0)
-    eye = Eye.of(thumbnails)
-    least, typical = threshold(eye, thumbnails, known)
-    clusters, candidates = _cluster(eye, thumbnails, least)
-    return NearCopies([[int(rows[place]) for place in cluster] for cluster in clusters], least, typical, len(rows), candidates)
+    found = cluster_thumbnails(thumbnails, patients=index["group"][rows].to_list())
+    return replace(found, clusters=[[int(rows[place]) for place in cluster] for cluster in found.clusters])
+
+
+def cluster_thumbnails(thumbnails: np.ndarray, *, patients: Sequence[str | None] | None = None) -> NearCopies:
+    """Find near copies among (N, THUMBNAIL_SIDE**2) uint8 thumbnails; clusters hold places instead of index rows.
+
+    Patients, where known, tell which pictures surely differ.
+    """
+    if len(thumbnails) < 2:
+        return NearCopies([], 1.0, 0.0, len(thumbnails), 0)
+    names = pl.Series(patients if patients is not None else [None] * len(thumbnails), dtype=pl.String())
+    gallery = Gallery.of(thumbnails)
+    least, typical = threshold(gallery, names.rank("dense").fill_null(0).to_numpy().astype(np.int64))
+    clusters, candidates = _cluster(gallery, least)
+    return NearCopies(clusters, least, typical, len(thumbnails), candidates)
 
 
 def _pictures(index: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -68,29 +77,33 @@ def _pictures(index: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return good["row"].to_numpy()[shown].astype(np.int64), thumbnails[shown]
 
 
-def _cluster(eye: Eye, thumbnails: np.ndarray, least: float) -> tuple[list[list[int]], int]:
+def _cluster(gallery: Gallery, least: float) -> tuple[list[list[int]], int]:
     """Stars of near pictures; in rounds, because a row whose copies outnumber its candidates does not see them all."""
-    hashes = long_hashes(thumbnails)
+    hashes = long_hashes(gallery.thumbnails)
     members: dict[int, list[int]] = {}
-    pool = np.arange(len(thumbnails))
+    pool = np.arange(len(gallery.thumbnails))
     candidates = 0
     for _ in range(_ROUNDS):
         if len(pool) < 2:
             break
         pairs = pool[propose_pairs(hashes[pool])]
         candidates += len(pairs)
-        near = pairs[similarity(eye, thumbnails, pairs, enough=least) >= least]
+        near = pairs[similarity(gallery, pairs, enough=least) >= least]
         stars = _stars(near)
-        alone = set(np.unique(near).tolist())
+        if not stars:
+            break
+        led = {}
         for star in stars:
             centre = max(star, key=lambda place: (len(members.get(place, ())), place == star[0], -place))
-            joining = sorted({row for place in star for row in (place, *members.pop(place, ()))} - {centre})
-            values = similarity(eye, thumbnails, np.stack([np.full(len(joining), centre), joining], axis=1), enough=least)
-            members[centre] = [row for row, value in zip(joining, values, strict=True) if value >= least]
-            alone.update(joining)
-        alone -= {row for joined in members.values() for row in joined}
-        pool = np.array(sorted(alone | members.keys())) if stars else pool[:0]
-    return [[centre, *joined] for centre, joined in sorted(members.items()) if joined], candidates
+            led[centre] = sorted({row for place in star for row in (place, *members.pop(place, ()))} - {centre})
+        links = np.array([(centre, row) for centre, rows in led.items() for row in rows])
+        joins = similarity(gallery, links, enough=least) >= least
+        for (centre, row), near_enough in zip(links.tolist(), joins.tolist(), strict=True):
+            if near_enough:
+                members.setdefault(centre, []).append(row)
+        joined = {row for rows in members.values() for row in rows}
+        pool = np.array(sorted(({*np.unique(near).tolist(), *np.unique(links).tolist()} - joined) | members.keys()))
+    return [[centre, *rows] for centre, rows in sorted(members.items())], candidates
 
 
 def _stars(pairs: np.ndarray) -> list[list[int]]:

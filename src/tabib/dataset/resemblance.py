@@ -21,7 +21,7 @@ from scipy.stats import norm
 
 from tabib.records import THUMBNAIL_SIDE
 
-__all__ = ["FLOOR", "Eye", "main_directions", "similarity", "spread", "threshold", "unit"]
+__all__ = ["FLOOR", "Eye", "Gallery", "main_directions", "similarity", "spread", "threshold", "unit"]
 
 FLOOR = 0.9
 """Correlation of details below which two pictures are never called copies: they share less than four fifths of the variance."""
@@ -37,6 +37,7 @@ _PLAIN = 0.5  # correlation before any movement below which no small movement ma
 _WORTH_MOVING = 0.6  # correlation after the first movement below which further ones do not
 _ROUNDS = 3  # of movement
 _FURTHEST = 2.0  # thumbnail pixels that a movement may reach at the edge: 6 % of the side
+_STEP = 0.4 / 127  # of rough details; a pixel of a detail of norm 1 is about 0.03
 _CHUNK = 4096
 _PIXELS = THUMBNAIL_SIDE**2
 _AT_Y, _AT_X = np.mgrid[-1 : 1 : THUMBNAIL_SIDE * 1j, -1 : 1 : THUMBNAIL_SIDE * 1j].astype(np.float32)
@@ -116,13 +117,31 @@ def _coarse_removed(thumbnails: np.ndarray, shading: np.ndarray) -> np.ndarray:
     return unit((pictures - shading @ pictures @ shading.T).reshape(thumbnails.shape))
 
 
-def similarity(eye: Eye, thumbnails: np.ndarray, pairs: np.ndarray, *, enough: float = 1.0) -> np.ndarray:
+@dataclass(frozen=True)
+class Gallery:
+    """The pictures of one data set, ready to be compared."""
+
+    thumbnails: np.ndarray  # (N, pixels) uint8
+    eye: Eye
+    rough: np.ndarray  # (N, pixels) int8 details in steps of _STEP
+
+    @staticmethod
+    def of(thumbnails: np.ndarray) -> Gallery:
+        """Make it from (N, pixels) uint8 thumbnails; takes another byte a pixel."""
+        eye = Eye.of(thumbnails)
+        rough = np.empty(thumbnails.shape, np.int8)
+        for start in range(0, len(thumbnails), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            rough[part] = np.clip(np.rint(eye.details(thumbnails[part]) / _STEP), -127, 127)
+        return Gallery(thumbnails, eye, rough)
+
+
+def similarity(gallery: Gallery, pairs: np.ndarray, *, enough: float = 1.0) -> np.ndarray:
     """How nearly the pictures of each pair are the same.
 
     Args:
-        eye: of the data set.
-        thumbnails: (N, pixels) uint8.
-        pairs: (P, 2) places in `thumbnails`.
+        gallery: of N pictures.
+        pairs: (P, 2) places in it.
         enough: a value from which a pair is not looked at more closely.
 
     Returns:
@@ -130,15 +149,13 @@ def similarity(eye: Eye, thumbnails: np.ndarray, pairs: np.ndarray, *, enough: f
     """
     result = np.zeros(len(pairs), np.float32)
     for start in range(0, len(pairs), _CHUNK):
-        chunk = pairs[start : start + _CHUNK]
-        places, number = np.unique(chunk, return_inverse=True)
-        first, second = number.reshape(-1, 2).T
-        own = thumbnails[places]
-        details = eye.details(own)
-        hopeful = np.flatnonzero(np.einsum("ij,ij->i", details[first], details[second]) >= _PLAIN)
+        first, second = pairs[start : start + _CHUNK].T
+        plain = np.einsum("ij,ij->i", gallery.rough[first].astype(np.float32), gallery.rough[second].astype(np.float32)) * _STEP**2
+        hopeful = np.flatnonzero(plain >= _PLAIN)
         for here in np.array_split(hopeful, len(hopeful) // 512 + 1):
-            there = _moved(eye, own[first[here]], details[second[here]], enough)
-            back = _moved(eye, own[second[here]], details[first[here]], enough)
+            one, other = gallery.thumbnails[first[here]], gallery.thumbnails[second[here]]
+            there = _moved(gallery.eye, one, gallery.eye.details(other), enough)
+            back = _moved(gallery.eye, other, gallery.eye.details(one), enough)
             result[start + here] = (there + back) / 2
     return result
 
@@ -185,24 +202,25 @@ def _warped(thumbnails: np.ndarray, movement: np.ndarray) -> np.ndarray:
     return upper * (1 - y) + lower * y
 
 
-def threshold(eye: Eye, thumbnails: np.ndarray, patients: np.ndarray) -> tuple[float, float]:
+def threshold(gallery: Gallery, patients: np.ndarray) -> tuple[float, float]:
     """The similarity from which pictures of a data set are copies, and the median of those known to differ.
 
     Fisher's transform of the correlation of drawn pairs is nearly normal. Its upper spread is read between the median
     and the 95th percentile, so that sets in which every picture has several copies do not hide them.
 
     Args:
-        eye: of the data set.
-        thumbnails: (N, pixels) uint8.
+        gallery: of N pictures.
         patients: (N,) a number per patient, 0 where unknown.
     """
-    if len(thumbnails) < _FEW:
+    count = len(gallery.thumbnails)
+    if count < _FEW:
         return _FLOOR_OF_FEW, 0.0
     random = np.random.default_rng(0)
-    movers, targets = (random.permutation(len(thumbnails))[:count] for count in (_MOVERS, _TARGETS))
-    correlation, _ = _explained(eye.tangents(thumbnails[movers]), eye.details(thumbnails[targets]).T[None])
+    movers, targets = (random.permutation(count)[:drawn] for drawn in (_MOVERS, _TARGETS))
+    tangents = gallery.eye.tangents(gallery.thumbnails[movers])
+    correlation, _ = _explained(tangents, gallery.eye.details(gallery.thumbnails[targets]).T[None])
     same = (movers[:, None] == targets) | ((patients[movers][:, None] == patients[targets]) & (patients[targets] > 0))
     middle, upper = np.quantile(np.arctanh(correlation[~same]), [0.5, 0.95])
     deviation = (upper - middle) / norm.isf(0.05)
-    extreme = norm.isf(2 * _FALSE_ALARMS / len(thumbnails) ** 2)
+    extreme = norm.isf(2 * _FALSE_ALARMS / count**2)
     return max(FLOOR, float(np.tanh(middle + _TAIL * extreme * deviation))), float(np.tanh(middle))
