@@ -128,10 +128,17 @@ class Facts:
         judged = self.part(part)
         return next((each for each in judged.measures if each.name == name and each.of == of), None) if judged else None
 
+    def everything(self) -> list[Finding]:
+        """All findings, checks and remarks, in the order of the pages."""
+        return [*self.findings.findings, *self.all_checks(), *(self.evaluation.remarks if self.evaluation else [])]
+
     def warnings(self) -> list[Finding]:
         """What must not be trusted: everything that was marked for the first page, most urgent first."""
-        everything = [*self.findings.findings, *self.all_checks(), *(self.evaluation.remarks if self.evaluation else [])]
-        return self.sorted([finding for finding in everything if finding.page_one])
+        return self.sorted([finding for finding in self.everything() if finding.page_one])
+
+    def smaller_warnings(self) -> list[Finding]:
+        """Warnings that stand further below only."""
+        return self.sorted([finding for finding in self.everything() if not finding.page_one and finding.level != "pass"])
 
     def sorted(self, findings: Sequence[Finding]) -> list[Finding]:
         """Findings, the most urgent first."""

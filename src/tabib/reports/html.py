@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -25,7 +25,6 @@ from tabib.reports.text import (
     LANGUAGES,
     LEFT_TO_RIGHT,
     Language,
-    Phrase,
     Value,
     isolated,
     language,
@@ -51,6 +50,18 @@ class Gallery:
 
     rows: Mapping[int, Picture]
     files: Mapping[Path, Picture]
+
+
+@dataclass(frozen=True)
+class Told:
+    """Findings of one code, in the words of a reader: one title, a sentence for each, what to do once."""
+
+    code: str
+    level: str
+    title: Markup
+    sentences: list[Markup]
+    todo: Markup
+    rows: list[int]
 
 
 def write_reports(run_folder: Path, study: Study) -> list[Path]:
@@ -88,8 +99,7 @@ def take_gallery(facts: Facts) -> Gallery:
         rows += sample
     if facts.evaluation:
         rows += [*facts.evaluation.worst, *facts.confident_mistakes(), *facts.evaluation.random]
-    remarks = facts.evaluation.remarks if facts.evaluation else []
-    for finding in [*facts.findings.findings, *facts.all_checks(), *remarks]:
+    for finding in facts.everything():
         rows += finding.rows[:PICTURES_PER_FINDING]
     for cell in facts.cells():
         rows += cell.rows[: cell_limit(facts)]
@@ -109,8 +119,8 @@ def render(template: str, facts: Facts, gallery: Gallery, code: str) -> str:
     def text(key: str, values: Mapping[str, Value] | None = None) -> Markup:
         return mark(reader.text(key, values))
 
-    def in_words(finding: Finding) -> Phrase:
-        return phrase(finding, code, isolate=True)
+    def in_words(findings: Sequence[Finding]) -> list[Told]:
+        return _together(findings, code)
 
     def told(words: Bilingual | None) -> Markup | None:
         return _in_language(words, code)
@@ -128,7 +138,7 @@ def render(template: str, facts: Facts, gallery: Gallery, code: str) -> str:
             name=lambda value: mark(isolated(str(value))),
             number=lambda value: mark(reader.number(value)),
             percent=lambda value: mark(reader.percent(value)),
-            phrase=in_words,
+            in_words=in_words,
             pictures_per_finding=PICTURES_PER_FINDING,
             reader=reader,
             run_day=_run_day(facts, reader),
@@ -137,7 +147,7 @@ def render(template: str, facts: Facts, gallery: Gallery, code: str) -> str:
             style=Markup(files("tabib.reports").joinpath("templates", "style.css").read_text("utf-8")),
             t=text,
             told=told,
-            version=tabib.__version__,
+            program=f"Tabib {tabib.__version__}",
             views=views,
         )
     )
@@ -150,6 +160,19 @@ def mark(text: str) -> Markup:
         safe = safe.replace(sign, tag)
     # Long identifiers may break where a reader would.
     return Markup(safe.replace("_", "_<wbr>"))
+
+
+def _together(findings: Sequence[Finding], code: str) -> list[Told]:
+    """Findings with those of one code and level in one place, where the first of them stands."""
+    alike: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        alike.setdefault((finding.code, finding.level), []).append(finding)
+    told = []
+    for (name, level), group in alike.items():
+        words = [phrase(finding, code, isolate=True) for finding in group]
+        rows = list(dict.fromkeys(row for finding in group for row in finding.rows))
+        told.append(Told(name, level, mark(words[0].title), [mark(each.sentence) for each in words], mark(words[0].todo), rows))
+    return told
 
 
 @cache

@@ -52,6 +52,9 @@ MAIN_OF_MANY = ("auc", "accuracy", "balanced_accuracy", "f1")
 Bar = tuple[str, str, str, Markup]
 """One line of a bar chart: its name, count, share and bar."""
 
+ONE_SIDED = ("sensitivity", "specificity", "ppv", "npv")
+"""Measures that say little without their counterpart."""
+
 LOWER_IS_BETTER = ("brier", "ece", "log_loss")
 
 FORMULAS = {
@@ -150,7 +153,7 @@ def main_rows(facts: Facts, reader: Language) -> tuple[list[MeasureRow], list[fl
         return [], [0.0, 1.0]
     wanted = list(MAIN.get(len(facts.classes), MAIN_OF_MANY))
     wanted += [each.name for each in test.measures if each.goal is not None and each.name not in wanted]
-    chosen = [measure for name in wanted if (measure := _whole(facts, name))]
+    chosen = [_fair_baselines(measure) for name in wanted if (measure := _whole(facts, name))]
     axis = axis_of(chosen)
     return [_row(facts, reader, measure, axis) for measure in chosen], axis
 
@@ -174,6 +177,13 @@ def gap_rows(facts: Facts, reader: Language) -> list[tuple[str, str, str, str]]:
         shown = [_number(reader, each.value if each else None, _places(facts)) for each in (before, after, gap)]
         rows.append((name, shown[0], shown[1], " ".join(filter(None, (shown[2], _bracketed(_interval(facts, reader, gap)))))))
     return rows
+
+
+def _fair_baselines(measure: Measure) -> Measure:
+    """Without the best baseline of a measure that a thoughtless rule can bring to 1 at the cost of another measure."""
+    if measure.name not in ONE_SIDED:
+        return measure
+    return measure.model_copy(update={"baselines": {key: value for key, value in measure.baselines.items() if key == "majority_class"}})
 
 
 def _whole(facts: Facts, name: str) -> Measure | None:
