@@ -10,7 +10,7 @@ import polars as pl
 
 from tabib.metrics import METRICS, balanced_accuracy, mcc
 
-__all__ = ["MACRO", "WEIGHTED", "WHOLE", "Answers", "answers_of", "targets", "value"]
+__all__ = ["MACRO", "PER_CLASS", "WEIGHTED", "WHOLE", "Answers", "answers_of", "class_shares", "targets", "value", "weighted_mean"]
 
 MACRO, WEIGHTED = "macro", "weighted"
 

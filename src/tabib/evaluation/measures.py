@@ -33,11 +33,12 @@ SHARES = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 
 def measure_all(answers: Answers, baselines: Mapping[str, Answers], goals: Goals, sure: Sureness) -> list[Measure]:
     """Every measure of `answers`. `baselines` answered the same rows; their values stand beside the model's."""
+    left_out: dict[str, np.ndarray] = {}
     measures = []
-    for name, of, number, interval in _with_intervals(answers, sure):
+    for name, of in targets(answers.classes):
+        number = float(value(answers, name, of))
+        interval = Interval() if math.isnan(number) else _interval(answers, name, of, number, left_out, sure)
         beside = {key: float(value(other, name, of)) for key, other in baselines.items()}
-        # What a study asks of "the" sensitivity is, with many classes, asked of their mean.
-        goal = getattr(goals, name, None) if of == _goal_of(name, answers) else None
         measures.append(
             Measure(
                 name=name,
@@ -51,7 +52,7 @@ def measure_all(answers: Answers, baselines: Mapping[str, Answers], goals: Goals
                 groups=interval.groups,
                 undefined_draws=interval.undefined_draws,
                 baselines={key: number for key, number in beside.items() if not math.isnan(number)},
-                goal=goal,
+                goal=getattr(goals, name, None) if of == _asked_of(name, answers) else None,
             )
         )
     return measures
@@ -108,16 +109,8 @@ def paired_difference(model: Answers, other: Answers, name: str, of: str | None,
     )
 
 
-def _with_intervals(answers: Answers, sure: Sureness) -> list[tuple[str, str | None, float, Interval]]:
-    left_out: dict[str, np.ndarray] = {}  # by measure: values (C, K) of every class with groups left out, made once
-    found = []
-    for name, of in targets(answers.classes):
-        number = float(value(answers, name, of))
-        found.append((name, of, number, Interval() if math.isnan(number) else _interval(answers, name, of, number, left_out, sure)))
-    return found
-
-
 def _interval(answers: Answers, name: str, of: str | None, number: float, left_out: dict[str, np.ndarray], sure: Sureness) -> Interval:
+    """`left_out` keeps what several measures need: by name, values (C, K) of every class with groups left out in turn."""
     classes, groups = answers.classes, answers.groups
     if name == "accuracy" or (name == "sensitivity" and of == WEIGHTED):  # one number: all that is right of all there is
         return share_interval(answers.truth == answers.predicted, np.ones(len(groups), dtype=bool), groups, sure)
@@ -150,12 +143,13 @@ def _share(answers: Answers, name: str, of: str | None) -> tuple[np.ndarray, np.
 
 
 def _probability_interval(answers: Answers, name: str, sure: Sureness) -> Interval:
-    probability = answers.probability[:, 1] if len(answers.classes) == 2 else answers.probability
+    two = len(answers.classes) == 2
+    probability = answers.probability[:, 1] if two else answers.probability
     if name == "ece":
         return calibration_interval(answers.truth, probability, answers.groups, sure)
     if name == "log_loss":
         return mean_interval(row_losses(answers.truth, probability), answers.groups, sure, largest=LARGEST_LOSS)
-    return mean_interval(row_briers(answers.truth, probability), answers.groups, sure, largest=float(len(answers.classes) == 2 or 2))
+    return mean_interval(row_briers(answers.truth, probability), answers.groups, sure, largest=1.0 if two else 2.0)
 
 
 def _left_out(answers: Answers, name: str, known: dict[str, np.ndarray]) -> np.ndarray:
@@ -183,7 +177,8 @@ def _rows(answers: Answers, name: str, of: str | None) -> int:
     return len(answers.truth)
 
 
-def _goal_of(name: str, answers: Answers) -> str | None:
+def _asked_of(name: str, answers: Answers) -> str | None:
+    """Of what a goal is: "the" sensitivity of many classes is their mean."""
     return MACRO if len(answers.classes) > 2 and name in PER_CLASS else None
 
 
