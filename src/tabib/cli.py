@@ -106,7 +106,7 @@ def look(
     save(place / FILES["index"].path, index)
     save(place / FILES["findings"].path, findings)
     page = write_look(place / "look.html", study.data, index=index, findings=findings, code=language)
-    refused = index["refused"].is_not_null().sum()
+    refused = index["refused"].count()
     result = {"images": index.height - refused, "refused": refused, "classes": _class_counts(index), "page": page}
     result |= findings.model_dump(include={"findings", "group_pattern"})
     _tell(result, [*_counts(index), *_finding_lines(findings.findings), f"Page: {page}"], as_json)
@@ -152,7 +152,7 @@ def _travel_study(study: Study, *, runs: Path, until: str | None = None, resume:
         except KeyboardInterrupt:
             message = "Stopped. Nothing is lost: the same command goes on from here."
             raise typer.Exit(_fail(message, STOPPED, "KeyboardInterrupt")) from None
-    return run, run.read("index")["refused"].is_not_null().sum()
+    return run, run.read("index")["refused"].count()
 
 
 @app.command()
@@ -240,7 +240,7 @@ def predict(
         else f"{row['path']}: {row['predicted']}  " + "  ".join(f"{name} {row[f'p_{name}']:.3f}" for name in predictor.classes)
         for row in table.iter_rows(named=True)
     ]
-    refused = table["refused"].is_not_null().sum()
+    refused = table["refused"].count()
     _tell({"predictions": table.to_dicts(), "refused": refused, "out": out}, [*lines, *([f"Table: {out}"] if out else [])], as_json)
     _leave(refused)
 
@@ -311,7 +311,7 @@ def _part_counts(split: pl.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def _counts(index: pl.DataFrame) -> list[str]:
-    refused = index["refused"].is_not_null().sum()
+    refused = index["refused"].count()
     classes = ", ".join(f"{label} {count}" for label, count in _class_counts(index).items())
     groups = index["group"].n_unique() - index["group"].has_nulls()
     return [f"{index.height - refused} images ({classes}), {refused} refused, {groups or 'unknown'} patients"]

@@ -21,8 +21,19 @@ from tiny import tiny_study
 
 def tabib(*arguments: object, blocked: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own; importing `blocked` there is an error."""
-    block = f"import sys; sys.modules[{blocked!r}] = None\n" if blocked else ""
-    code = f"{block}import sys; sys.argv = ['tabib', *sys.argv[1:]]\nfrom tabib.cli import main\nmain()"
+    code = f"""
+import importlib.abc, sys
+
+class Block(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {blocked!r}:
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Block())
+sys.argv = ["tabib", *sys.argv[1:]]
+from tabib.cli import main
+main()
+"""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False, env=environment)
 

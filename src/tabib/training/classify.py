@@ -17,6 +17,7 @@ from tabib.records import Checks, Finding, Member, Model, Record
 from tabib.runs import code_of, file_hash, fingerprint, save
 from tabib.training.batches import load_samples
 from tabib.training.checkpoint import write_weights
+from tabib.training.examples import save_examples
 from tabib.training.freezing import Counts, freeze
 from tabib.training.loop import Recipe, fit, start
 from tabib.training.networks import Network, build_network
@@ -82,6 +83,8 @@ def train(
         network, counts = build(study, classes=classes, seed=study.training.seeds[0], device=device)
         for plan in plans(split, study):
             members.append(_train_member(plan, cache, study, classes=classes, place=place, device=device, progress=progress))
+        train = split.filter(pl.col("part") == "train")
+        save_examples(place / "augmented", cache, train, study.augment, classes=classes, seed=study.training.seeds[0])
     assert study.input.channels != "auto"
     return Model(
         network=study.model.network,
