@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 import torch
 from PIL import Image
-from tiny import tiny_study
 
 from tabib.dataset import build_cache, index_folder
 from tabib.phantoms import ChestFilms, make_chest_films
 from tabib.training.augment import apply, draw
 from tabib.training.batches import load_samples
 from tabib.training.examples import save_examples
+from tiny import tiny_study
 
 
 def test_examples_are_the_draws_of_the_first_epochs(tmp_path: Path) -> None:

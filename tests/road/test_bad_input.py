@@ -1,0 +1,165 @@
+"""What a newcomer gets wrong, at the command line: a clear error or a row with a reason, right counts, documented exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tabib.cli import main
+from tabib.images import encode_png
+
+Tabib = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture
+def tabib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tabib:
+    """Run a verb in an empty folder; its exit code and its JSON."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(*arguments: object) -> tuple[int, dict[str, Any]]:
+        monkeypatch.setattr(sys, "argv", ["tabib", *map(str, arguments), "--json"])
+        with pytest.raises(SystemExit) as left:
+            main()
+        code = left.value.code or 0
+        assert isinstance(code, int)
+        return code, json.loads(capsys.readouterr().out)
+
+    return go
+
+
+def film(seed: int, side: int = 24) -> bytes:
+    return encode_png(np.random.default_rng(seed).integers(0, 256, (side, side), dtype=np.uint8))
+
+
+def fill(folder: Path, classes: dict[str, list[str]]) -> Path:
+    """Class folders of small pictures, all different."""
+    for number, (label, names) in enumerate(classes.items()):
+        (folder / label).mkdir(parents=True)
+        for place, name in enumerate(names):
+            (folder / label / name).write_bytes(film(1000 * number + place))
+    return folder
+
+
+def study(folder: Path, **parts: object) -> Path:
+    file = folder.parent / "study.yaml"
+    file.write_text(json.dumps({"name": "bad", "data": {"folder": str(folder), **dict(parts.pop("data", {}))}, **parts}))  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return file
+
+
+def names(count: int, form: str = "patient{:02}_1.png") -> list[str]:
+    return [form.format(number) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        ({}, "is empty"),
+        ({"A": names(12)}, "class"),
+        ({"A": ["a.png"], "B": ["b.png"]}, "image"),
+    ],
+    ids=["empty", "one class", "one image per class"],
+)
+def test_folders_that_cannot_make_a_study(tabib: Tabib, tmp_path: Path, classes: dict[str, list[str]], words: str) -> None:
+    folder = fill(tmp_path / "films", classes)
+    folder.mkdir(exist_ok=True)
+    code, said = tabib("split", study(folder))
+    assert code == 1
+    assert words in said["error"].lower()
+    assert said["kind"] == "DataError"
+
+
+def test_one_patient_and_one_patient_per_class(tabib: Tabib, tmp_path: Path) -> None:
+    one = fill(tmp_path / "one", {label: [f"patient01_{label}{place}.png" for place in range(6)] for label in "AB"})
+    each = fill(tmp_path / "each", {label: [f"patient{label}_{place}.png" for place in range(6)] for label in "AB"})
+    for folder, pattern in ((one, r"(patient\d+)"), (each, r"(patient[AB])")):
+        code, said = tabib("split", study(folder, data={"group": pattern}))
+        assert (code, said["kind"]) == (1, "DataError")
+        assert "patient" in said["error"] or "group" in said["error"]
+
+
+def test_names_in_persian_with_spaces_line_breaks_and_leading_dashes(tabib: Tabib, tmp_path: Path) -> None:
+    odd = ["تصویر ۱.png", "with space.png", "line\nbreak.png", "-rf.png", 'semi;colon,comma".png']
+    folder = fill(tmp_path / "-films با فاصله", {"سالم": [*names(8), *odd], "ذات‌الریه": [*names(8), *odd]})
+    code, said = tabib("split", study(folder))
+    assert code == 0
+    assert sum(count for part in said["counts"].values() for count in part.values()) == 26
+    assert {label for part in said["counts"].values() for label in part} == {"سالم", "ذات‌الریه"}
+
+
+def test_files_that_are_no_images_become_rows_with_reasons(tabib: Tabib, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "films", {"A": names(10), "B": names(10)})
+    good = film(1, 64)
+    header = b"\x89PNG\r\n\x1a\n"
+    body = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    huge = header + struct.pack(">I", 13) + b"IHDR" + body + struct.pack(">I", zlib.crc32(b"IHDR" + body))
+    bad = {"empty.png": b"", "cut.png": good[: len(good) // 2], "page.png": b"<!doctype html><html></html>", "huge.png": huge}
+    for name, content in bad.items():
+        (folder / "A" / name).write_bytes(content)
+    Image.fromarray(np.arange(576, dtype=np.uint8).reshape(24, 24)).save(folder / "A" / "really_a_jpeg.png", "JPEG")
+    code, said = tabib("look", folder)
+    assert code == 3
+    assert said["refused"] == len(bad)
+    assert said["classes"] == {"A": 11, "B": 10}
+    codes = {finding["code"] for finding in said["findings"] if finding["level"] != "pass"}
+    assert {"unreadable_files", "misnamed_files"} <= codes
+    code, split = tabib("split", study(folder))
+    assert (code, split["refused"]) == (3, len(bad))
+    assert sum(split["counts"]["left_out"].values()) == len(bad)
+
+
+def test_junk_is_refused_by_name_and_counted(tabib: Tabib, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "films", {"A": names(10), "B": names(10)})
+    (folder / ".DS_Store").write_bytes(b"junk")
+    shutil.copytree(folder / "A", folder / "__MACOSX")
+    code, said = tabib("look", folder)
+    assert code == 3
+    assert set(said["classes"]) == {"A", "B"}
+    assert said["images"] == 20
+
+
+def test_a_missing_folder_a_file_and_a_wrong_verb(tabib: Tabib, tmp_path: Path) -> None:
+    assert tabib("look", tmp_path / "no")[0] == 1
+    (tmp_path / "file").write_bytes(b"x")
+    assert tabib("look", tmp_path / "file")[0] == 1
+    assert tabib("split", study(tmp_path / "no"))[1]["kind"] == "RunError"
+    assert tabib("split", tmp_path / "no.yaml")[0] == 2
+    assert tabib("report", tmp_path)[1]["kind"] == "RunError"
+    assert tabib("phantom", "liver", "-o", tmp_path / "x") == (
+        2,
+        {"error": "There is no phantom 'liver'. There are: chest.", "kind": "StudyError", "exit_code": 2},
+    )
+
+
+def test_a_positive_class_that_is_none(tabib: Tabib, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "films", {"A": names(12), "B": names(12)})
+    code, said = tabib("check", study(folder, positive="C", training={"device": "cpu"}))
+    assert code == 2
+    assert "positive" in said["error"]
+    assert "A" in said["error"]
+
+
+def test_resuming_a_changed_study_says_what_changed(tabib: Tabib, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "films", {"A": names(12), "B": names(12)})
+    assert tabib("split", study(folder))[0] == 0
+    code, said = tabib("run", study(folder, training={"epochs": 2}), "--resume")
+    assert code == 1
+    assert "training.epochs: 15 -> 2" in said["error"]
+
+
+def test_an_npz_that_is_none(tabib: Tabib, tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 not really")
+    np.savez(tmp_path / "b.npz", some=np.zeros(3))
+    np.savez(tmp_path / "c.npz", train_images=np.array([{}], dtype=object), train_labels=np.zeros(1))
+    for name in "abc":
+        code, said = tabib("look", tmp_path / f"{name}.npz")
+        assert (code, said["kind"]) == (1, "DataError"), said
