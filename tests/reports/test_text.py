@@ -186,3 +186,66 @@ def test_a_figure_that_is_missing_shows_its_place() -> None:
 def test_a_language_without_words_is_an_error() -> None:
     with pytest.raises(KeyError, match="there are en, fa"):
         language("de")
+
+
+VOCABULARY = set(
+    [
+        "augment",
+        "averages",
+        "baselines",
+        "choices",
+        "definitions",
+        "file_facts",
+        "findings",
+        "history",
+        "language",
+        "manifest",
+        "measures",
+        "method",
+        "rules",
+        "steps",
+    ]
+)
+"""Sections whose keys are values of the data: names of measures, facts, settings."""
+
+
+def test_every_other_text_is_used() -> None:
+    reports = SOURCE / "reports"
+    used = "".join(path.read_text(encoding="utf-8") for path in (*reports.glob("*.py"), *reports.glob("templates/*.j2")))
+    starts, ends = re.findall(r"(\w+_)\{", used), re.findall(r"\}(_\w+)", used)
+
+    def is_used(key: str) -> bool:
+        name = key.split(".")[-1]
+        return (
+            key in used
+            or re.search(rf"[\"'.]{name}[\"']", used) is not None
+            or name.startswith(tuple(starts))
+            or name.endswith(tuple(ends))
+        )
+
+    assert sorted(key for key in words("en") if key.split(".")[0] not in VOCABULARY and not is_used(key)) == []
+
+
+def contrast(ink: str, paper: str) -> float:
+    """Contrast of two colours #rrggbb (WCAG 2.2, relative luminance)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    bright, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("ink", "paper"),
+    [
+        *((ink, paper) for ink in ("ink", "soft", "teal", "fail", "pass") for paper in ("paper", "wash")),
+        *((ink, f"{level}-wash") for level in ("fail", "warn") for ink in ("ink", "soft", "fail", "warn")),
+    ],
+)
+def test_text_has_the_contrast_that_guidelines_ask_for(ink: str, paper: str) -> None:
+    style = files("tabib.reports").joinpath("templates", "style.css").read_text("utf-8")
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", style))
+    assert contrast(colours[ink], colours[paper]) >= 4.5

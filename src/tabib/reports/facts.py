@@ -115,6 +115,11 @@ class Facts:
         """Number of images in training, validation or test; without a split, of images that can be."""
         return sum(part.images for part in self.parts if part.part in PARTS) if self.parts else self.good.height
 
+    @property
+    def threshold(self) -> float | None:
+        """The operating point of a two-class model."""
+        return self.decision.threshold if self.decision else self.evaluation.threshold if self.evaluation else None
+
     def part(self, name: str) -> PartEvaluation | None:
         """What was measured on one part."""
         return next((part for part in self.evaluation.parts if part.part == name), None) if self.evaluation else None

@@ -24,6 +24,7 @@ __all__ = [
     "Hundred",
     "Matrix",
     "MeasureRow",
+    "MeasureTable",
     "augment_words",
     "augmentation",
     "axis_of",
@@ -37,7 +38,7 @@ __all__ = [
     "image_facts",
     "main_rows",
     "manifest_rows",
-    "measure_rows",
+    "measure_table",
     "probability",
     "settings_rows",
     "split_words",
@@ -76,7 +77,6 @@ class MeasureRow:
     """One line of a table of measures, written out."""
 
     name: str
-    of: str
     value: str
     interval: str
     baselines: Sequence[tuple[str, str]]  # name, value; the hardest to beat first
@@ -87,6 +87,14 @@ class MeasureRow:
     approximate: bool
     undefined_draws: int
     strip: Markup
+
+
+@dataclass(frozen=True)
+class MeasureTable:
+    """A table of measures: the names of its baselines, and its blocks of rows, each row with its baselines."""
+
+    baselines: Sequence[str]
+    blocks: Sequence[tuple[str, Sequence[tuple[MeasureRow, Sequence[str]]]]]
 
 
 @dataclass(frozen=True)
@@ -158,14 +166,17 @@ def main_rows(facts: Facts, reader: Language) -> tuple[list[MeasureRow], list[fl
     return [_row(facts, reader, measure, axis) for measure in chosen], axis
 
 
-def measure_rows(facts: Facts, reader: Language, part: str = "test") -> list[MeasureRow]:
-    """Every measure of one part: of the whole, then of each class, then averaged."""
-    judged = facts.part(part)
-    if judged is None:
-        return []
-    order = {None: 0, **{name: 1 + k for k, name in enumerate(facts.classes)}, "macro": 1000, "weighted": 1001}
-    chosen = sorted(judged.measures, key=lambda measure: order.get(measure.of, 999))
-    return [_row(facts, reader, measure, None) for measure in chosen]
+def measure_table(facts: Facts, reader: Language) -> MeasureTable:
+    """Every measure of the test part: of the whole, then of each class, then averaged."""
+    test = facts.part("test")
+    measures = test.measures if test else []
+    baselines = list(dict.fromkeys(name for measure in measures for name in measure.baselines))
+    blocks: dict[str | None, list[tuple[MeasureRow, list[str]]]] = {of: [] for of in (None, *facts.classes)}
+    for measure in measures:
+        beside = [_number(reader, measure.baselines.get(name), _places(facts)) if name in measure.baselines else "" for name in baselines]
+        blocks.setdefault(measure.of, []).append((_row(facts, reader, measure, None), beside))
+    named = [(_of(facts, reader, of), rows) for of, rows in blocks.items() if rows]
+    return MeasureTable([reader.name("baselines", name) for name in baselines], named)
 
 
 def gap_rows(facts: Facts, reader: Language) -> list[tuple[str, str, str, str]]:
@@ -205,7 +216,6 @@ def _row(facts: Facts, reader: Language, measure: Measure, axis: Sequence[float]
     title = f"{name}: {value}" + (f" ({interval})" if interval else "")
     return MeasureRow(
         name=name,
-        of=_of(facts, reader, measure.of),
         value=value,
         interval=interval,
         baselines=[(reader.name("baselines", key), _number(reader, number, places)) for key, number in _hardest_first(measure)],
@@ -233,7 +243,9 @@ def _goal_state(measure: Measure) -> str:
 
 def _of(facts: Facts, reader: Language, of: str | None) -> str:
     if of is None:
-        return reader.text("results.whole")
+        return (
+            reader.text("results.whole") if facts.positive is None else reader.text("results.whole_positive", {"positive": facts.positive})
+        )
     return isolated(of) if of in facts.classes else reader.name("averages", of)
 
 
@@ -588,9 +600,8 @@ def _curve_figure(facts: Facts, reader: Language, kind: str, of: str) -> Figure 
     marks, key = [], [(part, reader.text(f"results.key_{part}")) for part in reversed(curves)]
     key.append(("chance", reader.text("results.key_perfect" if kind == "calibration" else "results.key_chance")))
     point = _operating_point(facts, kind, of)
-    if kind == "calibration" and facts.evaluation and facts.evaluation.threshold is not None and of == facts.positive:
-        threshold = facts.evaluation.threshold
-        lines.append(Line([threshold, threshold], [0, 1], "threshold"))
+    if kind == "calibration" and facts.threshold is not None and of == facts.positive:
+        lines.append(Line([facts.threshold, facts.threshold], [0, 1], "threshold"))
         key.append(("threshold", reader.text("results.key_point")))
     elif point:
         marks.append((*point, "point"))
