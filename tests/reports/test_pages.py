@@ -13,7 +13,7 @@ import pytest
 from reports.run_folder import Plan, make_run
 from tabib.config import Study
 from tabib.errors import RunError
-from tabib.records import Findings
+from tabib.records import Evaluation, Finding, Findings
 from tabib.reports import write_look, write_reports
 from tabib.reports.facts import read_facts
 
@@ -192,6 +192,34 @@ def test_names_of_the_user_are_text_and_nothing_else(tmp_path: Path) -> None:
     assert "\u202e" not in page.text
     isolated = (run / "report.fa.html").read_text(encoding="utf-8")
     assert "<bdi>&lt;script&gt;" in isolated
+
+
+def test_the_first_page_does_not_deny_a_leak_that_was_kept(films: tuple[Path, Study], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(films[0], run)
+    path = run / "evaluation.json"
+    judged = Evaluation.model_validate_json(path.read_text())
+    leak = Finding(code="given_leak_kept", level="warn", figures={"rows": 4, "groups": 2, "share": 0.1}, page_one=True)
+    assert "none of which took part in training" in pages(run, films[1])["en"].text
+    path.write_text(judged.model_copy(update={"remarks": [leak]}).model_dump_json())
+    told = pages(run, films[1])["en"].text
+    assert "none of which took part in training" not in told
+    assert "Test images that the model may know" in told.split("Contents")[0]
+
+
+def test_findings_of_one_kind_are_told_together(films: tuple[Path, Study], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(films[0], run)
+    path = run / "evaluation.json"
+    judged = Evaluation.model_validate_json(path.read_text())
+    wide = [
+        Finding(code="wide_interval", level="warn", figures={"measure": name, "of": "", "value": 0.7, "low": 0.4, "high": 0.9, "groups": 9})
+        for name in ("auc", "accuracy")
+    ]
+    path.write_text(judged.model_copy(update={"remarks": wide}).model_dump_json())
+    page = pages(run, films[1])["en"]
+    assert [each.get("id") for each in page.all("article")].count("finding-wide_interval") == 1
+    assert page.text.count("lies between 0.400 and 0.900: 9 groups") == 2
 
 
 def test_many_classes_and_unknown_patients(tmp_path: Path) -> None:

@@ -188,24 +188,22 @@ def test_a_language_without_words_is_an_error() -> None:
         language("de")
 
 
-VOCABULARY = set(
-    [
-        "augment",
-        "averages",
-        "baselines",
-        "choices",
-        "definitions",
-        "file_facts",
-        "findings",
-        "history",
-        "language",
-        "manifest",
-        "measures",
-        "method",
-        "rules",
-        "steps",
-    ]
-)
+VOCABULARY = {
+    "augment",
+    "averages",
+    "baselines",
+    "choices",
+    "definitions",
+    "file_facts",
+    "findings",
+    "history",
+    "language",
+    "manifest",
+    "measures",
+    "method",
+    "rules",
+    "steps",
+}
 """Sections whose keys are values of the data: names of measures, facts, settings."""
 
 

@@ -108,7 +108,7 @@ class Facts:
     @property
     def people(self) -> int | None:
         """Number of patients with a usable image; `None` where patients are unknown."""
-        return self.good["group"].n_unique() if self.patients_known else None
+        return self.good["group"].drop_nulls().n_unique() if self.patients_known else None
 
     @property
     def used(self) -> int:
@@ -137,22 +137,27 @@ class Facts:
         """All findings, checks and remarks, in the order of the pages."""
         return [*self.findings.findings, *self.all_checks(), *(self.evaluation.remarks if self.evaluation else [])]
 
+    @property
+    def leak_kept(self) -> bool:
+        """Whether test images share a patient or a copy with training, because the study asked for it."""
+        return any(finding.code == "given_leak_kept" for finding in self.everything())
+
     def warnings(self) -> list[Finding]:
         """What must not be trusted: everything that was marked for the first page, most urgent first."""
-        return self.sorted([finding for finding in self.everything() if finding.page_one])
+        return self.by_urgency([finding for finding in self.everything() if finding.page_one])
 
     def smaller_warnings(self) -> list[Finding]:
         """Warnings that stand further below only."""
-        return self.sorted([finding for finding in self.everything() if not finding.page_one and finding.level != "pass"])
+        return self.by_urgency([finding for finding in self.everything() if not finding.page_one and finding.level != "pass"])
 
-    def sorted(self, findings: Sequence[Finding]) -> list[Finding]:
+    def by_urgency(self, findings: Sequence[Finding]) -> list[Finding]:
         """Findings, the most urgent first."""
         return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
     def remarks(self, chapter: str) -> list[Finding]:
         """What the judge remarks that belongs to the chapter `training` or `results`."""
         remarks = self.evaluation.remarks if self.evaluation else []
-        return self.sorted([remark for remark in remarks if (remark.code in TRAINING_REMARKS) == (chapter == "training")])
+        return self.by_urgency([remark for remark in remarks if (remark.code in TRAINING_REMARKS) == (chapter == "training")])
 
     def all_checks(self) -> list[Finding]:
         """What was found before and while training."""
@@ -258,7 +263,7 @@ def _classes(index: pl.DataFrame) -> list[str]:
 
 def _patients_known(index: pl.DataFrame) -> bool:
     good = index.filter(pl.col("refused").is_null())
-    return good.height > 0 and good["group"].null_count() == 0
+    return good["group"].null_count() < good.height
 
 
 def _given(index: pl.DataFrame) -> pl.DataFrame:
