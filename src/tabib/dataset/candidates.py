@@ -15,8 +15,8 @@ from tabib.dataset.resemblance import main_directions, spread, unit
 
 __all__ = ["long_hashes", "propose_pairs"]
 
-_SAMPLE = 2048  # pictures that the space is measured on
 _DIMENSIONS = 32  # of the space
+_FLATTEST = 0.05  # of the largest deviation; what varies less is noise, and is not blown up to be as large
 _WORDS = 4  # of 64 bits
 _ORDERS = 24  # in which rows are sorted
 _WINDOW = 16  # neighbours before and behind that a row is compared with
@@ -29,11 +29,11 @@ _CHUNK = 4096
 
 def long_hashes(thumbnails: np.ndarray) -> np.ndarray:
     """Hash (N, pixels) uint8 thumbnails of one data set to (N, words) uint64."""
-    sample = unit(spread(thumbnails, _SAMPLE).astype(np.float32))
+    sample = unit(thumbnails[spread(len(thumbnails))].astype(np.float32))
     centre = sample.mean(axis=0)
-    axes, deviations = main_directions(sample - centre, min(_DIMENSIONS, len(sample) - 1))
+    axes, deviations = main_directions(sample - centre, min(_DIMENSIONS, len(sample) // 2))
     random = np.random.default_rng(0).standard_normal((len(axes), 64 * _WORDS))
-    projections = (axes.T @ (random / np.maximum(deviations, 1e-4)[:, None])).astype(np.float32)
+    projections = (axes.T @ (random / np.maximum(deviations, _FLATTEST * deviations[0] + 1e-6)[:, None])).astype(np.float32)
     medians = np.median((sample - centre) @ projections, axis=0)
     words = np.empty((len(thumbnails), _WORDS), np.uint64)
     for start in range(0, len(thumbnails), _CHUNK):

@@ -32,6 +32,7 @@ _FALSE_ALARMS = 0.01  # data sets without copies in which a pair is found
 _TAIL = 1.4  # tails of real films are up to 1.25 times as wide as the normal one that is extrapolated
 _DIRECTIONS = 8  # main directions of variation taken out: projections, devices, body regions
 _SAMPLE = 2048  # pictures that the data set is measured on
+_ALIKE = 0.95  # correlation from which one of two pictures is not measured
 _MOVERS, _TARGETS = 256, 512  # pictures drawn, each with each, as pairs that are known to differ
 _PLAIN = 0.5  # correlation before any movement below which no small movement makes two pictures one
 _WORTH_MOVING = 0.6  # correlation after the first movement below which further ones do not
@@ -47,6 +48,7 @@ _AT_Y, _AT_X = np.mgrid[-1 : 1 : THUMBNAIL_SIDE * 1j, -1 : 1 : THUMBNAIL_SIDE * 
 class Eye:
     """What the pictures of one data set have in common, and so what is left when it is taken away."""
 
+    learnt_from: np.ndarray  # (M,) places of pictures that are no copies of one another
     shading: np.ndarray  # (side, side) Gaussian along one axis
     mean: np.ndarray  # (pixels,) of details before this
     directions: np.ndarray  # (k, pixels) orthonormal
@@ -55,10 +57,13 @@ class Eye:
     def of(thumbnails: np.ndarray) -> Eye:
         """Learn it from (N, pixels) uint8 thumbnails."""
         shading = _shading()
-        details = _coarse_removed(spread(thumbnails, _SAMPLE), shading)
-        mean = details.mean(0) * (len(details) >= _FEW)
+        places = spread(len(thumbnails))
+        details = _coarse_removed(thumbnails[places], shading)
+        different = _without_copies(details)
+        places, details = places[different], details[different]
+        mean = details.mean(axis=0) * (len(details) >= _FEW)
         directions, _ = main_directions(details - mean, min(_DIRECTIONS, len(details) // 25))
-        return Eye(shading, mean, directions)
+        return Eye(places, shading, mean, directions)
 
     def details(self, thumbnails: np.ndarray) -> np.ndarray:
         """(N, pixels) float32 details of mean 0 and norm 1."""
@@ -77,9 +82,15 @@ class Eye:
         return details - (details @ self.directions.T) @ self.directions
 
 
-def spread(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` rows, evenly apart."""
-    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+def _without_copies(details: np.ndarray) -> np.ndarray:
+    """(N,) whether no earlier row is nearly the same: a picture that is there often is not what pictures have in common."""
+    own = unit(details - details.mean(axis=0))
+    return np.max(np.triu(own @ own.T, 1), axis=0, initial=0) < _ALIKE
+
+
+def spread(count: int) -> np.ndarray:
+    """At most 2,048 of `count` places, evenly apart: what a data set is measured on."""
+    return np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64)
 
 
 def unit(values: np.ndarray) -> np.ndarray:
@@ -206,21 +217,21 @@ def threshold(gallery: Gallery, patients: np.ndarray) -> tuple[float, float]:
     """The similarity from which pictures of a data set are copies, and the median of those known to differ.
 
     Fisher's transform of the correlation of drawn pairs is nearly normal. Its upper spread is read between the median
-    and the 95th percentile, so that sets in which every picture has several copies do not hide them.
+    and the 95th percentile, where look-alikes that are left among the drawn pairs do not reach.
 
     Args:
         gallery: of N pictures.
         patients: (N,) a number per patient, 0 where unknown.
     """
-    count = len(gallery.thumbnails)
-    if count < _FEW:
+    different = gallery.eye.learnt_from
+    if len(different) < _FEW:
         return _FLOOR_OF_FEW, 0.0
     random = np.random.default_rng(0)
-    movers, targets = (random.permutation(count)[:drawn] for drawn in (_MOVERS, _TARGETS))
+    movers, targets = (random.permutation(different)[:drawn] for drawn in (_MOVERS, _TARGETS))
     tangents = gallery.eye.tangents(gallery.thumbnails[movers])
     correlation, _ = _explained(tangents, gallery.eye.details(gallery.thumbnails[targets]).T[None])
     same = (movers[:, None] == targets) | ((patients[movers][:, None] == patients[targets]) & (patients[targets] > 0))
     middle, upper = np.quantile(np.arctanh(correlation[~same]), [0.5, 0.95])
     deviation = (upper - middle) / norm.isf(0.05)
-    extreme = norm.isf(2 * _FALSE_ALARMS / count**2)
+    extreme = norm.isf(2 * _FALSE_ALARMS / len(gallery.thumbnails) ** 2)
     return max(FLOOR, float(np.tanh(middle + _TAIL * extreme * deviation))), float(np.tanh(middle))
