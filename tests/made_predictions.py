@@ -16,7 +16,7 @@ from tabib.records import INDEX_SCHEMA, SPLIT_SCHEMA, prediction_schema
 
 
 def made_study(changes: dict[str, object] | None = None) -> Study:
-    return Study.model_validate({"name": "made", "data": Data(folder=Path("films")), **(changes or {})})
+    return Study.model_validate({"name": "made", "data": Data(folder=Path("films")), "evaluate": {"draws": 500}, **(changes or {})})
 
 
 @dataclass(frozen=True)

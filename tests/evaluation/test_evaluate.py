@@ -362,7 +362,7 @@ def test_no_torch_is_imported() -> None:
 
 
 def test_thousands_of_patients_are_judged() -> None:
-    evaluation = judged(Made(groups={"train": 50, "validation": 50, "test": 2500}))
+    evaluation = judged(Made(groups={"train": 50, "validation": 50, "test": 1200}))
     auc = measure(evaluation, "auc")
-    assert auc.groups == 2500
+    assert auc.groups == 1200
     assert np.isfinite([each.value for each in part(evaluation).measures if each.value is not None]).all()

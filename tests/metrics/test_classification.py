@@ -49,7 +49,7 @@ ORACLES = {
 
 @pytest.mark.parametrize("name", ORACLES)
 @given(rows=two_classes())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_equals_scikit_learn(name: str, rows: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     truth, probability, weights = rows
     reads = (probability >= 0.5).astype(int) if METRICS[name].reads == "predicted" else probability
