@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from tabib.config import Study
-from tabib.dataset import index_folder, split_dataset
+from tabib.dataset import build_cache, index_folder, split_dataset
 from tabib.progress import SILENT, Progress
 from tabib.records import Checks, Findings, Model
 from tabib.training import train
@@ -82,7 +82,10 @@ def plant(folder: Path, **parts: Any) -> Planted:
         }
     )
     index = index_folder(study.data, workers=1)
-    return Planted(study, index, split_dataset(index, Findings(findings=[]), study))
+    planted = Planted(study, index, split_dataset(index, Findings(findings=[]), study))
+    if study.input.channels != "auto":
+        build_cache(study.data, index, study.input, folder=planted.cache_folder, workers=1)
+    return planted
 
 
 def train_planted(planted: Planted, run: Path, *, progress: Progress = SILENT, checks: Checks = CHECKS) -> Model:

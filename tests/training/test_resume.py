@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -155,59 +154,65 @@ def _die() -> None:
     raise Killed
 
 
-CHILD = """
-import sys
-from pathlib import Path
+NURSERY = """
+import os, signal, sys, time
 sys.path.insert(0, {tests!r})
+import torch._dynamo, torch.utils.tensorboard  # what takes seconds to import
+from pathlib import Path
 from planted import plant, tiny_network, train_planted
 from tabib.training import loop
 from tabib.training.networks import NETWORKS
 NETWORKS["tiny"] = tiny_network
 loop._CHECKPOINT_SHARE = 1e9
-planted = plant(Path({films!r}), **{parts!r})
-print("ready", flush=True)
-train_planted(planted, Path({run!r}))
-print("done", flush=True)
+for line in sys.stdin:
+    run, seconds = line.rsplit(" ", 1)
+    began, child = time.perf_counter(), os.fork()
+    if child == 0:
+        train_planted(plant(Path({films!r}), **{parts!r}), Path(run))
+        os._exit(0)
+    ended, status = 0, 0
+    while not ended and time.perf_counter() - began < float(seconds):
+        time.sleep(0.001)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+    print(status, time.perf_counter() - began, flush=True)
 """
+"""Starts trainings as processes of their own and kills them: a fork of what is already imported, and has no thread yet."""
 
 
 @pytest.mark.slow
 def test_sigkill_at_random_instants(films: Path, tmp_path: Path) -> None:
     """Real processes, really killed, at least 20 times; checkpoints are written after every epoch, so some kills hit one."""
-    parts = {**EVERYTHING, "training": {**EVERYTHING["training"], "epochs": 40}}
-    train_planted(plant(films, **parts), tmp_path / "whole")
-    whole = weights_of(tmp_path / "whole"), history_of(tmp_path / "whole")
-    seconds = sum(line["seconds"] for line in _lines(tmp_path / "whole"))
-    choose = random.Random(5)
-    kills = 0
-    attempt = 0
-    while kills < 20:
-        run = tmp_path / f"killed{attempt}"
-        attempt += 1
-        while True:
-            child = _start(films, run, parts)
-            time.sleep(choose.uniform(0, seconds / 3))
-            child.send_signal(signal.SIGKILL)
-            output, _ = child.communicate()
-            if "done" in output:
-                break
-            kills += 1
-        assert (weights_of(run), history_of(run)) == whole
+    parts = {**EVERYTHING, "training": {**EVERYTHING["training"], "epochs": 30}}
+    code = NURSERY.format(tests=str(Path(__file__).parents[1]), films=str(films), parts=parts)
+    command, environment = [sys.executable, "-c", code], {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as nursery:
 
+        def child(run: Path, seconds: float) -> tuple[int, float]:
+            assert nursery.stdin is not None
+            assert nursery.stdout is not None
+            nursery.stdin.write(f"{run} {seconds}\n")
+            nursery.stdin.flush()
+            status, lived = nursery.stdout.readline().split()
+            return int(status), float(lived)
 
-def _start(films: Path, run: Path, parts: dict[str, Any]) -> subprocess.Popen[str]:
-    code = CHILD.format(tests=str(Path(__file__).parents[1]), films=str(films), parts=parts, run=str(run))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
-    return child
+        plant(films, **parts)
+        assert child(tmp_path / "whole", 600)[0] == 0
+        status, seconds = child(tmp_path / "whole again", 600)
+        whole = weights_of(tmp_path / "whole"), history_of(tmp_path / "whole")
+        assert (weights_of(tmp_path / "whole again"), history_of(tmp_path / "whole again")) == whole
 
-
-def _lines(run: Path) -> list[dict[str, Any]]:
-    from tabib.runs import read_jsonl
-
-    return [line for path in run.glob("model/members/*/history.jsonl") for line in read_jsonl(path)]
+        choose, kills, runs = random.Random(5), 0, 0
+        while kills < 20:
+            run, status = tmp_path / f"killed{runs}", int(signal.SIGKILL)
+            while status == signal.SIGKILL:
+                status, _ = child(run, choose.uniform(0.1, 0.5) * seconds)
+                kills += status == signal.SIGKILL
+            assert status == 0
+            assert (weights_of(run), history_of(run)) == whole
+            runs += 1
 
 
 def _kill_at(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, number: int, when: str) -> None:

@@ -60,7 +60,9 @@ class CacheEntry:
     bytes: int
 
 
-def build_cache(data: Data, index: pl.DataFrame, input: Input, *, folder: Path, progress: Progress = SILENT) -> Cache:
+def build_cache(
+    data: Data, index: pl.DataFrame, input: Input, *, folder: Path, workers: int | None = None, progress: Progress = SILENT
+) -> Cache:
     """Decode and resize every usable row of the index, unless the folder has it already.
 
     Memory does not grow with the data: workers write what they decode straight into the file. Processes that build the
@@ -71,6 +73,7 @@ def build_cache(data: Data, index: pl.DataFrame, input: Input, *, folder: Path, 
         index: INDEX_SCHEMA.
         input: shape and fit, with `channels` resolved.
         folder: the cache folder.
+        workers: processes that decode; the machine's cores when not given.
         progress: told of each image.
 
     Raises:
@@ -81,7 +84,7 @@ def build_cache(data: Data, index: pl.DataFrame, input: Input, *, folder: Path, 
     key = _key(usable, input)
     stem = folder / key
     if not stem.with_suffix(".json").exists():
-        _build(data, usable, input, folder=folder, key=key, progress=progress)
+        _build(data, usable, input, folder=folder, key=key, workers=workers, progress=progress)
     return Cache(
         key=key,
         images=np.load(stem.with_suffix(".npy"), mmap_mode="c"),
@@ -121,7 +124,7 @@ def _key(usable: pl.DataFrame, input: Input) -> str:
     return digest.hexdigest()[:32]
 
 
-def _build(data: Data, usable: pl.DataFrame, input: Input, *, folder: Path, key: str, progress: Progress) -> None:
+def _build(data: Data, usable: pl.DataFrame, input: Input, *, folder: Path, key: str, workers: int | None, progress: Progress) -> None:
     assert input.channels != "auto"
     dtype = np.dtype(np.uint8 if (usable["bits"] <= 8).all() else np.uint16)
     shape = (len(usable), input.channels, input.height, input.width)
@@ -129,7 +132,7 @@ def _build(data: Data, usable: pl.DataFrame, input: Input, *, folder: Path, key:
         _reserve(target, shape, dtype)
         _reserve(beside, (len(usable), len(STATISTICS)), np.dtype(np.float32))
         store = partial(_store, data=data, input=input, target=target, beside=beside)
-        failures = map_in_processes(store, list(enumerate(usable["path"])), progress=progress, name="decode")
+        failures = map_in_processes(store, list(enumerate(usable["path"])), workers=workers, progress=progress, name="decode")
         for path, failure in zip(usable["path"], failures, strict=True):
             if failure is not None:
                 reason = failure.reason if isinstance(failure, Crashed) else failure
