@@ -22,12 +22,16 @@ from tiny import tiny_study
 def tabib(*arguments: object, blocked: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own; importing `blocked` there is an error."""
     code = f"""
-import importlib.abc, sys
+import sys
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 
-class Block(importlib.abc.MetaPathFinder):
+class Block(MetaPathFinder, Loader):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == {blocked!r}:
-            raise ImportError(name + " is blocked")
+        return ModuleSpec(name, self) if name.partition(".")[0] == {blocked!r} else None
+
+    def exec_module(self, module):
+        raise ImportError(module.__name__ + " is blocked")
 
 sys.meta_path.insert(0, Block())
 sys.argv = ["tabib", *sys.argv[1:]]
