@@ -9,7 +9,7 @@ lossy compression. A mirrored picture is another picture here: left and right ma
 
 **What is near.** The correlation of pictures that are known to differ (drawn pairs, of different patients where those are
 known) is measured in the data set itself. The threshold is where not one such pair is expected in a hundred data sets
-of that size, and never below `FLOOR`.
+of that size, and always between `FLOOR` and `CEILING`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from scipy.stats import norm
 
 from tabib.records import THUMBNAIL_SIDE
 
-__all__ = ["FLOOR", "Eye", "Gallery", "main_directions", "similarity", "spread", "threshold", "unit"]
+__all__ = ["CEILING", "FLOOR", "Eye", "Gallery", "main_directions", "similarity", "spread", "threshold", "unit"]
 
 FLOOR = 0.9
 """Correlation of details below which two pictures are never called copies: they share less than four fifths of the variance."""
+
+CEILING = 0.97
+"""Correlation from which two pictures are always called copies; a copy that was only saved again has more."""
 
 _FEW = 30  # pictures below which the data set cannot be measured, and the threshold is the following
 _FLOOR_OF_FEW = 0.95
@@ -234,4 +237,5 @@ def threshold(gallery: Gallery, patients: np.ndarray) -> tuple[float, float]:
     middle, upper = np.quantile(np.arctanh(correlation[~same]), [0.5, 0.95])
     deviation = (upper - middle) / norm.isf(0.05)
     extreme = norm.isf(2 * _FALSE_ALARMS / len(gallery.thumbnails) ** 2)
-    return max(FLOOR, float(np.tanh(middle + _TAIL * extreme * deviation))), float(np.tanh(middle))
+    wanted = float(np.tanh(middle + _TAIL * extreme * deviation))
+    return min(max(wanted, FLOOR), CEILING), float(np.tanh(middle))
