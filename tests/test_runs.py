@@ -74,7 +74,16 @@ def test_the_road_can_be_left_after_a_step(study: Study, tmp_path: Path) -> None
 
 
 def test_tables_come_back_as_they_were(study: Study, tmp_path: Path) -> None:
-    row = {"row": 0, "path": 'A/a,"b"\nc.png', "content": "00", "label": "012", "group": None, "part": "train", "fold": None, "reason": None}
+    row = {
+        "row": 0,
+        "path": 'A/a,"b"\nc.png',
+        "content": "00",
+        "label": "012",
+        "group": None,
+        "part": "train",
+        "fold": None,
+        "reason": None,
+    }
     table = pl.DataFrame([row], schema=SPLIT_SCHEMA)
     with open_here(study, tmp_path) as run:
         read = run.step("split", lambda: table)

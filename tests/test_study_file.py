@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -122,12 +123,10 @@ def test_any_text_survives_the_file(text: str) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_a_study_or_an_error_of_ours(text: str) -> None:
-    try:
-        parse_study(text)
-    except StudyError as error:
-        assert str(error)
+    with suppress(StudyError):
+        assert isinstance(parse_study(text), Study)
 
 
 def test_values_are_checked_with_the_same_words() -> None:
-    with pytest.raises(StudyError, match="tabib look: data.group is '\\(\\(': is not a regular expression"):
+    with pytest.raises(StudyError, match=r"tabib look: data\.group is '\(\(': is not a regular expression"):
         check_study({"name": "look", "data": {"folder": "x", "group": "(("}}, source="tabib look")

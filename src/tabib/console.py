@@ -12,7 +12,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from tabib.progress import Advance, Level
+from tabib.progress import Advance
+from tabib.records import Finding, Level
+from tabib.reports import phrase
 
 __all__ = ["ConsoleProgress"]
 
@@ -67,9 +69,15 @@ class ConsoleProgress:
         cells = (f"{_cell(value):>{width}}" for value, width in zip(values.values(), widths, strict=True))
         self.console.print("  " + escape("  ".join(cells)))
 
-    def say(self, level: Level, message: str) -> None:
-        """Print a remark with its mark."""
-        self.console.print(f"  {MARKS[level]} {escape(message)}")
+    def say(self, message: str) -> None:
+        """Print a sentence."""
+        self.console.print(f"  {escape(message)}")
+
+    def tell(self, finding: Finding) -> None:
+        """Print a finding with its mark, and what to do."""
+        words = phrase(finding)
+        todo = "" if finding.level == "pass" else f" [dim]{escape(words.todo)}[/]"
+        self.console.print(f"  {MARKS[finding.level]} {escape(words.title)}. {escape(words.sentence)}{todo}")
 
     def step(self, name: str, loaded: bool) -> None:
         """Print which step of the road begins, or that it was done before."""

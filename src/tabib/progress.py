@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal, Protocol
+from typing import Protocol
 
-__all__ = ["SILENT", "Advance", "Level", "Progress"]
+from tabib.records import Finding
 
-Level = Literal["pass", "warn", "fail"]
+__all__ = ["SILENT", "Advance", "Progress"]
+
 Advance = Callable[[int], None]
 
 
@@ -27,8 +28,12 @@ class Progress(Protocol):
         """One line of a growing table: an epoch of training."""
         ...
 
-    def say(self, level: Level, message: str) -> None:
-        """Something a person should know now, in one or two plain sentences."""
+    def say(self, message: str) -> None:
+        """Something a person may like to know now, in one plain sentence."""
+        ...
+
+    def tell(self, finding: Finding) -> None:
+        """A finding that should be known while the work goes on; it is also part of the result."""
         ...
 
 
@@ -40,7 +45,10 @@ class _Silent:
     def row(self, values: Mapping[str, float | int | str]) -> None:
         pass
 
-    def say(self, level: Level, message: str) -> None:
+    def say(self, message: str) -> None:
+        pass
+
+    def tell(self, finding: Finding) -> None:
         pass
 
 

@@ -21,8 +21,6 @@ from typing import Literal
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from tabib.progress import Level
-
 __all__ = [
     "INDEX_SCHEMA",
     "PARTS",
@@ -35,6 +33,7 @@ __all__ = [
     "Evaluation",
     "Finding",
     "Findings",
+    "Level",
     "Measure",
     "Member",
     "Model",
@@ -42,6 +41,9 @@ __all__ = [
     "Record",
     "prediction_schema",
 ]
+
+Level = Literal["pass", "warn", "fail"]
+"""How much a finding matters: looked at and fine, to be read, or stops a study."""
 
 THUMBNAIL_SIDE = 32
 """Side in pixels of the square grey thumbnail kept for every image (one byte a pixel)."""

@@ -24,7 +24,7 @@ from tabib.progress import Advance
 from tabib.records import SPLIT_SCHEMA, Finding
 from tabib.training.classify import build
 from tabib.training.networks import NETWORKS
-from tabib.training.remarks import look_at, words
+from tabib.training.remarks import look_at
 
 
 class Listens:
@@ -43,8 +43,11 @@ class Listens:
     def row(self, values: Mapping[str, Any]) -> None:
         self.rows.append(values)
 
-    def say(self, level: str, message: str) -> None:
+    def say(self, message: str) -> None:
         self.said.append(message)
+
+    def tell(self, finding: Finding) -> None:
+        self.said.append(finding.code)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +96,8 @@ def test_files_added_elsewhere_change_nothing(tmp_path: Path) -> None:
     write_films(tmp_path / "many" / "films", classes=("HEALTHY", "ILL"))
     for film in sorted((tmp_path / "many" / "films").glob("*/*.png"))[::7]:
         film.with_name(f"a{film.name}").write_bytes(film.read_bytes() + b"\0")
-    index = index_folder(plant(tmp_path / "many").study.data)
+    many = plant(tmp_path / "many")
+    index = index_folder(many.study.data, workers=1)
     split = (
         index.select("row", "path", "content", "label", "group")
         .join(few.split.select("path", "part", "fold", "reason"), on="path", how="left")
@@ -101,7 +105,7 @@ def test_files_added_elsewhere_change_nothing(tmp_path: Path) -> None:
         .select(pl.col(name).cast(kind) for name, kind in SPLIT_SCHEMA.items())
     )
     train_planted(few, tmp_path / "one")
-    train_planted(Planted(few.study.model_copy(update={"data": plant(tmp_path / "many").study.data}), index, split), tmp_path / "other")
+    train_planted(Planted(few.study.model_copy(update={"data": many.study.data}), index, split), tmp_path / "other")
     assert len(index) > len(few.index)
     assert weights_of(tmp_path / "one") == weights_of(tmp_path / "other")
 
@@ -227,7 +231,7 @@ def test_a_constant_answer_is_said_while_it_happens(films: Path, tmp_path: Path)
     (remark,) = model.remarks
     assert (remark.code, remark.figures["epoch"], remark.figures["member"]) == ("constant_output", 3, "seed0")
     assert remark.figures["loss"] == pytest.approx(math.log(2), abs=0.02)
-    assert [message for message in listens.said if "nothing is learnt" in message]
+    assert "constant_output" in listens.said
 
 
 def test_remarks_are_read_off_the_history() -> None:
@@ -243,7 +247,6 @@ def test_remarks_are_read_off_the_history() -> None:
 
     def codes(*history: dict[str, Any], classes: int = 2) -> list[str]:
         found = look_at(history, classes=classes, constant_loss=math.log(classes))
-        assert all(words(finding) for finding in found)
         return [finding.code for finding in found]
 
     good, stuck = line(1), line(1, train_loss=0.69, validation_spread=0.001)

@@ -48,7 +48,10 @@ class KillsAfter:
     def row(self, values: object) -> None:
         pass
 
-    def say(self, level: object, message: str) -> None:
+    def say(self, message: str) -> None:
+        pass
+
+    def tell(self, finding: object) -> None:
         pass
 
 

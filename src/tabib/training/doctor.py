@@ -70,7 +70,8 @@ def check_training(index: pl.DataFrame, split: pl.DataFrame, study: Study, *, ca
         *_patiences(training),
         Finding(code="budget_estimate", level="pass", figures=budget),
     ]
-    progress.say("pass", f"Training will take about {_duration(seconds)}: {steps} steps of {step:.2g} s.")
+    for check in checks:
+        progress.tell(check)
     return Checks(checks=checks, initial_loss=loss, expected_initial_loss=expected, seconds_per_step=step, predicted_seconds=seconds)
 
 
@@ -91,7 +92,3 @@ def _patiences(training: Training) -> list[Finding]:
     if training.schedule != "plateau" or stop is None or stop >= 2 * patience:
         return []
     return [Finding(code="two_patiences", level="warn", figures={"patience": patience, "stop_after": stop})]
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -29,7 +29,7 @@ from tabib.training.losses import balanced_weights, constant_loss, cross_entropy
 from tabib.training.networks import Network
 from tabib.training.optimise import ReducedRate, build_optimizer, learning_rate, reduce_on_plateau, start_average, update_average
 from tabib.training.randomness import step_seed
-from tabib.training.remarks import look_at, words
+from tabib.training.remarks import look_at
 
 __all__ = ["Recipe", "fit", "seconds_per_step", "start", "train_step"]
 
@@ -112,7 +112,7 @@ def fit(
     training = recipe.training
     checkpoint = folder / "checkpoint.safetensors"
     if read_checkpoint(checkpoint, state, key=key):
-        progress.say("pass", f"{folder.name}: continued after epoch {state.epoch}.")
+        progress.say(f"{folder.name}: continued after epoch {state.epoch}.")
     _write_history(folder, state.history)
     # Here, not above: it takes half a second.
     from torch.utils.tensorboard import SummaryWriter
@@ -148,7 +148,7 @@ def fit(
             for finding in look_at(state.history, classes=recipe.classes, constant_loss=constant):
                 if finding.code not in {remark.code for remark in state.remarks}:
                     state.remarks.append(finding)
-                    progress.say(finding.level, words(finding))
+                    progress.tell(finding)
 
             now = time.perf_counter()
             if cost <= _CHECKPOINT_SHARE * (now - written):

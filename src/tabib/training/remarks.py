@@ -8,7 +8,7 @@ from typing import Any
 
 from tabib.records import Finding
 
-__all__ = ["look_at", "words"]
+__all__ = ["look_at"]
 
 _STUCK_EPOCHS, _STUCK_MARGIN, _STUCK_SPREAD = 3, 0.02, 0.02
 _EXPLODED_EPOCHS, _EXPLODED_FACTOR = 2, 2.0
@@ -47,20 +47,3 @@ def look_at(history: Sequence[dict[str, Any]], *, classes: int, constant_loss: f
         }
         found.append(Finding(code="exploding_logits", level="warn", figures=figures))
     return found
-
-
-_WORDS = {
-    "constant_output": (
-        "The loss stands at {loss:.3f}, what a network reaches that answers every image alike ({constant_loss:.3f}): nothing is learnt. "
-        "Try a learning rate ten times lower or higher, thaw more layers, and check that the images show what the labels say."
-    ),
-    "exploding_logits": (
-        "The validation loss is {loss:.2f} while the accuracy is {accuracy:.2f}: the network is far too sure of itself. "
-        "Lower the learning rate, use label smoothing or weight decay, or keep the weights of an earlier epoch."
-    ),
-}
-
-
-def words(finding: Finding) -> str:
-    """The sentence for the terminal; the report has its own, in each language."""
-    return _WORDS[finding.code].format(**finding.figures)

@@ -82,7 +82,7 @@ def find_imagenet(network: str, config: PretrainedCfg, *, weights: int, offline:
     if offline := offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "on", "yes", "true"}:
         reason = "no download is wanted (offline), and it is not in the download cache"
     else:
-        progress.say("pass", f"Weights of {network}: {config.hf_hub_id} ({about}), fetched unless they are here already.")
+        progress.say(f"Weights of {network}: {config.hf_hub_id} ({about}), fetched unless they are here already.")
         reason = "it could not be downloaded"
     try:
         # Here, not above: a study that starts from nothing should not wait for the download library.
