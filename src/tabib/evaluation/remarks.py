@@ -10,8 +10,7 @@ from tabib.config import Study, Threshold
 from tabib.evaluation.answers import MACRO, Answers
 from tabib.evaluation.measures import paired_difference
 from tabib.metrics.intervals import APPROXIMATE, FEWEST, Sureness
-from tabib.progress import Level
-from tabib.records import Finding, Measure, PartEvaluation
+from tabib.records import Finding, Level, Measure, PartEvaluation
 
 __all__ = [
     "baseline_remarks",
