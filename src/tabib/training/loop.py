@@ -27,6 +27,7 @@ from tabib.training.freezing import set_training
 from tabib.training.inference import log_probabilities
 from tabib.training.losses import balanced_weights, constant_loss, cross_entropy
 from tabib.training.networks import Network
+from tabib.training.norms import measure_batch_norms
 from tabib.training.optimise import ReducedRate, build_optimizer, learning_rate, reduce_on_plateau, start_average, update_average
 from tabib.training.randomness import step_seed
 from tabib.training.remarks import look_at
@@ -127,6 +128,9 @@ def fit(
             started = time.perf_counter()
             try:
                 train_loss = _train_epoch(state, train, recipe, progress=progress)
+                measure_batch_norms(
+                    state.kept, train, batch=training.batch, intensity=recipe.intensity, seed=recipe.seed, epoch=state.epoch + 1
+                )
                 record = _record(state, validation, recipe, train_loss=train_loss)
             except TrainingError:
                 _write_history(folder, [{"epoch": state.epoch + 1, "step": state.step, "train_loss": None}], append=True)
