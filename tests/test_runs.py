@@ -44,6 +44,18 @@ def test_a_step_is_computed_once_and_again_when_an_input_changes(study: Study, t
     assert heard == [("findings", False), ("findings", True), ("findings", False)]
 
 
+def test_of_the_keywords_numbers_count_and_places_do_not(study: Study, tmp_path: Path) -> None:
+    heard: list[bool] = []
+
+    def look(pattern: str, *, looks: int, place: Path) -> Findings:
+        return Findings(findings=[], group_pattern=f"{pattern}{looks}{place.name}")
+
+    with open_run(study, root=tmp_path / "runs", on_step=lambda _, loaded: heard.append(loaded)) as run:
+        for looks, place in ((1, "a"), (1, "b"), (2, "b")):
+            run.step("findings", look, "x", looks=looks, place=tmp_path / place)
+    assert heard == [False, True, False]
+
+
 def test_a_damaged_or_missing_result_is_made_again(study: Study, tmp_path: Path) -> None:
     with open_here(study, tmp_path) as run:
         run.step("findings", find, "x")

@@ -258,6 +258,7 @@ def evaluate(run: RunFolder, as_json: AsJson = False) -> None:
             opened.read("index"),
             split,
             opened.read("study"),
+            threshold=decision.threshold,
             test_looks=opened.look_at_test(split, decision),
             histories=opened.histories(),
         )

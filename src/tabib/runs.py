@@ -7,8 +7,8 @@
     runs/<study>/<id>/done/<step>.json     written last: the step is whole, and this is what it was made from
     runs/.cache/                           decoded images, shared by all runs: patient data
 
-`Run.step` is the one place that saves and skips. A step is loaded when the hash of its positional inputs, of the code
-of its room and of its file still matches; keyword arguments say where and how loudly, and are not part of the hash.
+`Run.step` is the one place that saves and skips. A step is loaded when the hash of its inputs, of the code of its room and
+of its file still matches. Of its keywords numbers count as inputs; what says where to work and how loudly does not.
 """
 
 from __future__ import annotations
@@ -294,11 +294,13 @@ class Run:
     def step(self, name: str, function: Callable[..., T], /, *inputs: object, **where: object) -> T:
         """Load the result of a step where nothing it was made from has changed; else compute it and save it.
 
-        `inputs` are what the result depends on; `where` says where to work and how loudly, and is not part of the hash.
+        `inputs` are what the result depends on, and so are numbers in `where`; the rest of it says where to work and how
+        loudly, and is not part of the hash.
         """
         path, kind = self.path(name), FILES[name]
         done = self.folder / "done" / f"{name}.json"
-        key = fingerprint(name, code_of(function.__module__), *inputs)
+        numbers = [value for _, value in sorted(where.items()) if isinstance(value, (int, float))]
+        key = fingerprint(name, code_of(function.__module__), *inputs, *numbers)
         loaded = _is_done(done, key, path)
         if not loaded:
             self._on_step(name, False)

@@ -38,7 +38,17 @@ def run_study(study: Study, run: Run, *, progress: Progress = SILENT) -> Run:
     predictions = run.step(
         "predictions", predict_index, model, decision, index, split, study, place=place, cache_folder=cache, progress=progress
     )
-    run.step("evaluation", evaluate, predictions, index, split, study, test_looks=looks, histories=run.histories())
+    run.step(
+        "evaluation",
+        evaluate,
+        predictions,
+        index,
+        split,
+        study,
+        threshold=decision.threshold,
+        test_looks=looks,
+        histories=run.histories(),
+    )
     run.finish(write_reports, study)
     return run
 

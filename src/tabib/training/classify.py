@@ -184,8 +184,7 @@ def _train_member(
         weights_sha256=file_hash(weights),
         seconds=round(state.seconds, 3),
     )
-    remarks = [remark.model_copy(update={"figures": {**remark.figures, "member": plan.name}}) for remark in state.remarks]
-    trained = _Trained(key=key, member=member, remarks=remarks)
+    trained = _Trained(key=key, member=member, remarks=state.remarks)
     save(done, trained)
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     return trained

@@ -151,6 +151,7 @@ def fit(
             state.plateau = reduce_on_plateau(state.plateau, value, training.plateau)
             for finding in look_at(state.history, classes=recipe.classes, constant_loss=constant):
                 if finding.code not in {remark.code for remark in state.remarks}:
+                    finding = finding.model_copy(update={"figures": {**finding.figures, "member": folder.name}})
                     state.remarks.append(finding)
                     progress.tell(finding)
 
