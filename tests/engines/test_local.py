@@ -169,12 +169,18 @@ def test_it_works_beside_threads_of_torch(tmp_path):
 
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     script = f"""
-import os, signal, threading
+import os, signal, threading, time
 from pathlib import Path
 from types import ModuleType
 from engines import labour
 from tabib.engines import map_in_processes
-threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+def die_at_work():
+    while not list(Path({str(tmp_path)!r}).glob("worker.*")):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=die_at_work).start()
 map_in_processes(labour.leave_trace, [{str(tmp_path)!r}] * 1000, workers=2, chunk=2)
 """
     assert run_script(tmp_path, script).returncode == -signal.SIGKILL

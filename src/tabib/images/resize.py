@@ -35,7 +35,8 @@ def resize(pixels: np.ndarray, height: int, width: int, *, fit: Fit = "stretch")
         return _resampled(pixels, height, width, (0, 0, columns, rows))
     if fit == "crop":
         scale = max(height / rows, width / columns)
-        cut_rows, cut_columns = (rows - height / scale) / 2, (columns - width / scale) / 2
+        # Rounding may leave a side that is not cut a hair below zero.
+        cut_rows, cut_columns = max(0.0, rows - height / scale) / 2, max(0.0, columns - width / scale) / 2
         return _resampled(pixels, height, width, (cut_columns, cut_rows, columns - cut_columns, rows - cut_rows))
     scale = min(height / rows, width / columns)
     inner_height = min(height, max(1, round(rows * scale)))
