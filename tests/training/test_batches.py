@@ -23,6 +23,7 @@ def samples(content: np.ndarray, *, dtype: type = np.uint8) -> Samples:
         statistics=torch.from_numpy(np.stack([intensity_statistics(image) for image in images])),
         content=content,
         labels=torch.zeros(len(content), dtype=torch.int64),
+        device=torch.device("cpu"),
     )
 
 

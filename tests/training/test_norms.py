@@ -24,7 +24,8 @@ def network() -> Network:
 def measure(network: Network, *, batch: int = 12) -> None:
     content = np.arange(12, dtype=np.uint64)
     statistics = torch.zeros(12, 6)
-    samples = Samples(images=IMAGES, positions=torch.arange(12), statistics=statistics, content=content, labels=torch.zeros(12))
+    here, labels = torch.device("cpu"), torch.zeros(12)
+    samples = Samples(images=IMAGES, positions=torch.arange(12), statistics=statistics, content=content, labels=labels, device=here)
     measure_batch_norms(network, samples, batch=batch, intensity="unit", seed=0, epoch=1)
 
 

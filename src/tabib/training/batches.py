@@ -26,9 +26,10 @@ class Samples:
 
     images: Tensor  # (N, C, H, W) uint8 or uint16: the mapped cache, or on a GPU the part itself
     positions: Tensor  # (n,) int64, where the images of the part stand in `images`; on the device of `images`
-    statistics: Tensor  # (n, 6) float32
+    statistics: Tensor  # (n, 6) float32; like the labels always on the CPU
     content: np.ndarray  # (n,) uint64, the first eight bytes of each image's SHA-256
     labels: Tensor  # (n,) int64, class numbers
+    device: torch.device  # where batches are wanted
 
     def __len__(self) -> int:
         """Number of images."""
@@ -36,8 +37,9 @@ class Samples:
 
     def load(self, places: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Images as float32 in 0..1 (B, C, H, W), their statistics (B, 6) and their labels (B,), by place in the part."""
-        where = torch.from_numpy(places).to(self.positions.device)
-        return unit_range(self.images[self.positions[where]]), self.statistics[where], self.labels[where]
+        where = torch.from_numpy(places)
+        pixels = self.images[self.positions[where.to(self.positions.device)]]
+        return unit_range(pixels.to(self.device)), self.statistics[where].to(self.device), self.labels[where].to(self.device)
 
 
 def load_samples(cache: Cache, rows: pl.DataFrame, *, classes: list[str], device: torch.device) -> Samples:
@@ -59,8 +61,7 @@ def load_samples(cache: Cache, rows: pl.DataFrame, *, classes: list[str], device
     images, where = torch.from_numpy(cache.images), torch.from_numpy(positions)
     if device.type == "cuda" and len(rows) * images[0].nbytes <= torch.cuda.mem_get_info(device)[0] // 2:
         images, where = images[where].to(device), torch.arange(len(rows), device=device)
-        statistics, labels = statistics.to(device), labels.to(device)
-    return Samples(images=images, positions=where, statistics=statistics, content=content, labels=labels)
+    return Samples(images=images, positions=where, statistics=statistics, content=content, labels=labels, device=device)
 
 
 def shuffled(samples: Samples, size: int, *, seed: int, epoch: int) -> list[np.ndarray]:

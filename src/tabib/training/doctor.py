@@ -55,9 +55,9 @@ def check_training(index: pl.DataFrame, split: pl.DataFrame, study: Study, *, ca
         recipe = Recipe.of(training, study.augment, study.input.intensity, train, classes=len(classes), seed=first.seed)
 
         began = time.perf_counter()
-        logarithms = torch.from_numpy(log_probabilities(network, unseen, intensity=study.input.intensity)).to(device)
+        logarithms = torch.from_numpy(log_probabilities(network, unseen, intensity=study.input.intensity))
         seconds_per_image = (time.perf_counter() - began) / len(unseen)
-        loss = float(recipe.loss(logarithms, unseen.labels.to(device)))
+        loss = float(recipe.loss(logarithms, unseen.labels))
         expected = uniform_loss(unseen.labels, len(classes), weights=recipe.class_weights, smoothing=training.label_smoothing)
         step = seconds_per_step(start(network, training), train, recipe)
 

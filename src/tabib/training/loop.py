@@ -50,7 +50,7 @@ class Recipe:
     intensity: Intensity
     classes: int
     seed: int
-    class_weights: Tensor | None  # (C,), on the device
+    class_weights: Tensor | None  # (C,)
     steps: int  # of the whole training
 
     @classmethod
@@ -68,7 +68,8 @@ class Recipe:
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """What is minimised, and what validation is measured with."""
-        return cross_entropy(logits, labels, weights=self.class_weights, smoothing=self.training.label_smoothing)
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        return cross_entropy(logits, labels, weights=weights, smoothing=self.training.label_smoothing)
 
 
 def start(network: Network, training: Training) -> State:
@@ -177,7 +178,7 @@ def train_step(state: State, samples: Samples, places: np.ndarray, recipe: Recip
     generator.manual_seed(step_seed(recipe.seed, state.step))
     with torch.autocast(images.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
         logits = network(images)
-    loss = recipe.loss(logits, labels.to(images.device))
+    loss = recipe.loss(logits, labels)
     state.optimizer.zero_grad()
     loss.backward()
     if training.clip is not None:
@@ -221,12 +222,9 @@ def _train_epoch(state: State, samples: Samples, recipe: Recipe, *, progress: Pr
 def _record(state: State, samples: Samples, recipe: Recipe, *, train_loss: float) -> dict[str, Any]:
     """What is measured after an epoch; see the fields of `history.jsonl`."""
     logarithms = log_probabilities(state.kept, samples, intensity=recipe.intensity)
-    truth, probability = samples.labels.cpu().numpy(), np.exp(logarithms)
+    truth, probability = samples.labels.numpy(), np.exp(logarithms)
     predicted = probability.argmax(1)
-    weights = None if recipe.class_weights is None else recipe.class_weights.cpu()
-    loss = cross_entropy(
-        torch.from_numpy(logarithms), samples.labels.cpu(), weights=weights, smoothing=recipe.training.label_smoothing
-    ).item()
+    loss = float(recipe.loss(torch.from_numpy(logarithms), samples.labels))
     _must_be_number(loss, state, recipe)
     positives = [1] if recipe.classes == 2 else range(recipe.classes)
     auc = np.mean([float(metrics.auc(truth == number, probability[:, number])) for number in positives])

@@ -38,7 +38,7 @@ def balanced_weights(labels: Tensor, classes: int) -> Tensor:
 
 def uniform_loss(labels: Tensor, classes: int, *, weights: Tensor | None, smoothing: float) -> float:
     """The loss of a network that gives every class the same probability, as an untrained one should: ln C without smoothing."""
-    return float(cross_entropy(torch.zeros(len(labels), classes), labels.cpu(), weights=weights, smoothing=smoothing))
+    return float(cross_entropy(torch.zeros(len(labels), classes), labels, weights=weights, smoothing=smoothing))
 
 
 def constant_loss(labels: Tensor, classes: int, *, weights: Tensor | None, smoothing: float) -> float:
@@ -46,9 +46,8 @@ def constant_loss(labels: Tensor, classes: int, *, weights: Tensor | None, smoot
 
     A training that stays there has learnt nothing but how frequent the classes are.
     """
-    labels = labels.cpu()
     counts = torch.bincount(labels, minlength=classes).double()
     target = (1 - smoothing) * counts + smoothing / classes * len(labels)
-    answer = target if weights is None else target * weights.cpu()
+    answer = target if weights is None else target * weights
     logits = answer.clamp(min=1e-12).log().float().expand(len(labels), classes)
     return float(cross_entropy(logits, labels, weights=weights, smoothing=smoothing))

@@ -113,9 +113,10 @@ def _seconds_per_step(study: Study, classes: list[str], precision: Literal["fp32
         grey = Samples(
             images=torch.full(shape, 128, dtype=torch.uint8, device=device),
             positions=torch.arange(training.batch, device=device),
-            statistics=torch.tensor([0.0, 1, 0.5, 0.25, 0.01, 0.99], device=device).expand(training.batch, -1),
+            statistics=torch.tensor([0.0, 1, 0.5, 0.25, 0.01, 0.99]).expand(training.batch, -1),
             content=np.arange(training.batch, dtype=np.uint64),
-            labels=torch.arange(training.batch, device=device) % len(classes),
+            labels=torch.arange(training.batch) % len(classes),
+            device=device,
         )
         fresh = study.model_copy(update={"model": study.model.model_copy(update={"weights": None})})
         network, _ = build(fresh, classes=classes, seed=0, device=device)
