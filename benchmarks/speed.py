@@ -66,7 +66,7 @@ def step() -> None:
     from tabib_way import steps_on_cache, steps_on_ready_tensors
 
     with tempfile.TemporaryDirectory() as folder:
-        ours, ready = steps_on_cache(films(Path(folder) / "films", 640), Path(folder), batch=BATCH, threads=THREADS)
+        ours = steps_on_cache(films(Path(folder) / "films", 640), Path(folder), batch=BATCH, threads=THREADS)
         ready = steps_on_ready_tensors(batch=BATCH)
         for work in (ours, ready):
             work(2)

@@ -30,7 +30,7 @@ EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
     "title.en": ("report.en", {"title": {"en": "Another title"}}),
     "title.fa": ("report.fa", {"title": {"fa": "عنوانی دیگر"}, "report": {"languages": ["fa"]}}, {"report": {"languages": ["fa"]}}),
     "positive": ("decision", {"positive": "NORMAL"}),
-    "data.group": ("split", {"data": {"group": "(film\\d+)"}}),
+    "data.group": ("split", {"data": {"group": "(patient\\d\\d)"}}),
     "data.copies": ("split", {"data": {"copies": "tie"}, "films": "copied"}, {"films": "copied"}),
     "split.train": ("split", {"split": {"train": 0.5, "validation": 0.3}}),
     "split.validation": ("split", {"split": {"train": 0.5, "validation": 0.3}}),
