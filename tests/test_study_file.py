@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tabib.config import Study
@@ -115,6 +115,7 @@ def test_a_written_study_reads_back_equal() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(max_size=40))
+@example("a\x85b\u2028c\u2029d\r\ne\nf")
 def test_any_text_survives_the_file(text: str) -> None:
     study = Study(name="a", data={"folder": "/films"}, notes={"problem": {"en": text}})  # pyright: ignore[reportArgumentType]
     assert parse_study(dump_study(study)) == study

@@ -94,8 +94,12 @@ class _Dumper(yaml.SafeDumper):
     pass
 
 
+_LINE_BREAKS = set("\n\r\x85\u2028\u2029")
+"""What YAML takes for the end of a line and folds; inside double quotes it is written as an escape."""
+
+
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "'" if text in {"none", "null", "~", ""} else None
+    style = "'" if text in {"none", "null", "~", ""} else '"' if _LINE_BREAKS & set(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
