@@ -56,6 +56,7 @@ def test_balanced_accuracy_is_that_of_leaving_each_patient_out() -> None:
     assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, said), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_p_is_that_of_a_plain_permutation_test() -> None:
     random = np.random.default_rng(2)
     labels = ["A", "B"] * 25
@@ -82,6 +83,7 @@ def test_many_films_of_few_patients_prove_nothing() -> None:
     assert alarms <= 1
 
 
+@pytest.mark.slow
 def test_false_alarms_over_many_facts_are_rare() -> None:
     random = np.random.default_rng(4)
     alarms = 0

@@ -251,6 +251,7 @@ def test_a_graphics_card_that_is_not_there_is_said(folders: dict[str, Path], roo
             run_to("study", {"training": {"device": "cuda"}}, folders, root)
 
 
+@pytest.mark.slow
 def test_an_expected_failure_is_shown_and_not_refused(folders: dict[str, Path], root: Path) -> None:
     fast: Change = {"training": {"epochs": 1, "learning_rate": 0.2}}
     with pytest.raises(StudyError, match="adam_rate_high"):

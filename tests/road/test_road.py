@@ -69,6 +69,7 @@ def test_a_second_run_loads_every_step_and_a_change_of_words_repeats_none(films:
     assert "Another title" in (run.folder / "report.en.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_resolved_study_repeats_the_run_to_the_bit(films: Path, tmp_path: Path) -> None:
     from tabib.study_file import load_study
 
@@ -83,6 +84,7 @@ def test_the_resolved_study_repeats_the_run_to_the_bit(films: Path, tmp_path: Pa
     assert hashes[0] == hashes[1]
 
 
+@pytest.mark.slow
 def test_the_verbs_share_one_run_and_need_torch_only_for_the_network(films: Path, tmp_path: Path) -> None:
     from tabib.study_file import dump_study
 
@@ -129,6 +131,7 @@ def test_the_test_predictions_are_what_predict_says(films: Path, travel: Callabl
     assert judged["predicted"].to_list() == served["predicted"].to_list()
 
 
+@pytest.mark.slow
 def test_leaks_of_a_given_split_are_refused_then_dropped_or_kept_aloud(given_films: Path, travel: Callable[[Study], Run]) -> None:
     from tabib.errors import LeakError
 
@@ -146,6 +149,7 @@ def test_leaks_of_a_given_split_are_refused_then_dropped_or_kept_aloud(given_fil
     assert page_one & {"given_leak_kept", "given_leak_groups"}
 
 
+@pytest.mark.slow
 def test_folds_and_seeds_make_members(films: Path, travel: Callable[[Study], Run]) -> None:
     folds = travel(tiny_study(films, {"split": {"folds": 3}, "training": {"epochs": 1}}))
     assert [member.fold for member in folds.read("model").members] == [0, 1, 2]
