@@ -79,7 +79,7 @@ def parts_in(annotation: object) -> Iterator[type[BaseModel]]:
 class Part(BaseModel):
     """Base of every part of a study: frozen, and no unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, use_attribute_docstrings=True)
 
 
 class Bilingual(Part):

@@ -110,7 +110,7 @@ def prediction_schema(classes: list[str]) -> dict[str, pl.DataType]:
 class Record(BaseModel):
     """Base of everything written as JSON: frozen, and no unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Finding(Record):

@@ -150,7 +150,7 @@ def _see(image: Image, content: str, size: int) -> dict[str, Any]:
     facts = image.facts
     return {
         "content": content,
-        "pixels": hashlib.sha256(f"{plain.shape}{plain.dtype}".encode() + plain.tobytes()).hexdigest(),
+        "pixels": hashlib.sha256(f"{plain.shape}{plain.dtype.str}".encode() + plain.tobytes()).hexdigest(),
         "perceptual": int(perceptual_hash(thumbnail)),
         "thumbnail": thumbnail.tobytes(),
         "bytes": size,

@@ -15,9 +15,9 @@ of that size, and always between `FLOOR` and `CEILING`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import norm
 
 from tabib.records import THUMBNAIL_SIDE
 
@@ -28,6 +28,8 @@ FLOOR = 0.9
 
 CEILING = 0.97
 """Correlation from which two pictures are always called copies; a copy that was only saved again has more."""
+
+_NORMAL = NormalDist()  # scipy's is slower to import than all else that a worker of the index needs
 
 _FEW = 30  # pictures below which the data set cannot be measured, and the threshold is the following
 _FLOOR_OF_FEW = 0.95
@@ -235,7 +237,7 @@ def threshold(gallery: Gallery, patients: np.ndarray) -> tuple[float, float]:
     correlation, _ = _explained(tangents, gallery.eye.details(gallery.thumbnails[targets]).T[None])
     same = (movers[:, None] == targets) | ((patients[movers][:, None] == patients[targets]) & (patients[targets] > 0))
     middle, upper = np.quantile(np.arctanh(correlation[~same]), [0.5, 0.95])
-    deviation = (upper - middle) / norm.isf(0.05)
-    extreme = norm.isf(2 * _FALSE_ALARMS / len(gallery.thumbnails) ** 2)
+    deviation = (upper - middle) / _NORMAL.inv_cdf(0.95)
+    extreme = -_NORMAL.inv_cdf(2 * _FALSE_ALARMS / len(gallery.thumbnails) ** 2)
     wanted = float(np.tanh(middle + _TAIL * extreme * deviation))
     return min(max(wanted, FLOOR), CEILING), float(np.tanh(middle))

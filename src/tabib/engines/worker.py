@@ -9,17 +9,22 @@ import os
 import pickle
 import signal
 import struct
+import time
 import traceback
 from typing import Any, BinaryIO
+
+from tabib.engines.allocator import tame_allocator
 
 __all__ = ["main", "receive", "send"]
 
 LENGTH = struct.Struct("<Q")
 
+PATIENCE = 0.05  # seconds
+
 
 def send(stream: BinaryIO, value: object) -> None:
     """Write one value; ConnectionError where the other end is gone."""
-    _write(stream, pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+    _write(stream, [pickle.dumps(value, pickle.HIGHEST_PROTOCOL)])
 
 
 def receive(stream: BinaryIO) -> Any:
@@ -27,9 +32,8 @@ def receive(stream: BinaryIO) -> Any:
     return pickle.loads(_read(stream, LENGTH.unpack(_read(stream, LENGTH.size))[0]))
 
 
-def _write(stream: BinaryIO, data: bytes) -> None:
-    stream.write(LENGTH.pack(len(data)))
-    stream.write(data)
+def _write(stream: BinaryIO, pickles: list[bytes]) -> None:
+    stream.write(b"".join(part for data in pickles for part in (LENGTH.pack(len(data)), data)))
     stream.flush()
 
 
@@ -41,28 +45,37 @@ def _read(stream: BinaryIO, length: int) -> bytes:
 
 
 def main() -> None:
-    """Receive the function, then lists of items; answer each of them by (whether it went well, result or exception)."""
+    """Receive the function, then lists of items; answer each of them by (whether it went well, result or exception).
+
+    Answers wait for one another up to `PATIENCE`: to wake the parent for each one costs as much as decoding a small film.
+    """
+    tame_allocator()  # pictures are blocks of the size that glibc gives back, and clears again, each time
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent ends its workers
     requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder that prints must not write between the frames
     try:
         function = receive(requests)
-        _answer(answers, True, None)
+        _write(answers, [_pickled(True, None)])
         while True:
+            waiting, since = [], time.monotonic()
             for item in receive(requests):
                 try:
                     good, value = True, function(item)
                 except Exception as error:  # noqa: BLE001 - raised again in the parent
                     good, value = False, error
-                _answer(answers, good, value)
+                waiting.append(_pickled(good, value))
+                if time.monotonic() - since > PATIENCE:
+                    _write(answers, waiting)
+                    waiting, since = [], time.monotonic()
+            _write(answers, waiting)
     except ConnectionError:
         os._exit(0)  # the parent has no more work or is gone; flushing the broken pipe would only complain
     except Exception as error:  # noqa: BLE001 - the function or an item did not arrive whole; raised again in the parent
-        _answer(answers, False, error)
+        _write(answers, [_pickled(False, error)])
 
 
-def _answer(stream: BinaryIO, good: bool, value: object) -> None:
+def _pickled(good: bool, value: object) -> bytes:
     try:
         data = pickle.dumps((good, value), pickle.HIGHEST_PROTOCOL)
         if not good:
@@ -70,4 +83,4 @@ def _answer(stream: BinaryIO, good: bool, value: object) -> None:
     except Exception:  # noqa: BLE001 - whatever does not pickle travels as its text
         text = traceback.format_exc() if good else "".join(traceback.format_exception(value))  # pyright: ignore
         data = pickle.dumps((False, RuntimeError(f"in a worker process:\n{text}")))
-    _write(stream, data)
+    return data
