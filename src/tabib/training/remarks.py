@@ -10,15 +10,15 @@ from tabib.records import Finding
 
 __all__ = ["look_at"]
 
-_STUCK_EPOCHS, _STUCK_MARGIN, _STUCK_SPREAD = 3, 0.02, 0.02
+_STUCK_EPOCHS, _STUCK_MARGIN, _STUCK_SPREAD = 5, 0.02, 0.02
 _EXPLODED_EPOCHS, _EXPLODED_FACTOR = 2, 2.0
 
 
 def look_at(history: Sequence[dict[str, Any]], *, classes: int, constant_loss: float) -> list[Finding]:
     """Findings that the latest epochs show.
 
-    - `constant_output`: for three epochs the loss is that of the best answer that is alike for every image, and the answers
-      are alike: nothing is learnt.
+    - `constant_output`: for five epochs, longer than a warm-up takes, the loss is that of the best answer that is alike for
+      every image, and the answers are alike: nothing is learnt.
     - `exploding_logits`: for two epochs the validation loss is above twice ln C while the classes are told apart: answers
       are far too sure, and the loss counts little but how wrong the worst of them are.
 
