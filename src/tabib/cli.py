@@ -94,11 +94,12 @@ def look(
     from tabib.console import ConsoleProgress
     from tabib.dataset import index_folder, inspect_dataset
     from tabib.reports import write_look
-    from tabib.runs import FILES, save
+    from tabib.runs import FILES, keep_apart, save
     from tabib.study_file import check_study
 
     kind = layout if layout != "auto" else "npz" if folder.suffix == ".npz" else "class_folders"
     study = check_study({"name": "look", "data": {"folder": str(folder), "layout": kind, "group": group}}, source="tabib look")
+    keep_apart(runs, study.data.folder)
     progress = ConsoleProgress()
     index = index_folder(study.data, progress=progress)
     findings = inspect_dataset(index, study, progress=progress)
@@ -208,7 +209,7 @@ def demo(runs: Runs = DEFAULT_RUNS, set_: Overrides = None, as_json: AsJson = Fa
     from tabib.study_file import parse_study
 
     data = runs / "demo-data"
-    if not data.exists():
+    if not data.exists() or not any(data.iterdir()):
         PHANTOMS["chest"].make(data)
     text = resources.files("tabib").joinpath("demo.yaml").read_text(encoding="utf-8")
     done, refused = _travel_study(parse_study(text, source="demo.yaml", base=runs, overrides=set_ or ()), runs=runs)

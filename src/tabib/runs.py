@@ -43,6 +43,7 @@ from tabib.records import INDEX_SCHEMA, SPLIT_SCHEMA, Checks, Decision, Evaluati
 from tabib.study_file import dump_study, load_study
 
 T = TypeVar("T")
+R = TypeVar("R", bound=BaseModel)
 
 __all__ = [
     "FILES",
@@ -52,8 +53,10 @@ __all__ = [
     "code_of",
     "file_hash",
     "fingerprint",
+    "keep_apart",
     "open_run",
     "read_jsonl",
+    "read_record",
     "read_run",
     "save",
     "study_id",
@@ -135,15 +138,23 @@ def fingerprint(*values: object) -> str:
 
 
 def list_data(folder: Path, *, times: bool = False) -> str:
-    """Hash of the names and sizes (and modification times) of all files below a folder, or of one file."""
+    """Hash of the names and sizes (and modification times) of all files below a folder, links followed, or of one file."""
     digest = hashlib.sha256()
-    files = [folder] if folder.is_file() else sorted(Path(path, name) for path, _, names in os.walk(folder) for name in names)
-    for file in files:
-        status = file.lstat()
+    for file in [folder] if folder.is_file() else sorted(_files_below(folder)):
+        status = file.stat() if file.exists() else file.lstat()
         digest.update(
             f"{os.path.relpath(file, folder)}\0{status.st_size}\0{status.st_mtime_ns if times else 0}\0".encode("utf-8", "surrogateescape")
         )
     return digest.hexdigest()
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    entered = {folder.resolve()}
+    for path, folders, names in os.walk(folder, followlinks=True):
+        yield from (Path(path, name) for name in names)
+        places = {name: Path(path, name).resolve() for name in folders}
+        folders[:] = [name for name, place in places.items() if place not in entered]  # a link may lead back to where it hangs
+        entered.update(places.values())
 
 
 def study_id(study: Study) -> str:
@@ -154,10 +165,14 @@ def study_id(study: Study) -> str:
 
 def _anywhere(study: Study) -> Study:
     """The study with its paths cut down to their names."""
-    data = study.data.model_copy(update={"folder": Path(study.data.folder.name)})
-    split = study.split.model_copy(update={"file": study.split.file and Path(study.split.file.name)})
+    return _with_paths(study, lambda path: Path(path.name))
+
+
+def _with_paths(study: Study, change: Callable[[Path], Path]) -> Study:
+    data = study.data.model_copy(update={"folder": change(study.data.folder)})
+    split = study.split.model_copy(update={"file": study.split.file and change(study.split.file)})
     weights = study.model.weights
-    model = study.model.model_copy(update={"weights": Path(weights.name) if isinstance(weights, Path) else weights})
+    model = study.model.model_copy(update={"weights": change(weights) if isinstance(weights, Path) else weights})
     return study.model_copy(update={"data": data, "split": split, "model": model})
 
 
@@ -235,10 +250,24 @@ def _read(path: Path, kind: _Kind) -> Any:
     if kind.record is Study:
         return load_study(path)
     if kind.record is not None:
-        return kind.record.model_validate_json(path.read_bytes())
-    if path.suffix == ".csv":
-        return pl.read_csv(path, schema=kind.schema)
-    return pl.read_parquet(path)
+        return read_record(path, kind.record)
+    try:
+        return pl.read_csv(path, schema=kind.schema) if path.suffix == ".csv" else pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def read_record(path: Path, kind: type[R]) -> R:
+    """Read a record from its JSON file. Raises `RunError` where the file is damaged."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (ValueError, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return RunError(f"{path} is damaged ({first}). Delete it, and start the run's command again: what is missing is made anew.")
 
 
 # --- The run ---
@@ -263,7 +292,7 @@ class Run:
         until: str | None = None,
         on_step: Callable[[str, bool], None] | None = None,
     ) -> None:
-        """`given` is the study as the user wrote it; `until` names the last step; `on_step` hears each step and whether it was loaded."""
+        """`given` is the study as the user wrote it, its paths from the root; `until` names the last step; `on_step` hears each step and whether it was loaded."""
         self.folder = folder
         self.given = given
         self.until = until
@@ -274,7 +303,7 @@ class Run:
     def __enter__(self) -> Self:
         self._lock = _lock(self.folder)
         manifest = _read_manifest(self.folder)
-        if self._command or not manifest:
+        if self._command or manifest.get("given") != self.given.model_dump(mode="json"):
             write_json(self.folder / MANIFEST, {**manifest, **_manifest(self.given, self._command, manifest.get("started"))})
         return self
 
@@ -301,7 +330,7 @@ class Run:
         done = self.folder / "done" / f"{name}.json"
         numbers = [value for _, value in sorted(where.items()) if isinstance(value, (int, float))]
         key = fingerprint(name, code_of(function.__module__), *inputs, *numbers)
-        loaded = _is_done(done, key, path)
+        loaded = _is_done(done, key, path) and (name != "model" or self._has_weights())
         if not loaded:
             self._on_step(name, False)
             done.unlink(missing_ok=True)
@@ -312,7 +341,7 @@ class Run:
         else:
             self._on_step(name, True)
         # Read back even what was just made, so that a continued run and an uninterrupted one hand on the same values.
-        value = _read(path, kind)
+        value = self._at_home(_read(path, kind))
         if self.until == name:
             raise Reached
         return value
@@ -322,11 +351,23 @@ class Run:
         path = self.path(name)
         if not path.exists():
             raise RunError(f"{self.folder} has no {FILES[name].path}: the step '{name}' has not been done. Run: tabib run STUDY")
-        return _read(path, FILES[name])
+        return self._at_home(_read(path, FILES[name]))
+
+    def _at_home(self, value: Any) -> Any:
+        """A study that was resolved before the project was moved has its files where they are now; other values stay."""
+        if not isinstance(value, Study):
+            return value
+        return value.model_copy(update={"data": self.given.data, "split": self.given.split, "model": self.given.model})
 
     def write(self, name: str, value: object) -> None:
         """Replace the result of a step outside the road (`tabib evaluate` on a finished run)."""
         save(self.path(name), value)
+
+    def _has_weights(self) -> bool:
+        """Whether the members' weights are those that were trained."""
+        model: Model = self.read("model")
+        files = {self.folder / "model" / "members" / member.name / "weights.safetensors": member for member in model.members}
+        return all(file.exists() and file_hash(file) == member.weights_sha256 for file, member in files.items())
 
     def histories(self) -> dict[str, list[dict[str, Any]]]:
         """The epochs of each member, by the member's name."""
@@ -376,10 +417,21 @@ def open_run(
     """
     if not study.data.folder.exists():
         raise RunError(f"There is no data at {study.data.folder}. Check data.folder: it is relative to the study file.")
+    keep_apart(root, study.data.folder)
+    study = _with_paths(study, lambda path: Path(os.path.abspath(path)))
     folder = root / study.name / study_id(study)
     if must_exist and not folder.exists():
         raise RunError(_what_changed(study, folder))
     return Run(folder, study, command=command, until=until, on_step=on_step)
+
+
+def keep_apart(root: Path, images: Path) -> None:
+    """Raise `RunError` where runs would be written among the images of a study."""
+    if root.resolve().is_relative_to(images.resolve()):
+        raise RunError(
+            f"Runs would be written to {root}, inside the images of {images}, and be taken for images the next time. "
+            "Start from another folder, or choose one with --runs."
+        )
 
 
 def read_run(folder: Path) -> Run:
@@ -427,7 +479,10 @@ def _now() -> str:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise _damaged(path, error) from None
 
 
 def _manifest(study: Study, command: Sequence[str], started: str | None) -> dict[str, Any]:
@@ -471,7 +526,8 @@ def _what_changed(study: Study, folder: Path) -> str:
     before = _flat(json.loads(others[-1].read_text(encoding="utf-8"))["given"])
     now = _flat(study.model_dump(mode="json"))
     changed = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    what = "\n  ".join(changed) if changed else "the files of the data folder"
+    files = [f"the content of {path}" for path in (study.split.file, study.model.weights) if isinstance(path, Path)]
+    what = "\n  ".join(changed) or " or ".join(["the files of the data folder", *files])
     return f"The study has changed since {others[-1].parent}:\n  {what}\nStart a new run without --resume, or undo the change."
 
 

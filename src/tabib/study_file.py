@@ -69,6 +69,7 @@ def parse_study(text: str, *, source: str = "study", base: Path = Path(), overri
     _anchor_paths(read.values, base)
     for override in overrides:
         _override(read, override)
+    _anchor_paths(read.values, Path())
     return _check(read, source)
 
 

@@ -250,6 +250,22 @@ def test_truth_is_written_beside_the_folder(tmp_path: Path) -> None:
     assert written["settings"]["patients"] == 16
 
 
+def test_what_a_kill_leaves_is_no_phantom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    films = ChestFilms(patients=8, side=32)
+
+    def killed(*arguments: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tabib.phantoms.chest._file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_chest_films(tmp_path / "films", films)
+    assert not (tmp_path / "films").exists()
+    truth = make_chest_films(tmp_path / "films", films)
+    assert len(list((tmp_path / "films").rglob("*.png"))) == len(truth.films)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["films", "films.truth.json"]
+
+
 def test_full_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"x")
     with pytest.raises(StudyError, match="not empty"):

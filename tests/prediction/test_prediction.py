@@ -156,3 +156,11 @@ def test_an_unfinished_run_is_said(trained: Trained, tmp_path: Path, missing: st
     (tmp_path / "model" / missing).unlink()
     with pytest.raises(RunError, match=Path(missing).name):
         Predictor.load(tmp_path / "model")
+
+
+def test_other_weights_than_those_that_were_judged_are_not_served(trained: Trained, tmp_path: Path) -> None:
+    shutil.copytree(trained.run / "model", tmp_path / "model")
+    members = tmp_path / "model" / "members"
+    shutil.copy(members / "seed0" / "weights.safetensors", members / "seed1" / "weights.safetensors")
+    with pytest.raises(RunError, match="does not hold the weights that were trained"):
+        Predictor.load(tmp_path / "model")

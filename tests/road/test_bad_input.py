@@ -163,3 +163,67 @@ def test_an_npz_that_is_none(tabib: Tabib, tmp_path: Path) -> None:
     for name in "abc":
         code, said = tabib("look", tmp_path / f"{name}.npz")
         assert (code, said["kind"]) == (1, "DataError"), said
+
+
+def test_paths_of_an_override_are_relative_to_where_one_stands(tabib: Tabib, tmp_path: Path) -> None:
+    fill(tmp_path / "films", {"sick": names(12), "normal": names(12)})
+    (tmp_path / "studies").mkdir()
+    file = study(tmp_path / "studies" / "elsewhere", positive="sick", training={"device": "cpu", "epochs": 1})
+    code, said = tabib("check", file, "--set", "data.folder=films", "--set", "input.height=16", "--set", "input.width=16")
+    assert (code, said.get("error")) == (0, None)
+
+
+def test_a_project_that_was_moved_goes_on(tabib: Tabib, tmp_path: Path) -> None:
+    fill(tmp_path / "before" / "films", {"sick": names(12), "normal": names(12)})
+    shape = {"height": 16, "width": 16}
+    study(tmp_path / "before" / "films", data={"folder": "films"}, positive="sick", input=shape, training={"device": "cpu"})
+    assert tabib("check", "before/study.yaml")[0] == 0
+    (tmp_path / "before").rename(tmp_path / "after")
+    assert tabib("cache", "clear")[0] == 0
+    code, said = tabib("check", "after/study.yaml")
+    assert (code, said.get("error")) == (0, None)
+    assert len(list((tmp_path / "runs" / "bad").iterdir())) == 1
+
+
+def test_files_behind_a_link_are_looked_at_again(tabib: Tabib, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "films", {"sick": names(12), "normal": names(12)})
+    outside = (folder / "sick").rename(tmp_path / "outside")
+    (folder / "sick").symlink_to(outside)
+    (outside / "back").symlink_to(outside)
+    file = study(folder, positive="sick")
+    before = tabib("split", file)[1]["counts"]
+    (outside / "patient11_1.png").unlink()
+    after = tabib("split", file)[1]["counts"]
+    count = [sum(part.get("sick", 0) for part in counts.values()) for counts in (before, after)]
+    assert count[0] - count[1] == 1
+
+
+def test_runs_are_not_written_among_the_images(tabib: Tabib, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "films", {"A": names(12), "B": names(12)})
+    for arguments in (("look", folder), ("split", study(folder))):
+        code, said = tabib(*arguments, "--runs", folder / "runs")
+        assert (code, said["kind"]) == (1, "RunError")
+        assert "--runs" in said["error"]
+    assert sorted(path.name for path in folder.iterdir()) == ["A", "B"]
+
+
+def test_a_class_that_nobody_named_is_asked_for(tabib: Tabib, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "films", {"A": names(12), "B": names(12)})
+    code, said = tabib("check", study(folder, training={"device": "cpu"}))
+    assert (code, said["kind"]) == (2, "StudyError")
+    assert "positive: B" in said["error"]
+    levels = {finding["code"]: finding["level"] for finding in tabib("look", folder)[1]["findings"]}
+    assert levels["positive_unclear"] == "warn"
+
+
+def test_damaged_files_of_a_run_are_named(tabib: Tabib, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "films", {"A": names(12), "B": names(12)})
+    assert tabib("split", study(folder))[0] == 0
+    (run,) = (tmp_path / "runs" / "bad").iterdir()
+    for name in ("split.csv", "manifest.json"):
+        (run / "model").mkdir(exist_ok=True)
+        (run / "model" / "decision.json").write_bytes(b"{")
+        (run / name).write_bytes(b"{" if name.endswith("json") else b"\xff\xfe{")
+        code, said = tabib("evaluate", run)
+        assert (code, said["kind"]) == (1, "RunError")
+        assert f"{name} is damaged" in said["error"]

@@ -55,6 +55,14 @@ def test_decodes_once(planted: Planted, tmp_path: Path, monkeypatch: pytest.Monk
             build_cache(study.data, index, study.input.model_copy(update=other), folder=tmp_path / "kept", workers=1)
 
 
+def test_an_entry_that_was_cut_short_is_made_again(planted: Planted, tmp_path: Path) -> None:
+    study, index = planted.study, planted.index
+    first = np.array(build_cache(study.data, index, study.input, folder=tmp_path / "kept").images)
+    for entry in (tmp_path / "kept").glob("*.npy"):
+        os.truncate(entry, entry.stat().st_size // 2)
+    np.testing.assert_array_equal(build_cache(study.data, index, study.input, folder=tmp_path / "kept").images, first)
+
+
 def test_a_refused_row_takes_no_place(planted: Planted, tmp_path: Path) -> None:
     index = planted.index.with_columns(refused=pl.when(pl.col("row") == 3).then(pl.lit("broken")).otherwise("refused"))
     built = build_cache(planted.study.data, index, planted.study.input, folder=tmp_path / "kept", workers=1)

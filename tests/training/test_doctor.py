@@ -16,7 +16,7 @@ from tabib.errors import StudyError
 from tabib.records import Checks
 from tabib.training import check_training, resolve, resolve_study
 from tabib.training.networks import NETWORKS
-from tabib.training.resolve import available_threads, positive_class
+from tabib.training.resolve import available_threads
 
 
 @pytest.fixture(scope="module")
@@ -117,30 +117,3 @@ def test_a_gpu_that_is_not_there(films: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(StudyError, match="no GPU"):
         resolved(plant(films, training={"device": "cuda"}))
-
-
-@pytest.mark.parametrize(
-    ("classes", "positive"),
-    [
-        (["NORMAL", "PNEUMONIA"], "PNEUMONIA"),
-        (["covid", "healthy"], "covid"),
-        (["blast", "not_blast"], "blast"),
-        (["malignant", "benign"], "malignant"),
-        (["tumour", "no tumour"], "tumour"),
-        (["0", "1"], "1"),
-        (["AD", "MCI"], "MCI"),
-        (["abnormal", "normal"], "abnormal"),
-        (["HIV_negative", "HIV_positive"], "HIV_positive"),
-        (["a", "b", "c"], None),
-    ],
-)
-def test_the_positive_class_is_the_one_not_named_like_health(classes: list[str], positive: str | None) -> None:
-    assert positive_class(None, classes) == positive
-
-
-@pytest.mark.parametrize(
-    ("given", "classes", "words"), [("PNEUMONIE", ["NORMAL", "PNEUMONIA"], "did you mean 'PNEUMONIA'"), ("a", list("abc"), "needs two")]
-)
-def test_a_positive_class_that_cannot_be(given: str, classes: list[str], words: str) -> None:
-    with pytest.raises(StudyError, match=words):
-        positive_class(given, classes)

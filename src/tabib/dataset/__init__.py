@@ -8,6 +8,7 @@ from tabib.dataset.index import index_folder, read_row_pixels
 from tabib.dataset.inspection import inspect_dataset
 from tabib.dataset.layouts import Listed, list_folder
 from tabib.dataset.pixels import STATISTICS, fit_image, intensity_statistics
+from tabib.dataset.positive import guess_positive, positive_class
 from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset, write_split_csv
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "clear_cache",
     "find_near_copies",
     "fit_image",
+    "guess_positive",
     "hamming",
     "index_folder",
     "inspect_dataset",
@@ -29,6 +31,7 @@ __all__ = [
     "list_folder",
     "near_copy_clusters",
     "perceptual_hash",
+    "positive_class",
     "propose_group_pattern",
     "read_row_pixels",
     "read_split_csv",

@@ -83,14 +83,23 @@ def build_cache(
     usable = index.filter(pl.col("refused").is_null())
     key = _key(usable, input)
     stem = folder / key
-    if not stem.with_suffix(".json").exists():
+    arrays = _load(stem)
+    if arrays is None:
         _build(data, usable, input, folder=folder, key=key, workers=workers, progress=progress)
-    return Cache(
-        key=key,
-        images=np.load(stem.with_suffix(".npy"), mmap_mode="c"),
-        statistics=np.load(stem.with_suffix(".statistics.npy")),
-        rows=usable["row"].to_numpy().astype(np.int64),
-    )
+        arrays = _load(stem)
+    assert arrays is not None
+    images, statistics = arrays
+    return Cache(key=key, images=images, statistics=statistics, rows=usable["row"].to_numpy().astype(np.int64))
+
+
+def _load(stem: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """The two arrays of an entry; None where it is not there whole, or was cut short since."""
+    if not stem.with_suffix(".json").exists():
+        return None
+    try:
+        return np.load(stem.with_suffix(".npy"), mmap_mode="c"), np.load(stem.with_suffix(".statistics.npy"))
+    except (OSError, ValueError):
+        return None
 
 
 def list_cache(folder: Path) -> list[CacheEntry]:

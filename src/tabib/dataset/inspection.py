@@ -16,6 +16,7 @@ from tabib.config import Study
 from tabib.dataset.confounders import ACQUISITION, INTENSITY, NAMES, NUMBERING, Telltale, try_facts
 from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import propose_group_pattern
+from tabib.dataset.positive import guess_positive
 from tabib.progress import SILENT, Progress
 from tabib.records import Finding, Findings, Level
 
@@ -56,6 +57,7 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
         findings = [
             *_files(index),
             *_patients(good, study, pattern),
+            *_positive(good, study),
             *_classes(good, patients),
             *_exact_copies(good),
             *_near_copies(good, patients, near),
@@ -192,6 +194,17 @@ def _classes(good: pl.DataFrame, patients: pl.Series) -> Iterator[Finding]:
             yield _finding("small_class", "warn", {"class": label, "images": images}, rows)
         if 0 < people < _FEW_PATIENTS:
             yield _finding("few_patients_of_class", "warn", {"class": label, "patients": people, "images": images}, rows, page_one=True)
+
+
+def _positive(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
+    classes = sorted(good["label"].unique())
+    if study.positive is None and len(classes) == 2:
+        guess = guess_positive(classes)
+        if guess is None:
+            yield _finding("positive_unclear", "warn", {"first": classes[0], "second": classes[1]})
+        else:
+            other = next(name for name in classes if name != guess)
+            yield _finding("positive_guessed", "pass", {"positive": guess, "other": other})
 
 
 # --- Copies ---

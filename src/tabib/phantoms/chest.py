@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -163,20 +164,24 @@ def make_chest_films(folder: Path, films: ChestFilms, *, progress: Progress = SI
     """Write a data set of made-up chest films, one folder per class, and beside it what was planted where.
 
     `folder` must be empty or not there yet (`StudyError`). The truth goes to `<folder>.truth.json`, outside, because the
-    folder must hold what a hospital's would. The same settings give the same bytes with the same versions of NumPy, SciPy
-    and Pillow.
+    folder must hold what a hospital's would. The folder appears whole: what a kill leaves has another name. The same
+    settings give the same bytes with the same versions of NumPy, SciPy and Pillow.
     """
     if folder.exists() and any(folder.iterdir()):
         raise StudyError(f"{folder} is not empty, and a phantom is written into an empty or a new folder; give another one")
     truth = plan_chest_films(films)
+    unfinished = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     with progress.bar("phantom", len(truth.films)) as advance:
         for film in truth.films:
-            path = folder / film.path
+            path = unfinished / film.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(_file(film, films))
             advance(1)
     text = json.dumps(asdict(truth) | {"best_auc": truth.best_auc}, indent=1)
     folder.with_name(f"{folder.name}.truth.json").write_text(text + "\n", encoding="utf-8")
+    unfinished.replace(folder)
     return truth
 
 

@@ -20,6 +20,7 @@ from tabib.errors import RunError
 from tabib.images import Image
 from tabib.metrics import apply_temperature
 from tabib.records import Decision, Model
+from tabib.runs import read_record
 from tabib.training.batches import unit_range
 from tabib.training.calibrate import load_networks
 from tabib.training.inference import INFERENCE_BATCH, mean_of_members, say
@@ -56,8 +57,7 @@ class Predictor:
         for name in ("model.json", "decision.json"):
             if not (folder / name).exists():
                 raise RunError(f"{folder} has no {name}: its run is not finished. Finish it with: tabib run STUDY")
-        model = Model.model_validate_json((folder / "model.json").read_bytes())
-        decision = Decision.model_validate_json((folder / "decision.json").read_bytes())
+        model, decision = read_record(folder / "model.json", Model), read_record(folder / "decision.json", Decision)
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model, decision, load_networks(model, folder, device=where))
 

@@ -138,6 +138,17 @@ class Facts:
         return [*self.findings.findings, *self.all_checks(), *(self.evaluation.remarks if self.evaluation else [])]
 
     @property
+    def negative(self) -> str | None:
+        """Of two classes the one that is not looked for."""
+        others = [name for name in self.classes if name != self.positive]
+        return others[0] if self.positive is not None and len(others) == 1 else None
+
+    @property
+    def positive_guessed(self) -> bool:
+        """Whether the class that is looked for was taken from the names of the classes."""
+        return any(finding.code == "positive_guessed" for finding in self.everything())
+
+    @property
     def leak_kept(self) -> bool:
         """Whether test images share a patient or a copy with training, because the study asked for it."""
         return any(finding.code == "given_leak_kept" for finding in self.everything())

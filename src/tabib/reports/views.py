@@ -271,10 +271,9 @@ def _bracketed(text: str) -> str:
 def hundreds(facts: Facts, reader: Language) -> list[Hundred]:
     """The main shares as so many of a hundred, the way risks are best understood (Gigerenzer & Hoffrage, 1995)."""
     told: list[tuple[Measure | None, str, dict[str, Value]]] = []
-    if facts.positive is not None and len(facts.classes) == 2:
-        negative = next(name for name in facts.classes if name != facts.positive)
+    if facts.positive is not None and facts.negative is not None:
         told.append((_whole(facts, "sensitivity"), "first.finds", {"positive": facts.positive}))
-        told.append((_whole(facts, "specificity"), "first.spares", {"negative": negative}))
+        told.append((_whole(facts, "specificity"), "first.spares", {"negative": facts.negative}))
     accuracy = _whole(facts, "accuracy")
     majority = accuracy.baselines.get("majority_class") if accuracy else None
     told.append((accuracy, "first.right" if majority is None else "first.right_majority", {"share": majority and round(100 * majority)}))

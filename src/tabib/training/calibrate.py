@@ -16,6 +16,7 @@ from tabib.errors import RunError
 from tabib.metrics import apply_temperature, choose_threshold, fit_temperature, log_loss
 from tabib.progress import SILENT, Progress
 from tabib.records import Decision, Model
+from tabib.runs import file_hash
 from tabib.training.batches import load_samples
 from tabib.training.inference import log_probabilities, mean_of_members
 from tabib.training.networks import Network, build_network
@@ -99,7 +100,9 @@ def load_networks(model: Model, place: Path, *, device: torch.device) -> list[Ne
     for member in model.members:
         path = place / "members" / member.name / "weights.safetensors"
         if not path.exists():
-            raise RunError(f"{path} is missing: the weights of member {member.name}. Copy the run folder whole, or train again.")
+            raise RunError(f"{path} is missing: the weights of member {member.name}. Copy the run folder whole, or start its run again.")
+        if file_hash(path) != member.weights_sha256:
+            raise RunError(f"{path} does not hold the weights that were trained and judged. Copy them again, or start the run again.")
         network = build_network(part, classes=len(model.classes), channels=model.channels, height=model.height, width=model.width)
         network.load_state_dict(load_file(path))
         network.mean.copy_(torch.tensor(model.mean).reshape(network.mean.shape))

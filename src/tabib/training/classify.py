@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,9 +166,10 @@ def _train_member(
     alone = study.model_copy(update={"training": study.training.model_copy(update={"seeds": [plan.seed]})})
     key = fingerprint(cache.key, plan.train, plan.validation, alone, plan.name, *sources, code_of(__name__), torch.__version__)
     if done.exists() and weights.exists():
-        trained = _Trained.model_validate_json(done.read_bytes())
-        if trained.key == key and trained.member.weights_sha256 == file_hash(weights):
-            return trained
+        with suppress(ValueError):  # a damaged note of what is done: it is done again
+            trained = _Trained.model_validate_json(done.read_bytes())
+            if trained.key == key and trained.member.weights_sha256 == file_hash(weights):
+                return trained
 
     train, validation = (load_samples(cache, rows, classes=classes, device=device) for rows in (plan.train, plan.validation))
     recipe = Recipe.of(study.training, study.augment, study.input.intensity, train, classes=len(classes), seed=plan.seed)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -13,16 +11,14 @@ import polars as pl
 import torch
 
 from tabib.config import Study
+from tabib.dataset import positive_class
 from tabib.errors import StudyError
 from tabib.training.batches import Samples
 from tabib.training.classify import build, class_names
 from tabib.training.loop import Recipe, seconds_per_step, start
 from tabib.training.session import running
 
-__all__ = ["available_threads", "positive_class", "resolve_study"]
-
-_HEALTHY = re.compile(r"(?:^|[^a-z])(normal|healthy|health|negative|control|benign|no|not|non|without|0)(?:$|[^a-z])")
-"""Words in a class name, in small letters, that say that what is looked for is absent."""
+__all__ = ["available_threads", "resolve_study"]
 
 _BF16_PAYS = 1.15
 
@@ -39,7 +35,7 @@ def resolve_study(study: Study, index: pl.DataFrame, split: pl.DataFrame) -> Stu
         split: SPLIT_SCHEMA.
 
     Raises:
-        StudyError: a positive class that is no class, or a GPU that is not there.
+        StudyError: a positive class that is no class or cannot be told, or a GPU that is not there.
     """
     study = study.model_copy(update={"positive": positive_class(study.positive, class_names(split, study))})
     if study.input.channels == "auto":
@@ -53,25 +49,6 @@ def resolve_study(study: Study, index: pl.DataFrame, split: pl.DataFrame) -> Stu
         precision = _faster_precision(study, class_names(split, study))
         study = study.model_copy(update={"training": study.training.model_copy(update={"precision": precision})})
     return study
-
-
-def positive_class(given: str | None, classes: list[str]) -> str | None:
-    """The class that is looked for: the given one, or of two the one not named like health, or the last by name.
-
-    None for more than two classes. Raises `StudyError` for a name that is no class.
-    """
-    if given is not None and given not in classes:
-        near = difflib.get_close_matches(given, classes, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise StudyError(f"positive is {given!r}, and the classes are {', '.join(map(repr, classes))}{hint}")
-    if len(classes) != 2:
-        if given is not None:
-            raise StudyError(
-                f"positive is {given!r}, and there are {len(classes)} classes: a positive class needs two. Leave positive out."
-            )
-        return None
-    ill = [name for name in classes if not _HEALTHY.search(name.casefold().replace("_", " "))]
-    return given or (ill[0] if len(ill) == 1 else max(classes))
 
 
 def available_threads() -> int:

@@ -1,0 +1,7 @@
+"""`python -m tabib` is `tabib`."""
+
+from tabib.cli import main
+
+__all__: list[str] = []
+
+main()
