@@ -234,6 +234,20 @@ def _of_number(write: Callable[[Language, float], str]) -> Callable[[Language, f
     return lambda language, value, rest: isolated(value) if isinstance(value, str) else write(language, value)
 
 
+def _typical(language: Language, value: float | str, rest: str) -> str:
+    """What is typical of each class, `A: 0.2 (0.1 - 0.3); B: JPEG 90%`: numbers in the reader's digits, names as they are."""
+
+    def of_class(entry: str) -> str:
+        name, _, said = entry.partition(": ")
+        numbers = re.fullmatch(r"(\S+) \((\S+) - (\S+)\)", said)
+        if not numbers:
+            return f"{isolated(name)}: {isolated(said)}"
+        middle, low, high = (language.number(float(number), 4) for number in numbers.groups())
+        return f"{isolated(name)}: {middle} ({language.interval(low, high)})"
+
+    return language.words["words"]["semicolon"].join(of_class(entry) for entry in str(value).split("; "))
+
+
 FORMATS: dict[str, Callable[[Language, float | str, str], str]] = {
     "": _automatic,
     "count": _count,  # {rows:count image|images}
@@ -243,6 +257,7 @@ FORMATS: dict[str, Callable[[Language, float | str, str], str]] = {
     "duration": _of_number(Language.duration),
     "p": _p_value,
     "name": _name,  # {measure:name measures}: the word under [measures]
+    "typical": _typical,
     "names": _names,  # the same for several names parted by commas
 }
 """How a figure can be written, by the name after the colon in a text."""

@@ -82,6 +82,7 @@ def train(
         cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
         members: list[_Trained] = []
         network, counts = build(study, classes=classes, seed=study.training.seeds[0], device=device)
+        progress.say(f"{study.model.network}: {counts.total:,} weights, {counts.trainable:,} of them trained")
         for plan in plans(split, study):
             members.append(_train_member(plan, cache, study, classes=classes, place=place, device=device, progress=progress))
         train = split.filter(pl.col("part") == "train")
