@@ -3,6 +3,9 @@
 Nothing heavy is imported before a verb runs, so that `--help` answers at once and `look`, `evaluate` and `report` never
 import torch. Results go to standard output, everything else to standard error.
 
+With `--json` the result, or the error, is one JSON object on standard output; only an option or a value that the command
+line itself does not understand is said on standard error alone.
+
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 done but some images were refused.
 """
 

@@ -162,6 +162,15 @@ def test_a_missing_folder_a_file_and_a_wrong_verb(tabib: Tabib, tmp_path: Path) 
     )
 
 
+def test_an_unknown_option_is_said_on_standard_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["tabib", "look", "films", "--json", "--layout", "nii"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    said = capsys.readouterr()
+    assert (left.value.code, said.out) == (2, "")
+    assert "nii" in said.err
+
+
 def test_a_positive_class_that_is_none(tabib: Tabib, tmp_path: Path) -> None:
     folder = fill(tmp_path / "films", {"A": names(12), "B": names(12)})
     code, said = tabib("check", study(folder, positive="C", training={"device": "cpu"}))
