@@ -48,7 +48,8 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Every verb takes `--json` and then prints one JSON object. Exit codes: **0** done, **1** failed, **2** wrong use, "
+        "Every verb takes `--json` and then prints one JSON object, of an error too (`error`, `kind`, `exit_code`). Only what the "
+        "command line itself does not understand, such as an unknown option, is said on standard error alone, with exit code 2. Exit codes: **0** done, **1** failed, **2** wrong use, "
         "**3** done, but some images were refused. Ctrl-C leaves with 130 and loses nothing.",
         "",
     ]

@@ -15,9 +15,9 @@ import pytest
 
 from tabib import runs
 from tabib.config import Study
-from tabib.errors import RunError
+from tabib.errors import RunError, StudyError
 from tabib.records import SPLIT_SCHEMA, Decision, Findings
-from tabib.runs import Reached, Run, atomic_write, fingerprint, open_run, read_jsonl, read_run, study_id
+from tabib.runs import Reached, Run, atomic_write, check_table_place, fingerprint, open_run, read_jsonl, read_run, study_id
 
 
 @pytest.fixture
@@ -155,6 +155,21 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
         file.write(b"after")
     assert target.read_text() == "before"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_table_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.csv").mkdir()
+    for name, error, words in (
+        ("out.txt", StudyError, r"'\.txt'.*\.csv or \.parquet"),
+        ("out", StudyError, "suffix ''"),
+        ("file/out.csv", RunError, "could not be written"),
+        ("folder.csv", RunError, "could not be written"),
+    ):
+        with pytest.raises(error, match=words):
+            check_table_place(tmp_path / name)
+    check_table_place(tmp_path / "new" / "out.parquet")
+    assert not list((tmp_path / "new").iterdir())
 
 
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from tabib.config import Study
+from tabib.config import Study, parts_in
 from tabib.errors import StudyError
 from tabib.study_file import check_study, dump_study, load_study, parse_study
 
@@ -66,6 +68,18 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("name: a\ndata: {folder: x, group: '(('}", 2, ["not a regular expression"]),
         (MINIMAL + "positive: ~", 3, ["has no value", "none"]),
         (MINIMAL + "notes: &n\n  problem: *n", 4, ["aliases"]),
+        ("name: !!python/object:os.system x\ndata: {folder: films}", 1, ["tags (tag:yaml.org,2002:python/object:os.system)"]),
+        ("name: a\ndata: !!map {folder: films}", 2, ["tags"]),
+        (MINIMAL + "training:\n  epochs: ! 5", 4, ["tags (!)"]),
+        ('name: a\ndata: {folder: "ph\\0x"}', 2, ["data.folder", "character 0"]),
+        (MINIMAL + 'model: {weights: "w\\0"}', 3, ["model.weights", "character 0"]),
+        (MINIMAL + 'title: {en: "\\ud800"}', 3, ["half a character"]),
+        (MINIMAL + "report: {languages: [en, en]}", 3, ["same language twice"]),
+        (MINIMAL + "split: {train: 0.8, test: 0}", 3, ["test is 0"]),
+        (MINIMAL + "split: {train: 0.8, test: 0, folds: 3}", 3, ["test is 0"]),
+        (MINIMAL + "split: {train: 0, validation: 0, test: 1, folds: 3}", 3, ["test is 1", "folds"]),
+        (MINIMAL + "split: {train: 0.8, validation: 0}", 3, ["validation is 0"]),
+        (MINIMAL + "split: {train: 0, validation: 0.8}", 3, ["train is 0"]),
         ("name: 'a", 1, ["not YAML"]),
         ("name: ../evil\ndata: {folder: x}", 1, ["name", "../evil"]),
         ("name: a", 0, ["data", "is needed and not given"]),
@@ -81,6 +95,31 @@ def test_a_wrong_study_says_where_and_what(text: str, line: int, words: list[str
     assert ("study.yaml, line" in message) == bool(line), message
     if line:
         assert f"study.yaml, line {line}:" in message
+
+
+def test_parts_that_folders_or_a_file_or_folds_give_need_no_share() -> None:
+    for split in ("given: true, train: 0, test: 0", "file: split.csv, train: 0, test: 0", "folds: 3, train: 0.8, validation: 0"):
+        parse_study(MINIMAL + f"split: {{{split}}}\n")
+
+
+def fields(part: type[BaseModel], place: str = "") -> Iterator[tuple[str, object]]:
+    for name, field in part.model_fields.items():
+        yield place + name, field.annotation
+        for inner in parts_in(field.annotation):
+            yield from fields(inner, f"{place}{name}.")
+
+
+NUMBERS = [name for name, annotation in fields(Study) if "float" in str(annotation)]
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", ".inf"])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_is_finite(name: str, value: str) -> None:
+    assert {"training.learning_rate", "training.clip", "calibrate.threshold.fixed"} <= set(NUMBERS)
+    text = MINIMAL + ("calibrate: {threshold: {}}\n" if "threshold" in name else "")
+    for written in (value, f"[{value}]"):
+        with pytest.raises(StudyError, match=name.replace(".", r"\.")):
+            parse_study(text, overrides=[f"{name}={written}"])
 
 
 def test_a_missing_folder_or_binary_file_is_said(tmp_path: Path) -> None:

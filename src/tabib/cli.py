@@ -3,6 +3,9 @@
 Nothing heavy is imported before a verb runs, so that `--help` answers at once and `look`, `evaluate` and `report` never
 import torch. Results go to standard output, everything else to standard error.
 
+With `--json` the result, or the error, is one JSON object on standard output; only an option or a value that the command
+line itself does not understand is said on standard error alone.
+
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 done but some images were refused.
 """
 
@@ -65,12 +68,17 @@ def _fail(message: str, code: int, kind: str) -> int:
     if "--json" in sys.argv:
         typer.echo(json.dumps({"error": message, "kind": kind, "exit_code": code}, ensure_ascii=False))
     else:
-        typer.echo(f"tabib: {message}", err=True)
+        from tabib.images import printable
+
+        typer.echo("\n".join(map(printable, f"tabib: {message}".split("\n"))), err=True)
     return code
 
 
 def _tell(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
-    typer.echo(json.dumps(result, ensure_ascii=False, default=str) if as_json else "\n".join(lines))
+    from tabib.images import printable
+
+    # Names of files and classes may hold line breaks, and codes that a terminal would obey.
+    typer.echo(json.dumps(result, ensure_ascii=False, default=str) if as_json else "\n".join(map(printable, lines)))
 
 
 def _leave(refused: int) -> None:
@@ -229,8 +237,10 @@ def predict(
     """Predict new images with a trained model, as it was judged."""
     from tabib.console import ConsoleProgress
     from tabib.prediction import Predictor, predict_paths
-    from tabib.runs import read_run, save
+    from tabib.runs import check_table_place, read_run, save
 
+    if out is not None:
+        check_table_place(out)
     predictor = Predictor.load(read_run(run).folder / "model")
     table = predict_paths(predictor, paths, progress=ConsoleProgress())
     if out is not None:

@@ -67,6 +67,15 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _place(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("is no name of a file: it holds the character 0")
+    return path
+
+
+Place = Annotated[Path, AfterValidator(_place)]
+
+
 def parts_in(annotation: object) -> Iterator[type[BaseModel]]:
     """The parts that a field may hold, through Optional, Union, Annotated and list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -77,9 +86,9 @@ def parts_in(annotation: object) -> Iterator[type[BaseModel]]:
 
 
 class Part(BaseModel):
-    """Base of every part of a study: frozen, and no unknown fields."""
+    """Base of every part of a study: frozen, no unknown fields, and every number finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True, use_attribute_docstrings=True)
 
 
 class Bilingual(Part):
@@ -94,7 +103,7 @@ class Bilingual(Part):
 class Data(Part):
     """Which images, and what belongs to one patient."""
 
-    folder: Path
+    folder: Place
     """Folder of the images (or the `.npz` file), relative to the study file."""
     layout: Literal["class_folders", "npz"] = "class_folders"
     """How the folder says what an image is: one folder per class, or the arrays of a MedMNIST v2 file."""
@@ -123,14 +132,24 @@ class Split(Part):
     """Given parts that share a patient or a copy with the test set: refuse the study, leave those training images out, or keep them and warn."""
     group_scope: Literal["all", "split"] = "all"
     """Whether one patient name means one person in all given parts, or numbering restarts in each (`split`)."""
-    file: Path | None = None
+    file: Place | None = None
     """A split written before (CSV with `path` and `part`), used instead of a draw."""
 
     @model_validator(mode="after")
-    def _sums_to_one(self) -> Self:
-        if not self.given and self.file is None and abs(self.train + self.validation + self.test - 1) > 1e-6:
+    def _every_part_has_images(self) -> Self:
+        if not self.given and self.file is None:
             total = self.train + self.validation + self.test
-            raise ValueError(f"train + validation + test is {total:g}, and must be 1")
+            if abs(total - 1) > 1e-6:
+                raise ValueError(f"train + validation + test is {total:g}, and must be 1")
+            if self.test == 0:
+                raise ValueError("test is 0, and a model that nothing judges is not worth training; give it a share, as in 0.2")
+            if self.folds is not None and self.test == 1:
+                raise ValueError("test is 1, and no images are left for the folds to train on; give it a share, as in 0.2")
+            if self.folds is None and (self.train == 0 or self.validation == 0):
+                raise ValueError(
+                    f"{'train' if self.train == 0 else 'validation'} is 0, and no images are left for that part: training needs "
+                    "some, and choosing the best weights and the threshold needs others; give both a share"
+                )
         if self.given and self.file is not None:
             raise ValueError("given: true and file: are two answers to one question; keep one")
         return self
@@ -206,7 +225,7 @@ class ModelPart(Part):
 
     network: str = "small_resnet"
     """`small_resnet` (Tabib's own, for small grey images) or any backbone of timm, as in `tf_efficientnet_b2`."""
-    weights: Literal["imagenet"] | Path | None = None
+    weights: Literal["imagenet"] | Place | None = None
     """Where the weights start: `imagenet` (asks for a download where no installed package has them), a local file, or `none`."""
     head: list[Annotated[int, Field(ge=1)]] = []
     """Widths of the dense ReLU layers between the pooled features and the output."""
@@ -346,6 +365,12 @@ class Report(Part):
 
     languages: Annotated[list[Literal["en", "fa"]], Field(min_length=1)] = ["en", "fa"]
     """One report is written per language."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if len(set(self.languages)) != len(self.languages):
+            raise ValueError("languages has the same language twice")
+        return self
 
 
 class Notes(Part):

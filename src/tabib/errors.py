@@ -5,7 +5,7 @@
     ├── DataError               a folder that cannot make a study: empty, one class, all patients in one class
     │   ├── ImageError          one file that cannot be read as an image (never ends a job: it becomes a row with a reason)
     │   └── LeakError           a split that would let a patient or a copy stand on two sides
-    ├── RunError                a run folder that is in use, changed, incomplete, or cannot be written
+    ├── RunError                a run folder that is in use, changed or incomplete, and any file that cannot be written
     ├── WeightsError            network weights that cannot be had or do not fit
     ├── TrainingError           a training that cannot go on: the loss is not a number
     └── MissingPackageError     an optional package is needed; the message names the extra to install
@@ -53,7 +53,7 @@ class LeakError(DataError):
 
 
 class RunError(TabibError):
-    """A run folder that is in use, changed, incomplete, or cannot be written."""
+    """A run folder that is in use, changed or incomplete, and any file that cannot be written."""
 
 
 class WeightsError(TabibError):

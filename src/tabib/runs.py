@@ -38,7 +38,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from tabib.config import Data, Study
-from tabib.errors import RunError
+from tabib.errors import RunError, StudyError
 from tabib.records import INDEX_SCHEMA, SPLIT_SCHEMA, Checks, Decision, Evaluation, Findings, Model
 from tabib.study_file import dump_study, load_study
 
@@ -50,6 +50,7 @@ __all__ = [
     "Reached",
     "Run",
     "atomic_write",
+    "check_table_place",
     "code_of",
     "file_hash",
     "fingerprint",
@@ -61,6 +62,7 @@ __all__ = [
     "save",
     "study_id",
     "write_json",
+    "writing",
 ]
 
 
@@ -85,6 +87,9 @@ FILES: dict[str, _Kind] = {
     "evaluation": _Kind("evaluation.json", record=Evaluation),
 }
 """Every step that leaves a file, in the order of the road."""
+
+TABLES = (".csv", ".parquet")
+"""What a table can be written as."""
 
 MANIFEST = "manifest.json"
 
@@ -195,28 +200,54 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     Raises `RunError` where the disk is full or the folder cannot be written; nothing half-written stays.
     """
     temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
+    with writing(path):
         try:
-            os.fsync(folder)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+            temporary = Path(name)
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
         finally:
-            os.close(folder)
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says against writing `path` into a `RunError` that names it."""
+    try:
+        yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise RunError(f"The disk is full: {path} could not be written. Free some space and start the same command again.") from error
         raise RunError(f"{path} could not be written: {error.strerror}.") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+
+
+def check_table_place(path: Path) -> None:
+    """Refuse, before the work that fills it, a table that `save` could not write or whose suffix names no format.
+
+    Raises:
+        StudyError: the suffix is neither `.csv` nor `.parquet`.
+        RunError: the folder cannot be written, or a folder has the name.
+    """
+    if path.suffix not in TABLES:
+        raise StudyError(
+            f"{path} has the suffix {path.suffix!r}, and a table is written as {' or '.join(TABLES)}. Give it one of these names."
+        )
+    with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
 
 
 def write_json(path: Path, value: object) -> None:

@@ -114,6 +114,12 @@ def _read_yaml(text: str, source: str) -> _Read:
         for event in yaml.parse(text, Loader=yaml.BaseLoader):
             if isinstance(event, yaml.AliasEvent):
                 raise StudyError(f"{_place(source, event)}: aliases (*{event.anchor}) are not part of a study file. Write the value out.")
+            if isinstance(event, yaml.NodeEvent) and (tag := getattr(event, "tag", None)) is not None:
+                raise StudyError(f"{_place(source, event)}: tags ({tag}) are not part of a study file. Give the value alone.")
+            if isinstance(event, yaml.ScalarEvent) and any("\ud800" <= letter <= "\udfff" for letter in event.value):
+                raise StudyError(
+                    f"{_place(source, event)}: {event.value!r} holds half a character, which no file can be named or hold. Write it whole."
+                )
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEPTH_LIMIT:
                 raise StudyError(f"{_place(source, event)}: nested deeper than any study. Check the brackets and the indentation.")
@@ -163,7 +169,7 @@ def _anchor_paths(values: dict[str, Any], base: Path) -> None:
     """Make the paths of the file independent of where Tabib was started."""
     for section, name in (("data", "folder"), ("split", "file"), ("model", "weights")):
         part = values.get(section)
-        if isinstance(part, dict) and isinstance(part.get(name), str) and part[name] != "imagenet":
+        if isinstance(part, dict) and isinstance(part.get(name), str) and part[name] != "imagenet" and "\0" not in part[name]:
             part[name] = str((base / part[name]).resolve())
 
 

@@ -45,9 +45,17 @@ def test_a_clean_data_set_says_what_was_looked_at() -> None:
         "classes_balanced",
         "exact_copies_none",
         "near_copies_none",
-        "acquisition_confounder_none",
+        "acquisition_facts_same",
     }
     assert one(findings, "patients_known").figures == {"patients": 40, "images": 80, "most": 2, "two_classes": 0}
+
+
+def test_facts_that_do_not_vary_or_are_of_too_few_are_not_judged() -> None:
+    assert codes(inspect(index_of())) & {"acquisition_facts_same", "acquisition_confounder_none"} == {"acquisition_facts_same"}
+    few = make_index(FILMS[:10], labels=LABELS[:10], columns={"height": [64, 65] * 5})
+    assert not codes(inspect(few)) & {"acquisition_facts_same", "acquisition_confounder_none"}
+    varying = inspect(index_of({"height": [64] * 30 + [65] * 50}))
+    assert one(varying, "acquisition_confounder_none").figures["facts"] == 2
 
 
 def test_files() -> None:
@@ -130,6 +138,24 @@ def test_a_large_cluster_is_said() -> None:
     large = one(inspect(index), "near_copy_cluster_large")
     assert large.figures["rows"] == 31
     assert large.page_one
+
+
+def test_a_few_look_alikes_in_a_small_set_are_no_large_cluster() -> None:
+    same = [np.clip(FILMS[4].astype(float) * 0.8 + shade, 0, 255).astype(np.uint8) for shade in (10, 25, 40, 55)]
+    for copies in (1, 3, 4):
+        labels, patients = [*LABELS[:20], *["ILL"] * copies], [*PATIENTS[:20], *["p"] * copies]
+        index = make_index([*FILMS[:20], *same[:copies]], labels=labels, columns={"group": patients})
+        findings = inspect(index)
+        assert list(map(len, findings.near_copies)) == [1 + copies]
+        assert ("near_copy_cluster_large" in codes(findings)) == (copies == 4)
+
+
+def test_large_clusters_are_said_once() -> None:
+    same = [
+        np.clip(FILMS[film].astype(float) * 0.8 + shade, 0, 255).astype(np.uint8) for film in (4, 6) for shade in range(10, 10 + 6 + film)
+    ]
+    index = make_index([*FILMS, *same], labels=[*LABELS, *["ILL"] * 22], columns={"group": [*PATIENTS, *["p"] * 22]})
+    assert one(inspect(index), "near_copy_cluster_large").figures["rows"] == 13
 
 
 @pytest.mark.parametrize("given", [False, True])

@@ -68,6 +68,38 @@ def test_one_class_spelt_by_two_systems_is_one_class(tmp_path: Path) -> None:
     assert {label for _, label, _ in good(tmp_path)} == {"caf\u00e9", "x"}
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train_set", "test_set"),
+        ("TrainImages", "ValidationImages", "TestImages"),
+        ("1 training", "2 testing", "other"),
+        ("xray-train", "xray-val"),
+    ],
+)
+def test_parts_by_other_names_do_not_become_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    touch(tmp_path, *(f"{name}/{label}/1.png" for name in names for label in ("A", "B")), f"{names[0]}/C/1.png", f"{names[0]}/.DS_Store")
+    with pytest.raises(DataError, match=f"{names[0]}.*'A', 'B'.*look like the parts of a split.*train, val and test"):
+        listing(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("normal/p1/1.png", "ill/p2/1.png"),
+        ("normal/PA/1.png", "ill/PA/1.png"),
+        ("valve/PA/1.png", "latest/PA/1.png"),
+        ("test_positive/p1/1.png", "test_negative/p1/1.png"),
+        ("locomotive train/PA/2.png", "bus/PA/1.png"),
+        ("trains/1.png", "test_tubes/1.png"),
+        ("train set/p1/1.png", "test set/p2/1.png"),
+    ],
+)
+def test_nested_folders_of_classes_stay_classes(tmp_path: Path, paths: tuple[str, ...]) -> None:
+    touch(tmp_path, *paths)
+    assert {label for _, label, _ in good(tmp_path)} == {path.split("/")[0] for path in paths}
+
+
 @pytest.mark.parametrize("name", ["__MACOSX", ".git", ".ipynb_checkpoints"])
 def test_junk_folders_are_one_refused_row(tmp_path: Path, name: str) -> None:
     touch(tmp_path, f"{name}/a/1.png", f"{name}/b/1.png", "a/1.png", "b/1.png", f"a/{name}/2.png")
@@ -193,6 +225,10 @@ def test_npz_rows(tmp_path: Path, labels: np.ndarray) -> None:
         ({"train_images": films(2)}, "only one of train_images and train_labels"),
         ({"train_images": films(2), "train_labels": np.arange(2), "val_labels": np.arange(2)}, "only one of val_images and val_labels"),
         ({"train_images": films(2), "train_labels": np.arange(3)}, "train_labels in set.npz has shape (3,)"),
+        (
+            {"train_images": films(2), "train_labels": np.arange(3)},
+            "and there are 2 images. Expected one whole number per image: (2,) or (2, 1).",
+        ),
         ({"train_images": films(2), "train_labels": np.zeros((2, 14), int)}, "several labels per image"),
         ({"train_images": films(2), "train_labels": np.array([0.5, 1])}, "Expected one whole number per image"),
         ({"train_images": films(2, 9, 9, 9), "train_labels": np.arange(2)}, "volumes are not read"),

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tabib.errors import StudyError
+from tabib.errors import RunError, StudyError
 from tabib.phantoms import CHEST_CLASSES, PHANTOMS, ChestFilms, Truth, make_chest_films, plan_chest_films, render_chest_films
 
 SMALL = ChestFilms(patients=16, films_per_patient=(1, 3), side=48)
@@ -264,6 +264,17 @@ def test_what_a_kill_leaves_is_no_phantom(tmp_path: Path, monkeypatch: pytest.Mo
     truth = make_chest_films(tmp_path / "films", films)
     assert len(list((tmp_path / "films").rglob("*.png"))) == len(truth.films)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["films", "films.truth.json"]
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for folder in (Path("/proc/films"), tmp_path / "file", tmp_path / "file" / "films"):
+        with pytest.raises(RunError, match=f"{folder} could not be written"):
+            make_chest_films(folder, SMALL)
+    (tmp_path / "films").mkdir()
+    monkeypatch.chdir(tmp_path / "films")
+    make_chest_films(Path(), SMALL)
+    assert (tmp_path / "films.truth.json").exists()
 
 
 def test_full_folder_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 
 from planted import Planted, plant, train_planted, write_films
 from tabib import metrics
-from tabib.errors import RunError
+from tabib.errors import DataError, RunError
 from tabib.images import read_image
 from tabib.prediction import Predictor, predict_index, predict_paths, prepare
 from tabib.records import Decision, Model, prediction_schema
@@ -119,6 +120,21 @@ def test_what_cannot_be_read_is_a_row_with_a_reason(trained: Trained, tmp_path: 
     assert [reason is not None for reason in served["refused"]] == [True, False, False, True]
     assert served["predicted"].is_null().to_list() == served["p_ILL"].is_null().to_list() == [True, False, False, True]
     assert served["row"].to_list() == [0, 1, 2, 3]
+
+
+def test_a_name_that_is_not_utf8_is_read_under_an_escaped_one(trained: Trained, tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.png")
+    shutil.copy(files(trained)[0], odd)
+    served = predict_paths(Predictor.load(trained.run / "model", device="cpu"), [tmp_path, Path(odd)], workers=1)
+    assert served["path"].to_list() == [f"{tmp_path}/bad\\xff.png"] * 2
+    assert served["predicted"].null_count() == 0
+
+
+def test_a_folder_of_nothing_is_said(trained: Trained, tmp_path: Path) -> None:
+    (tmp_path / ".hidden").write_text("no image")
+    with pytest.raises(DataError, match="holds no files") as caught:
+        predict_paths(Predictor.load(trained.run / "model", device="cpu"), [files(trained)[0], tmp_path], workers=1)
+    assert str(tmp_path) in str(caught.value)
 
 
 def test_nothing_to_predict(trained: Trained) -> None:

@@ -194,6 +194,12 @@ def test_names_of_the_user_are_text_and_nothing_else(tmp_path: Path) -> None:
     assert "<bdi>&lt;script&gt;" in isolated
 
 
+def test_the_note_speaks_of_intervals_only_where_there_is_one(films: tuple[Path, Study], tmp_path: Path) -> None:
+    without = make_run(tmp_path, Plan(patients=40, films=1, files=False, intervals=False, languages=("en",)))
+    assert "The interval is the 95% interval" in pages(*films)["en"].text
+    assert "The interval is the" not in pages(*without)["en"].text
+
+
 def test_the_first_page_does_not_deny_a_leak_that_was_kept(films: tuple[Path, Study], tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(films[0], run)

@@ -117,6 +117,28 @@ def test_files_that_are_no_images_become_rows_with_reasons(tabib: Tabib, tmp_pat
     assert sum(split["counts"]["left_out"].values()) == len(bad)
 
 
+def test_names_cannot_give_orders_to_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fill(tmp_path / "films", {"A\nB\x1b[31m": names(10), "سالم\u200cها": names(10)})
+    monkeypatch.chdir(tmp_path)
+    for arguments, code in ((["look", folder], None), (["look", tmp_path / "no\x1b[2J"], 1)):
+        monkeypatch.setattr(sys, "argv", ["tabib", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert (left.value.code or None) == code
+    said = capsys.readouterr()
+    assert said.out.startswith("20 images (A\\nB\\x1b[31m 10, سالم\u200cها 10), 0 refused")
+    assert "\x1b" not in said.out + said.err
+    assert "no\\x1b[2J" in said.err
+
+
+def test_a_table_of_an_unknown_kind_is_refused_before_the_run_is_read(tabib: Tabib, tmp_path: Path) -> None:
+    code, said = tabib("predict", tmp_path / "no-run", tmp_path, "-o", tmp_path / "out.txt")
+    assert (code, said["kind"]) == (2, "StudyError")
+    assert ".parquet" in said["error"]
+
+
 def test_junk_is_refused_by_name_and_counted(tabib: Tabib, tmp_path: Path) -> None:
     folder = fill(tmp_path / "films", {"A": names(10), "B": names(10)})
     (folder / ".DS_Store").write_bytes(b"junk")
@@ -138,6 +160,15 @@ def test_a_missing_folder_a_file_and_a_wrong_verb(tabib: Tabib, tmp_path: Path) 
         2,
         {"error": "There is no phantom 'liver'. There are: chest.", "kind": "StudyError", "exit_code": 2},
     )
+
+
+def test_an_unknown_option_is_said_on_standard_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["tabib", "look", "films", "--json", "--layout", "nii"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    said = capsys.readouterr()
+    assert (left.value.code, said.out) == (2, "")
+    assert "nii" in said.err
 
 
 def test_a_positive_class_that_is_none(tabib: Tabib, tmp_path: Path) -> None:

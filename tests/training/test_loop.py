@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ from torch import nn
 
 from planted import CHECKS, Planted, history_of, plant, train_planted, weights_of, write_films
 from tabib.dataset import index_folder
-from tabib.errors import DataError, StudyError, TrainingError
+from tabib.errors import DataError, RunError, StudyError, TrainingError
 from tabib.progress import Advance
 from tabib.records import SPLIT_SCHEMA, Finding
 from tabib.training.classify import build
@@ -206,6 +208,20 @@ def test_tensorboard_has_the_history(films: Path, tmp_path: Path) -> None:
     events.Reload()
     read = [(event.step, event.value) for event in events.Scalars("validation_loss")]
     assert read == [(line["epoch"], pytest.approx(line["validation_loss"])) for line in history_of(tmp_path)]
+
+
+@pytest.mark.parametrize("file", ["history.jsonl", "tensorboard"])
+def test_a_full_disk_is_said_while_training(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    opened = Path.open
+    if file == "tensorboard":
+        monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.flush", full)
+    else:
+        monkeypatch.setattr(Path, "open", lambda path, mode="r", **more: full() if mode == "ab" else opened(path, mode, **more))
+    with pytest.raises(RunError, match=f"The disk is full: .*{file}.* could not be written"):
+        train_planted(plant(films, training={"epochs": 1}), tmp_path)
 
 
 def test_history_has_its_fields(films: Path, tmp_path: Path) -> None:

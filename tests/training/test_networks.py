@@ -243,6 +243,18 @@ def test_damaged_files_are_refused(content: bytes, tmp_path: Path) -> None:
         build(weights=tmp_path / "damaged.safetensors")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"garbage", b"....", b"}q\0(X", b"G\0.", b"PK\x03\x04 no archive", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."],
+)
+def test_damaged_pickles_are_refused_without_unsafe_advice(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "damaged.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"damaged\.pth cannot be read as weights \(\w+\)") as caught:
+        build(weights=tmp_path / "damaged.pth")
+    assert "copy it again" in str(caught.value)
+    assert "weights_only" not in str(caught.value)
+
+
 def test_a_file_without_tensors_or_no_file_is_said(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
     with pytest.raises(WeightsError, match="no named tensors"):

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-__all__ = ["ACQUISITION", "INTENSITY", "NAMES", "NUMBERING", "Telltale", "try_facts"]
+__all__ = ["ACQUISITION", "FEWEST", "INTENSITY", "NAMES", "NUMBERING", "Telltale", "try_facts"]
 
 ACQUISITION = (
     "size",
@@ -52,9 +52,11 @@ NEEDED = 0.6
 SURE = 0.01
 """Holm-corrected p below which a fact is said to tell the class."""
 
+FEWEST = 10
+"""Units of the smallest class below which nothing is tested."""
+
 _BINS = 8
 _DRAWS = 1999
-_FEWEST = 10  # units of the smallest class below which nothing is tested
 _REUSED = 0.2  # share of numbers found in two classes above which each class has its own numbering
 
 
@@ -120,7 +122,7 @@ def _try(table: pl.DataFrame, fact: str) -> Telltale | None:
         return None
     label = per_unit["label"].replace_strict(classes, range(len(classes)), return_dtype=pl.Int64).to_numpy()
     sizes = np.bincount(label, minlength=len(classes))
-    if sizes.min() < _FEWEST:
+    if sizes.min() < FEWEST:
         return None
     cell = _cells(per_unit[fact])
     if cell.max() == 0:

@@ -13,7 +13,7 @@ from itertools import chain
 import polars as pl
 
 from tabib.config import Study
-from tabib.dataset.confounders import ACQUISITION, INTENSITY, NAMES, NUMBERING, Telltale, try_facts
+from tabib.dataset.confounders import ACQUISITION, FEWEST, INTENSITY, NAMES, NUMBERING, Telltale, try_facts
 from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import propose_group_pattern
 from tabib.dataset.positive import guess_positive
@@ -26,6 +26,7 @@ Figures = dict[str, float | int | str]
 
 _SHOWN = 200  # rows of a finding
 _SERIOUS = 0.05  # share of refused images, or of rows in one cluster, that belongs on the first page
+_FEW_COPIES = 4  # images of a cluster that make no part uneven, however small the set
 _UNEQUAL = 3.0  # images of the largest class per image of the smallest
 _SMALL_CLASS = 30  # images
 _FEW_PATIENTS = 10  # patients of a class
@@ -255,10 +256,10 @@ def _near_copies(good: pl.DataFrame, patients: pl.Series, near: NearCopies) -> I
     if contradicting:
         figures = {"clusters": len(contradicting), "rows": sum(map(len, contradicting))}
         yield _finding("near_copies_with_two_labels", "warn", figures, list(chain.from_iterable(contradicting)), page_one=True)
-    for rows in near.clusters:
-        if len(rows) > _SERIOUS * len(good):
-            figures = {"rows": len(rows), "share": len(rows) / len(good), "threshold": near.threshold}
-            yield _finding("near_copy_cluster_large", "warn", figures, rows, page_one=True)
+    largest = max(near.clusters, key=len)
+    if len(largest) > max(_FEW_COPIES, _SERIOUS * len(good)):
+        figures = {"rows": len(largest), "share": len(largest) / len(good), "threshold": near.threshold}
+        yield _finding("near_copy_cluster_large", "warn", figures, largest, page_one=True)
 
 
 def _given_parts(good: pl.DataFrame, near: NearCopies, study: Study) -> Iterator[Finding]:
@@ -303,9 +304,12 @@ def _telltales(good: pl.DataFrame, units: Sequence[str]) -> Iterator[Finding]:
     for found in tried:
         if found.tells:
             yield _told("acquisition_confounder", "warn", found, page_one=True)
-    if not any(found.tells for found in tried):
-        best = max((found.balanced_accuracy for found in tried), default=0.0)
+    if tried and not any(found.tells for found in tried):
+        best = max(found.balanced_accuracy for found in tried)
         yield _finding("acquisition_confounder_none", "pass", {"facts": len(tried), "balanced_accuracy": best})
+    units_of_class = labelled.group_by("label").agg(pl.col("unit").n_unique())["unit"].to_list()
+    if not tried and len(units_of_class) > 1 and min(units_of_class) >= FEWEST:
+        yield _finding("acquisition_facts_same", "pass", {"units": sum(units_of_class)})
     for found in try_facts(table, owners, INTENSITY)[:1]:
         if found.tells:
             yield _told("intensity_tells_class", "pass", found)

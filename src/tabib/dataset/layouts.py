@@ -15,6 +15,7 @@ itself, is listed with that reason, so loops end.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def list_folder(data: Data) -> list[Listed]:
 
 def _class_folders(folder: Path) -> list[Listed]:
     if not folder.exists():
-        raise DataError(f"There is no folder {folder}. Check data.folder; it is relative to the study file.")
+        raise DataError(f"There is no folder {folder}. Check its name; in a study, data.folder is relative to the study file.")
     if not folder.is_dir():
         hint = " Use layout: npz to read it." if folder.suffix.lower() == ".npz" else ""
         raise DataError(f"{folder} is a file, and layout class_folders expects a folder.{hint}")
@@ -114,6 +115,7 @@ def _class_folders(folder: Path) -> list[Listed]:
             f"{folder} mixes folders of a split ({_names(parts)}) with other folders ({_names(classes)}), so it is not clear which are classes. "
             f"Move or rename the ones that do not belong.\n{_DRAWING.format(folder=folder)}"
         )
+    _refuse_parts_by_other_names(folder, classes)
     for name in classes:
         listed += walk.below(folder / name, name)
     for name in parts:
@@ -150,6 +152,35 @@ def _holds_only_parts(folder: Path) -> bool:
     except OSError:
         return False
     return bool(inner) and all(name.casefold() in PART_NAMES for name in inner)
+
+
+def _refuse_parts_by_other_names(folder: Path, classes: list[str]) -> None:
+    """Refuse `train_set/A` beside `test_set/A`, where the parts of a split would become the classes."""
+    parts = {name: part for name in classes if (part := _part_meant(name))}
+    if len(set(parts.values())) < 2:
+        return
+    inner = [_folders_only(folder / name) for name in parts]
+    shared = sorted(set.intersection(*inner))
+    if shared:
+        raise DataError(
+            f"{folder} holds {_names([*parts])}, and in each of them the folders {_names(shared)}. They look like the parts of a split, and "
+            f"would be taken for the classes. Rename them to train, val and test.\n{_DRAWING.format(folder=folder)}"
+        )
+
+
+def _part_meant(name: str) -> str | None:
+    """The part of a split that a folder's name speaks of: `train_set`, `TestImages`, `01-val`."""
+    words = (re.sub(r"(set|data|images)$", "", word) for word in re.findall(r"[a-z]+", name.casefold()))
+    return next((PART_NAMES[word] for word in words if word in PART_NAMES), None)
+
+
+def _folders_only(folder: Path) -> set[str]:
+    """The names of the folders in a folder that holds nothing else; no names where it does."""
+    try:
+        entries = [entry for entry in os.scandir(folder) if _junk(entry.name) is None]
+        return {entry.name for entry in entries} if all(entry.is_dir() for entry in entries) else set()
+    except OSError:
+        return set()
 
 
 def _junk(name: str) -> str | None:

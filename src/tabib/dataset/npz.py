@@ -38,7 +38,7 @@ def npz_file(folder: Path) -> Path:
             raise DataError(f"layout npz expects one .npz file, and {folder} holds {found}. Point data.folder at the file.")
         return inside[0]
     if not folder.exists():
-        raise DataError(f"There is no file {folder}. Check data.folder; it is relative to the study file.")
+        raise DataError(f"There is no file {folder}. Check its name; in a study, data.folder is relative to the study file.")
     return folder
 
 
@@ -72,9 +72,11 @@ def read_headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
             )
         label_shape, label_dtype = labels
         if label_shape not in ((shape[0],), (shape[0], 1)) or label_dtype.kind not in "iub":
+            several = "; several labels per image are not read" if len(label_shape) == 2 and label_shape[1] > 1 else ""
+            count = f", and there are {shape[0]} images" if label_shape[:1] != shape[:1] else ""
             raise DataError(
-                f"{part}_labels in {file.name} has shape {label_shape} and type {label_dtype}. "
-                f"Expected one whole number per image: ({shape[0]},) or ({shape[0]}, 1); several labels per image are not read."
+                f"{part}_labels in {file.name} has shape {label_shape} and type {label_dtype}{count}. "
+                f"Expected one whole number per image: ({shape[0]},) or ({shape[0]}, 1){several}."
             )
         headers[part] = images
     return headers

@@ -271,8 +271,6 @@ def _draw(table: _Table, split: Split) -> None:
         for row in training:
             table.fold[row], table.part[row] = int(table.part[row] or 0), "train"
     elif drawn:
-        _needs(split.train, "split.train")
-        _needs(split.validation, "split.validation")
         _assign(table, drawn, {"train": split.train, "validation": split.validation, "test": split.test}, split.seed)
     elif "validation" not in table.part:
         _needs(split.validation, "split.validation")

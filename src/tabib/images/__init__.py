@@ -1,6 +1,6 @@
 """From a file to pixels with their range, geometry and facts. Numpy only, no torch."""
 
-from tabib.images.image import MAX_PIXELS, Image, ImageFacts, has_colour, shown_name, to_grey
+from tabib.images.image import MAX_PIXELS, Image, ImageFacts, has_colour, printable, shown_name, to_grey
 from tabib.images.read import read_file, read_image, read_image_bytes
 from tabib.images.resize import Fit, resize
 from tabib.images.write import encode_jpeg, encode_png, to_eight_bit
@@ -13,6 +13,7 @@ __all__ = [
     "encode_jpeg",
     "encode_png",
     "has_colour",
+    "printable",
     "read_file",
     "read_image",
     "read_image_bytes",

@@ -9,7 +9,7 @@ import numpy as np
 
 from tabib.errors import ImageError
 
-__all__ = ["MAX_PIXELS", "Image", "ImageFacts", "check_size", "has_colour", "shown_name", "to_grey"]
+__all__ = ["MAX_PIXELS", "Image", "ImageFacts", "check_size", "has_colour", "printable", "shown_name", "to_grey"]
 
 MAX_PIXELS = 100_000_000
 """Largest image that is decoded, in pixels (height x width).
@@ -93,11 +93,15 @@ def has_colour(pixels: np.ndarray) -> bool:
 
 
 def shown_name(name: str | PurePath) -> str:
-    """Give the base name of a file in a form that is safe to print: line breaks and control characters are escaped.
+    """Give the base name of a file in a form that is safe to print."""
+    return printable(PurePath(name).name or str(name))
+
+
+def printable(text: str) -> str:
+    """Give a text in a form that is safe to print on one line: line breaks and control characters are escaped.
 
     The joiners that Persian is written with (U+200C, U+200D) stay.
     """
-    base = PurePath(name).name or str(name)
     return "".join(
-        letter if letter.isprintable() or letter in "\u200c\u200d" else letter.encode("unicode_escape").decode() for letter in base
+        letter if letter.isprintable() or letter in "\u200c\u200d" else letter.encode("unicode_escape").decode() for letter in text
     )

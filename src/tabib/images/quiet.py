@@ -19,7 +19,9 @@ _undo = ExitStack()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence warnings and the decoders' loggers: the user gets a good image or one clear error.
+    """Silence Python's warnings and the decoders' loggers: the user gets a good image or one clear error.
+
+    What libtiff itself writes to standard error about a damaged file is not caught: that stream belongs to the whole process.
 
     The first thread to enter silences and the last to leave restores; with `warnings.catch_warnings` alone, two threads
     that overlap would leave the filters changed for good.

@@ -97,7 +97,7 @@ def read_file(path: Path) -> bytes:
 def read_image_bytes(data: bytes, name: str) -> Image:
     """Decode the bytes of an image file; `name` only stands in the messages.
 
-    Whatever goes wrong inside a decoder comes out as ImageError, and no warning or log line escapes.
+    Whatever goes wrong inside a decoder comes out as ImageError, and no warning or log line of Python escapes.
     """
     known = next((row for row in READERS if data.startswith(row[1], row[0])), None)
     if known is None:

@@ -30,6 +30,7 @@ from scipy.special import ndtr
 from tabib.errors import StudyError
 from tabib.phantoms.thorax import Opacity, Thorax, draw_opacities, draw_pose, draw_thorax, render_film
 from tabib.progress import SILENT, Progress
+from tabib.runs import writing
 
 __all__ = ["CHEST_CLASSES", "ChestFilms", "PlantedFilm", "Truth", "make_chest_films", "plan_chest_films", "render_chest_films"]
 
@@ -163,25 +164,33 @@ class Truth:
 def make_chest_films(folder: Path, films: ChestFilms, *, progress: Progress = SILENT) -> Truth:
     """Write a data set of made-up chest films, one folder per class, and beside it what was planted where.
 
-    `folder` must be empty or not there yet (`StudyError`). The truth goes to `<folder>.truth.json`, outside, because the
-    folder must hold what a hospital's would. The folder appears whole: what a kill leaves has another name. The same
-    settings give the same bytes with the same versions of NumPy, SciPy and Pillow.
+    `folder` must be empty or not there yet (`StudyError`), and be one that can be written (`RunError`). The truth goes to
+    `<folder>.truth.json`, outside, because the folder must hold what a hospital's would. A new folder appears whole: what
+    a kill leaves has another name. The same settings give the same bytes with the same versions of NumPy, SciPy and Pillow.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise StudyError(f"{folder} is not empty, and a phantom is written into an empty or a new folder; give another one")
+    whole = folder.resolve()  # the folder may be given as "."
+    beside, unfinished = whole.with_name(f"{whole.name}.truth.json"), whole.with_name(f".{whole.name}.part")
+    with writing(folder):
+        if folder.exists() and any(folder.iterdir()):
+            raise StudyError(f"{folder} is not empty, and a phantom is written into an empty or a new folder; give another one")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
     truth = plan_chest_films(films)
-    unfinished = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    with progress.bar("phantom", len(truth.films)) as advance:
+    with writing(folder), progress.bar("phantom", len(truth.films)) as advance:
         for film in truth.films:
             path = unfinished / film.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(_file(film, films))
             advance(1)
     text = json.dumps(asdict(truth) | {"best_auc": truth.best_auc}, indent=1)
-    folder.with_name(f"{folder.name}.truth.json").write_text(text + "\n", encoding="utf-8")
-    unfinished.replace(folder)
+    with writing(beside):
+        beside.write_text(text + "\n", encoding="utf-8")
+        if whole.exists():  # somebody may stand in it: it is filled, not replaced
+            for part in unfinished.iterdir():
+                part.replace(whole / part.name)
+            unfinished.rmdir()
+        else:
+            unfinished.replace(whole)
     return truth
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from tabib.engines import Crashed, map_in_processes
-from tabib.errors import ImageError
+from tabib.errors import DataError, ImageError
 from tabib.images import read_image
 from tabib.prediction.predictor import Predictor, prepare
 from tabib.progress import SILENT, Progress
@@ -24,7 +25,7 @@ _BLOCK_BYTES = 64 * 2**20
 
 
 def predict_paths(predictor: Predictor, paths: Sequence[Path], *, workers: int | None = None, progress: Progress = SILENT) -> pl.DataFrame:
-    """Predict image files.
+    r"""Predict image files.
 
     Args:
         predictor: a loaded model.
@@ -34,7 +35,10 @@ def predict_paths(predictor: Predictor, paths: Sequence[Path], *, workers: int |
 
     Returns:
         `prediction_schema`, a row per file in the order given; `row` counts from 0, `group`, `part` and `label` are null. A file
-        that cannot be read is a row with its reason in `refused`.
+        that cannot be read is a row with its reason in `refused`. Bytes of a name that are not UTF-8 are written `\xff`.
+
+    Raises:
+        DataError: a folder that holds no files.
     """
     files = [file for path in paths for file in _files(path)]
     model = predictor.model
@@ -48,9 +52,18 @@ def _files(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
+    found = False
     for file in sorted(path.rglob("*")):
         if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
+            found = True
             yield file
+    if not found:
+        raise DataError(f"The folder {path} holds no files to predict (hidden ones are not taken). Give image files, or a folder of them.")
+
+
+def _text(path: Path) -> str:
+    """The path as text that fits into a table, a page and a terminal: a name of other bytes than UTF-8 cannot be written."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _predict(predictor: Predictor, files: Sequence[Path], workers: int | None, progress: Progress) -> pl.DataFrame:
@@ -63,7 +76,7 @@ def _predict(predictor: Predictor, files: Sequence[Path], workers: int | None, p
     answers = zip(predictor.name(probability), probability.tolist(), strict=True)
     rows = []
     for file, reason in zip(files, refused, strict=True):
-        row: dict[str, object] = {"path": str(file), "refused": reason}
+        row: dict[str, object] = {"path": _text(file), "refused": reason}
         if reason is None:
             row["predicted"], shares = next(answers)
             row |= {f"p_{name}": share for name, share in zip(predictor.classes, shares, strict=True)}

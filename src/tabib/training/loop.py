@@ -19,7 +19,7 @@ from tabib import metrics
 from tabib.config import Augment, Training
 from tabib.errors import DataError, TrainingError
 from tabib.progress import SILENT, Progress
-from tabib.runs import atomic_write
+from tabib.runs import atomic_write, writing
 from tabib.training import augment as augmentation
 from tabib.training.batches import Intensity, Samples, normalise, shuffled
 from tabib.training.checkpoint import State, read_checkpoint, write_checkpoint
@@ -109,7 +109,7 @@ def fit(
     Raises:
         TrainingError: the loss is no longer a number.
         DataError: the watched metric does not exist on these validation images.
-        RunError: a checkpoint cannot be written.
+        RunError: a checkpoint, the history or the logs cannot be written.
     """
     training = recipe.training
     checkpoint = folder / "checkpoint.safetensors"
@@ -120,7 +120,9 @@ def fit(
     from torch.utils.tensorboard import SummaryWriter
 
     shutil.rmtree(logs, ignore_errors=True)
-    with SummaryWriter(str(logs)) as board:
+    with writing(logs):
+        board = SummaryWriter(str(logs))
+    with board:
         _draw(board, state.history)
         constant = constant_loss(train.labels, recipe.classes, weights=recipe.class_weights, smoothing=training.label_smoothing)
         written, cost = time.perf_counter(), 0.0
@@ -294,7 +296,7 @@ def _write_history(folder: Path, records: Iterable[dict[str, Any]], *, append: b
     lines = "".join(json.dumps(record) + "\n" for record in records).encode()
     path = folder / "history.jsonl"
     if append:
-        with path.open("ab") as file:
+        with writing(path), path.open("ab") as file:
             file.write(lines)
     else:
         with atomic_write(path) as file:
@@ -302,11 +304,12 @@ def _write_history(folder: Path, records: Iterable[dict[str, Any]], *, append: b
 
 
 def _draw(board: Any, records: Iterable[dict[str, Any]]) -> None:
-    for record in records:
-        for name, value in record.items():
-            if name not in ("epoch", "step") and value is not None:
-                board.add_scalar(name, value, record["epoch"])
-    board.flush()
+    with writing(Path(board.log_dir)):
+        for record in records:
+            for name, value in record.items():
+                if name not in ("epoch", "step") and value is not None:
+                    board.add_scalar(name, value, record["epoch"])
+        board.flush()
 
 
 def _or_none(value: Any) -> float | None:

@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import importlib.resources
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,14 +164,16 @@ def _installed(module: str) -> Path | None:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    with path.open("rb") as file:
-        is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
     try:
+        with path.open("rb") as file:
+            is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
         content = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
+    except Exception as error:  # IndexError, struct.error, TypeError: an unpickler raises nearly anything over damaged bytes
+        # Torch's own words advise to load the file unsafely.
+        reason = error.strerror if isinstance(error, OSError) else error if isinstance(error, SafetensorError) else type(error).__name__
         raise WeightsError(
-            f"{path} cannot be read as weights: {str(error).splitlines()[0] if str(error) else type(error).__name__}. Expected safetensors, or a "
-            ".pth file that holds tensors only: nothing else is ever unpickled, since a pickle can run any program."
+            f"{path} cannot be read as weights ({reason}). Expected safetensors, or a .pth file that holds tensors only: nothing else is "
+            "ever unpickled, since a pickle can run any program. If it should be such a file, it is damaged or cut short: copy it again."
         ) from error
     while isinstance(content, Mapping) and (inner := next((key for key in NESTED if isinstance(content.get(key), Mapping)), None)):
         content = content[inner]
