@@ -18,8 +18,10 @@ LABELS = ["ILL", "WELL"] * 40
 PATIENTS = [f"p{number // 4:02d}" + label for number, label in enumerate(LABELS)]
 
 
-def inspect(index: pl.DataFrame, *, group: str | None = None, split: Mapping[str, Any] | None = None) -> Findings:
-    study = Study.model_validate({"name": "test", "data": {"folder": ".", "group": group}, "split": split or {}})
+def inspect(
+    index: pl.DataFrame, *, group: str | None = None, split: Mapping[str, Any] | None = None, positive: str | None = "ILL"
+) -> Findings:
+    study = Study.model_validate({"name": "test", "positive": positive, "data": {"folder": ".", "group": group}, "split": split or {}})
     return inspect_dataset(index, study)
 
 
@@ -34,6 +36,13 @@ def one(findings: Findings, code: str) -> Finding:
 
 def codes(findings: Findings, *levels: str) -> set[str]:
     return {finding.code for finding in findings.findings if not levels or finding.level in levels}
+
+
+def test_a_class_that_the_study_does_not_name_is_said() -> None:
+    assert one(inspect(index_of(), positive=None), "positive_unclear").level == "warn"
+    named = index_of().with_columns(label=pl.col("label").replace({"WELL": "healthy"}))
+    assert one(inspect(named, positive=None), "positive_guessed").figures == {"positive": "ILL", "other": "healthy"}
+    assert not codes(inspect(named)) & {"positive_unclear", "positive_guessed"}
 
 
 def test_a_clean_data_set_says_what_was_looked_at() -> None:

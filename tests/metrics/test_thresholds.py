@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 from sklearn.metrics import roc_curve
@@ -48,6 +48,7 @@ def test_sensitivity_is_reached_and_with_no_higher_cut(rows: tuple[np.ndarray, n
 
 
 @given(rows=scored(), temperature=st.floats(0.3, 5))
+@example(rows=(np.array([1, 0, 0, 1]), np.array([0.5, 0.25, 0.5, 0.75])), temperature=1.75)
 @settings(max_examples=40, deadline=None)
 def test_a_temperature_before_or_after_leaves_the_same_rows_positive(rows: tuple[np.ndarray, np.ndarray], temperature: float) -> None:
     truth, probability = rows

@@ -49,7 +49,8 @@ def choose_threshold(probability: np.ndarray, truth: np.ndarray, rule: Literal["
     sensitivity, specificity = (found / truth.sum())[1:], (1 - called / (~truth).sum())[1:]
     worth = np.round(sensitivity + specificity, 12)
     unlike = np.round(np.abs(sensitivity - specificity), 12)
-    cut = np.lexsort((np.diff(_log_odds(scores)), -unlike, worth))[-1] + 1
+    gap = np.round(np.diff(_log_odds(scores)), 9)
+    cut = np.lexsort((gap, -unlike, worth))[-1] + 1
     return _between(scores, int(cut))
 
 
