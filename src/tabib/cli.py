@@ -115,8 +115,8 @@ def look(
     save(place / FILES["index"].path, index)
     save(place / FILES["findings"].path, findings)
     page = write_look(place / "look.html", study.data, index=index, findings=findings, code=language)
-    refused = index["refused"].count()
-    result = {"images": index.height - refused, "refused": refused, "classes": _class_counts(index), "page": page}
+    refused = _refused(index)
+    result = {"images": index["refused"].null_count(), "refused": refused, "classes": _class_counts(index), "page": page}
     result |= findings.model_dump(include={"findings", "group_pattern"})
     _tell(result, [*_counts(index), *_finding_lines(findings.findings), f"Page: {page}"], as_json)
     _leave(refused)
@@ -161,7 +161,7 @@ def _travel_study(study: Study, *, runs: Path, until: str | None = None, resume:
         except KeyboardInterrupt:
             message = "Stopped. Nothing is lost: the same command goes on from here."
             raise typer.Exit(_fail(message, STOPPED, "KeyboardInterrupt")) from None
-    return run, run.read("index")["refused"].count()
+    return run, _refused(run.read("index"))
 
 
 @app.command()
@@ -308,6 +308,13 @@ def cache(
 # --- Words ---
 
 
+def _refused(index: pl.DataFrame) -> int:
+    """How many images were refused; what systems leave in folders was never taken for one."""
+    from tabib.dataset import BY_NAME
+
+    return int((~index["refused"].drop_nulls().str.starts_with(BY_NAME)).sum())
+
+
 def _class_counts(index: pl.DataFrame) -> dict[str, int]:
     import polars as pl
 
@@ -323,10 +330,9 @@ def _part_counts(split: pl.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def _counts(index: pl.DataFrame) -> list[str]:
-    refused = index["refused"].count()
     classes = ", ".join(f"{label} {count}" for label, count in _class_counts(index).items())
     groups = index["group"].n_unique() - index["group"].has_nulls()
-    return [f"{index.height - refused} images ({classes}), {refused} refused, {groups or 'unknown'} patients"]
+    return [f"{index['refused'].null_count()} images ({classes}), {_refused(index)} refused, {groups or 'unknown'} patients"]
 
 
 def _finding_lines(findings: list[Finding]) -> list[str]:

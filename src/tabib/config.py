@@ -392,7 +392,7 @@ class Study(Part):
     title: Bilingual = Bilingual()
     """Title of the report."""
     positive: str | None = None
-    """The class that is looked for, of two; `none` takes the one that is not named like health, and says so."""
+    """The class that is looked for, of two; `none` takes the one that is not named like health, and says so, or asks where names do not say."""
     data: Data
     split: Split = Split()
     input: Input = Input()

@@ -412,11 +412,13 @@ class Run:
         rows = fingerprint(*sorted(split.filter(pl.col("part") == "test")["content"]))
         look = {"rows": rows, "decision": fingerprint(decision), "run": self.folder.name}
         path = self.folder.parent / "test_looks.jsonl"
-        looks = read_jsonl(path)
-        if not any(look.items() <= other.items() for other in looks):
-            looks.append({**look, "time": _now()})
-            with atomic_write(path) as file:
-                file.write("".join(json.dumps(line) + "\n" for line in looks).encode())
+        with path.with_name(".test_looks.lock").open("w") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)  # two runs of a study may end at one time
+            looks = read_jsonl(path)
+            if not any(look.items() <= other.items() for other in looks):
+                looks.append({**look, "time": _now()})
+                with atomic_write(path) as file:
+                    file.write("".join(json.dumps(line) + "\n" for line in looks).encode())
         return sum(other["rows"] == rows for other in looks)
 
     def finish(self, write_reports: Callable[[Path, Study], list[Path]], study: Study) -> list[Path]:

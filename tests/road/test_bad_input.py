@@ -139,12 +139,13 @@ def test_a_table_of_an_unknown_kind_is_refused_before_the_run_is_read(tabib: Tab
     assert ".parquet" in said["error"]
 
 
-def test_junk_is_refused_by_name_and_counted(tabib: Tabib, tmp_path: Path) -> None:
+def test_junk_is_refused_by_name_and_is_no_refused_image(tabib: Tabib, tmp_path: Path) -> None:
     folder = fill(tmp_path / "films", {"A": names(10), "B": names(10)})
     (folder / ".DS_Store").write_bytes(b"junk")
     shutil.copytree(folder / "A", folder / "__MACOSX")
     code, said = tabib("look", folder)
-    assert code == 3
+    assert (code, said["refused"]) == (0, 0)
+    assert "refused_names" in {finding["code"] for finding in said["findings"]}
     assert set(said["classes"]) == {"A", "B"}
     assert said["images"] == 20
 

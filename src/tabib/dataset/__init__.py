@@ -6,12 +6,13 @@ from tabib.dataset.groups import propose_group_pattern
 from tabib.dataset.hashes import hamming, perceptual_hash
 from tabib.dataset.index import index_folder, read_row_pixels
 from tabib.dataset.inspection import inspect_dataset
-from tabib.dataset.layouts import Listed, list_folder
+from tabib.dataset.layouts import BY_NAME, Listed, list_folder
 from tabib.dataset.pixels import STATISTICS, fit_image, intensity_statistics
 from tabib.dataset.positive import guess_positive, positive_class
 from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset, write_split_csv
 
 __all__ = [
+    "BY_NAME",
     "LEFT_OUT",
     "STATISTICS",
     "Cache",

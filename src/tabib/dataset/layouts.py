@@ -25,7 +25,10 @@ from tabib.config import Data
 from tabib.dataset.npz import npz_file, read_headers, read_labels
 from tabib.errors import DataError
 
-__all__ = ["LAYOUTS", "PART_NAMES", "Listed", "list_folder"]
+__all__ = ["BY_NAME", "LAYOUTS", "PART_NAMES", "Listed", "list_folder"]
+
+BY_NAME = "refused by name: "
+"""How the reason of a file begins that nobody takes for an image: what systems leave in folders."""
 
 PART_NAMES = {
     "train": "train",
@@ -187,7 +190,7 @@ def _junk(name: str) -> str | None:
     reason = _JUNK.get(name.casefold())
     if reason is None and name.startswith("."):
         reason = "written by macOS, not an image" if name == ".DS_Store" or name.startswith("._") else "hidden"
-    return reason and f"refused by name: {reason}"
+    return reason and BY_NAME + reason
 
 
 def _is_text(name: str) -> bool:
