@@ -97,6 +97,7 @@ def peers() -> None:
         for _ in range(ROUNDS):
             for name, command in commands.items():
                 rates[name].append(rate_of(*command))
+                print(f"{name}: {rates[name][-1]:.1f} img/s", file=sys.stderr, flush=True)
     header("Training, tf_efficientnet_b2 at 128 x 128, batch 64, augmentation of report B")
     wanted = {
         "plain PyTorch, allocator as it comes": "1.7",
