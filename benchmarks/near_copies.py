@@ -17,7 +17,7 @@ import numpy as np
 from tabib.dataset.candidates import long_hashes, propose_pairs
 from tabib.dataset.duplicates import cluster_thumbnails
 from tabib.dataset.hashes import hamming, perceptual_hash
-from tabib.records import THUMBNAIL_SIDE
+from tabib.images import THUMBNAIL_SIDE
 
 MODES = 24
 COPIES = 0.01

@@ -124,7 +124,7 @@ def memory() -> None:
     """Anonymous memory of a training run at 1 and at 10 times the images."""
     peaks = {}
     with tempfile.TemporaryDirectory() as folder:
-        for count in (400, 4000):
+        for count in (260, 2600):
             place = films(Path(folder) / f"films{count}", count)
             command = [sys.executable, str(PEERS / "tabib_way.py"), str(place), "16", "8", str(THREADS), "small_resnet"]
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -14,8 +14,8 @@ from scipy.ndimage import gaussian_filter
 from places import REAL
 from tabib.config import Data
 from tabib.dataset import index_folder
-from tabib.images import resize
-from tabib.records import INDEX_SCHEMA, THUMBNAIL_SIDE
+from tabib.images import THUMBNAIL_SIDE, resize
+from tabib.records import INDEX_SCHEMA
 
 
 def film(seed: int, *, side: int = 64, alike: float = 1.0) -> np.ndarray:

@@ -25,7 +25,6 @@ __all__ = [
     "INDEX_SCHEMA",
     "PARTS",
     "SPLIT_SCHEMA",
-    "THUMBNAIL_SIDE",
     "Checks",
     "Confusion",
     "Curve",
@@ -45,9 +44,6 @@ __all__ = [
 Level = Literal["pass", "warn", "fail"]
 """How much a finding matters: looked at and fine, to be read, or stops a study."""
 
-THUMBNAIL_SIDE = 32
-"""Side in pixels of the square grey thumbnail kept for every image (one byte a pixel)."""
-
 PARTS = ("train", "validation", "test")
 """The parts of a split, in the order of the road."""
 
@@ -61,7 +57,7 @@ INDEX_SCHEMA: dict[str, pl.DataType] = {
     "content": pl.String(),  # SHA-256 of the file's bytes (npz: of the array's bytes and shape), hexadecimal
     "pixels": pl.String(),  # SHA-256 of the decoded pixels: equal for one picture saved twice in different files
     "perceptual": pl.UInt64(),  # perceptual hash of the grey thumbnail; null for a refused row
-    "thumbnail": pl.Binary(),  # THUMBNAIL_SIDE x THUMBNAIL_SIDE grey bytes, row by row, stretched to the image's own range
+    "thumbnail": pl.Binary(),  # 32 x 32 (`images.THUMBNAIL_SIDE`) grey bytes, row by row, stretched to the image's own range
     "bytes": pl.Int64(),  # size of the file
     "format": pl.String(),  # "JPEG", "PNG", "TIFF", "DICOM", "NPZ"
     "height": pl.Int32(),

@@ -17,7 +17,8 @@ from places import REAL, needs_real
 from tabib.config import Data, Study
 from tabib.dataset import hamming, index_folder, perceptual_hash, read_row_pixels, split_dataset
 from tabib.errors import DataError, ImageError
-from tabib.records import INDEX_SCHEMA, THUMBNAIL_SIDE, Findings
+from tabib.images import THUMBNAIL_SIDE
+from tabib.records import INDEX_SCHEMA, Findings
 
 
 def film(seed: int = 0, height: int = 40, width: int = 50) -> np.ndarray:

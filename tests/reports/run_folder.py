@@ -13,11 +13,10 @@ import polars as pl
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from tabib.config import Study
-from tabib.images import encode_png
+from tabib.images import THUMBNAIL_SIDE, encode_png
 from tabib.records import (
     INDEX_SCHEMA,
     SPLIT_SCHEMA,
-    THUMBNAIL_SIDE,
     Checks,
     Confusion,
     Curve,

@@ -15,7 +15,7 @@ import polars as pl
 
 from tabib.dataset.candidates import long_hashes, propose_pairs
 from tabib.dataset.resemblance import Gallery, similarity, threshold
-from tabib.records import THUMBNAIL_SIDE
+from tabib.images import THUMBNAIL_SIDE
 
 __all__ = ["NearCopies", "cluster_thumbnails", "find_near_copies", "near_copy_clusters"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tabib.records import THUMBNAIL_SIDE
+from tabib.images import THUMBNAIL_SIDE
 
 __all__ = ["hamming", "perceptual_hash"]
 

@@ -21,10 +21,10 @@ from tabib.dataset.hashes import perceptual_hash
 from tabib.dataset.layouts import Listed, list_folder
 from tabib.dataset.npz import image_of, map_array, npz_file, parse_row, read_row, unpack
 from tabib.engines import Crashed, map_in_processes
-from tabib.errors import DataError, ImageError
-from tabib.images import Image, has_colour, read_file, read_image, read_image_bytes, resize, to_grey
+from tabib.errors import DataError
+from tabib.images import THUMBNAIL_SIDE, Image, glance, glance_at_file, read_image
 from tabib.progress import SILENT, Progress
-from tabib.records import INDEX_SCHEMA, THUMBNAIL_SIDE
+from tabib.records import INDEX_SCHEMA
 
 __all__ = ["index_folder", "read_row_pixels"]
 
@@ -53,8 +53,8 @@ def index_folder(data: Data, *, workers: int | None = None, progress: Progress =
     if data.layout == "npz":
         seen = _see_arrays(npz_file(data.folder), [entry.path for entry in good], workers, progress)
     else:
-        items = [(str(data.folder), entry.path) for entry in good]
-        seen = map_in_processes(_see_file, items, workers=workers, progress=progress, name="index")
+        files = [data.folder / entry.path for entry in good]
+        seen = map_in_processes(glance_at_file, files, workers=workers, progress=progress, name="index")
 
     looks = iter(seen)
     columns: dict[str, list[Any]] = {name: [None] * len(listed) for name in INDEX_SCHEMA}
@@ -73,7 +73,7 @@ def index_folder(data: Data, *, workers: int | None = None, progress: Progress =
         raise DataError(
             f"Not one of {len(index)} files in {data.folder} can be read as an image:\n{examples}\nCheck data.folder and data.layout."
         )
-    return index
+    return index.with_columns(_perceptual(index["thumbnail"]))
 
 
 def read_row_pixels(data: Data, index: pl.DataFrame, row: int) -> Image:
@@ -106,6 +106,13 @@ def _groups(pattern: str | None, listed: Sequence[Listed]) -> list[str | None]:
     return groups
 
 
+def _perceptual(thumbnails: pl.Series) -> pl.Series:
+    """The hash of each thumbnail: all at once, which takes a tenth of the time of one by one."""
+    pictures = np.frombuffer(b"".join(thumbnails.drop_nulls()), np.uint8).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    hashes = iter(perceptual_hash(pictures).tolist())
+    return pl.Series("perceptual", [None if thumbnail is None else next(hashes) for thumbnail in thumbnails], pl.UInt64())
+
+
 def _see_arrays(file: Path, paths: Sequence[str], workers: int | None, progress: Progress) -> list[dict[str, Any] | Crashed]:
     with tempfile.TemporaryDirectory(prefix="tabib-") as folder:
         for key in {parse_row(path)[0] for path in paths}:
@@ -120,82 +127,4 @@ def _see_array(item: tuple[str, str]) -> dict[str, Any]:
     key, position = parse_row(path)
     image = image_of(map_array(Path(folder) / f"{key}.npy")[position])
     content = hashlib.sha256(repr(image.pixels.shape).encode() + image.pixels.tobytes()).hexdigest()
-    return _see(image, content, image.pixels.nbytes)
-
-
-def _see_file(item: tuple[str, str]) -> dict[str, Any]:
-    folder, path = item
-    try:
-        content = read_file(Path(folder) / path)
-    except ImageError as error:
-        return {"refused": str(error)}
-    digest = hashlib.sha256(content).hexdigest()
-    try:
-        return _see(read_image_bytes(content, path), digest, len(content))
-    except ImageError as error:
-        return {"refused": str(error), "bytes": len(content), "content": digest}
-
-
-def _see(image: Image, content: str, size: int) -> dict[str, Any]:
-    pixels = image.pixels
-    plain = _without_repeats(pixels)
-    grey = to_grey(plain)
-    thumbnail = _thumbnail(grey)
-    span = image.high - image.low
-    values = grey.ravel().astype(np.float32)
-    mean = float(values.mean())
-    values -= mean
-    contrast = float(np.sqrt(values @ values / values.size))
-    spacing = image.spacing_mm or (None, None)
-    facts = image.facts
-    return {
-        "content": content,
-        "pixels": hashlib.sha256(f"{plain.shape}{plain.dtype.str}".encode() + plain.tobytes()).hexdigest(),
-        "perceptual": int(perceptual_hash(thumbnail)),
-        "thumbnail": thumbnail.tobytes(),
-        "bytes": size,
-        "format": facts.format,
-        "height": pixels.shape[0],
-        "width": pixels.shape[1],
-        "channels": 1 if pixels.ndim == 2 else pixels.shape[2],
-        "bits": facts.bits,
-        "colour": has_colour(plain),
-        "mode": facts.mode,
-        "compression": facts.compression,
-        "spacing_row_mm": spacing[0],
-        "spacing_column_mm": spacing[1],
-        "mean": round((mean - image.low) / span, 6),
-        "contrast": round(contrast / span, 6),
-        "border": round(_border(grey), 6),
-        "scanner": facts.scanner,
-        "site": facts.site,
-        "date": facts.date,
-        "patient": facts.patient and "patient-" + hashlib.sha256(facts.patient.encode()).hexdigest()[:12],
-    }
-
-
-def _without_repeats(pixels: np.ndarray) -> np.ndarray:
-    """A grey film saved as RGB is the same picture as the film saved grey, and must have the same pixel hash."""
-    if pixels.ndim == 3:
-        # Neighbours in memory are compared, which is four times as fast as comparing channels; every third pair is two pixels.
-        flat = pixels.reshape(-1)
-        equal = flat[1:] == flat[:-1]
-        equal[2::3] = True
-        if equal.all():
-            pixels = pixels[..., 0]
-    return np.ascontiguousarray(pixels)
-
-
-def _thumbnail(grey: np.ndarray) -> np.ndarray:
-    """(THUMBNAIL_SIDE, THUMBNAIL_SIDE) uint8, stretched to the image's own range; zeros for one flat value."""
-    small = resize(grey, THUMBNAIL_SIDE, THUMBNAIL_SIDE, fit="stretch").astype(np.float32)
-    low, high = float(small.min()), float(small.max())
-    if low == high:
-        return np.zeros(small.shape, np.uint8)
-    return np.rint((small - low) * (255 / (high - low))).astype(np.uint8)
-
-
-def _border(grey: np.ndarray) -> float:
-    """Share of the outermost ring of pixels that has the ring's most frequent value."""
-    ring = np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
-    return float(np.bincount(ring).max() / ring.size)
+    return glance(image, content, image.pixels.nbytes)

@@ -19,7 +19,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from tabib.records import THUMBNAIL_SIDE
+from tabib.images import THUMBNAIL_SIDE
 
 __all__ = ["CEILING", "FLOOR", "Eye", "Gallery", "main_directions", "similarity", "spread", "threshold", "unit"]
 

@@ -1,5 +1,6 @@
 """From a file to pixels with their range, geometry and facts. Numpy only, no torch."""
 
+from tabib.images.glance import THUMBNAIL_SIDE, glance, glance_at_file
 from tabib.images.image import MAX_PIXELS, Image, ImageFacts, has_colour, printable, shown_name, to_grey
 from tabib.images.read import read_file, read_image, read_image_bytes
 from tabib.images.resize import Fit, resize
@@ -7,11 +8,14 @@ from tabib.images.write import encode_jpeg, encode_png, to_eight_bit
 
 __all__ = [
     "MAX_PIXELS",
+    "THUMBNAIL_SIDE",
     "Fit",
     "Image",
     "ImageFacts",
     "encode_jpeg",
     "encode_png",
+    "glance",
+    "glance_at_file",
     "has_colour",
     "printable",
     "read_file",

@@ -13,8 +13,7 @@ import polars as pl
 from tabib.config import Data
 from tabib.dataset import read_row_pixels
 from tabib.errors import ImageError
-from tabib.images import Image, encode_jpeg, read_image, resize, to_eight_bit
-from tabib.records import THUMBNAIL_SIDE
+from tabib.images import THUMBNAIL_SIDE, Image, encode_jpeg, read_image, resize, to_eight_bit
 
 __all__ = ["Picture", "take_files", "take_pictures"]
 
