@@ -111,7 +111,7 @@ def test_the_id_follows_study_and_data_but_not_words_or_place(study: Study, tmp_
     assert changed(title={"en": "Another title"}) == first
     assert changed(report={"languages": ["fa"]}) == first
     assert changed(training={"epochs": 3}) != first
-    moved = tmp_path / "elsewhere" / "films"
+    moved = tmp_path / "elsewhere" / "pictures"
     moved.parent.mkdir()
     study.data.folder.rename(moved)
     assert changed(data={"folder": moved}) == first
@@ -189,6 +189,37 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     assert target.read_text() == "before"
 
 
+def test_the_code_of_a_step_is_its_room_and_those_it_works_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = runs._source
+
+    def changed(room: str) -> set[str]:
+        """The rooms whose steps are made again after a change in this one."""
+        before = {step: runs.code_of.__wrapped__(f"tabib.{step}") for step in ("dataset", "training", "prediction", "evaluation")}
+        monkeypatch.setattr(runs, "_source", lambda name: source(name) + "#" * (name == room))
+        after = {step: runs.code_of.__wrapped__(f"tabib.{step}") for step in before}
+        monkeypatch.setattr(runs, "_source", source)
+        return {step for step in before if before[step] != after[step]}
+
+    assert changed("images") == changed("dataset") - {"evaluation"} | changed("images")
+    assert changed("images") >= {"dataset", "training", "prediction"}
+    assert changed("metrics") == {"training", "prediction", "evaluation"}
+    assert changed("evaluation") == {"evaluation"}
+    assert changed("reports") == changed("errors") == set()
+
+
+def test_damaged_lines_and_manifests_are_named(study: Study, tmp_path: Path) -> None:
+    file = tmp_path / "history.jsonl"
+    file.write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
+    with pytest.raises(RunError, match=r"history\.jsonl is damaged"):
+        read_jsonl(file)
+    with open_here(study, tmp_path) as run:
+        pass
+    for manifest in ("{", '{"study": "films"}', '{"given": {"name": 3}}'):
+        (run.folder / "manifest.json").write_text(manifest)
+        with pytest.raises(RunError, match=r"manifest\.json is damaged"):
+            read_run(run.folder)
+
+
 def test_a_last_line_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "history.jsonl"
     file.write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
@@ -205,6 +236,7 @@ def test_looks_at_the_test_set_are_counted_over_runs(study: Study, tmp_path: Pat
         temperature=1.0,
         threshold=0.5,
         rule="fixed",
+        weights_sha256=["0"],
         validation_rows=1,
         validation_groups=1,
         log_loss_before=1.0,

@@ -43,6 +43,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     file.write_text("name: chest\ndata: {folder: ../films}\nmodel: {weights: w.safetensors}\nsplit: {file: split.csv}\n")
     study = load_study(file)
     assert study.data.folder == tmp_path / "films"
+    odd = load_study(file, overrides=["model.weights=imagenet", "data.folder=imagenet"])
+    assert (odd.model.weights, odd.data.folder) == ("imagenet", Path("imagenet").resolve())
     assert study.model.weights == tmp_path / "studies" / "w.safetensors"
     assert study.split.file == tmp_path / "studies" / "split.csv"
 

@@ -284,7 +284,7 @@ def report(run: RunFolder, as_json: AsJson = False) -> None:
     from tabib.runs import read_run
 
     with read_run(run) as opened:
-        pages = opened.finish(write_reports, opened.read("study"))
+        pages = opened.report(write_reports)
     _tell({"reports": pages}, [f"Report: {page}" for page in pages], as_json)
 
 
@@ -309,10 +309,9 @@ def cache(
 
 
 def _refused(index: pl.DataFrame) -> int:
-    """How many images were refused; what systems leave in folders was never taken for one."""
-    from tabib.dataset import BY_NAME
+    from tabib.dataset import lost_images
 
-    return int((~index["refused"].drop_nulls().str.starts_with(BY_NAME)).sum())
+    return len(lost_images(index))
 
 
 def _class_counts(index: pl.DataFrame) -> dict[str, int]:

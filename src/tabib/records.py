@@ -185,6 +185,7 @@ class Decision(Record):
     temperature: float
     threshold: float | None  # probability of the positive class from which a row counts as positive; None for > 2 classes
     rule: str  # "youden", "fixed", "sensitivity"; "argmax" for more than two classes
+    weights_sha256: list[str]  # of the members it was chosen for, in the order of `Model.members`
     validation_rows: int
     validation_groups: int
     log_loss_before: float

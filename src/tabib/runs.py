@@ -7,8 +7,8 @@
     runs/<study>/<id>/done/<step>.json     written last: the step is whole, and this is what it was made from
     runs/.cache/                           decoded images, shared by all runs: patient data
 
-`Run.step` is the one place that saves and skips. A step is loaded when the hash of its inputs, of the code of its room and
-of its file still matches. Of its keywords numbers count as inputs; what says where to work and how loudly does not.
+`Run.step` is the one place that saves and skips. A step is loaded when the hash of its inputs, of the code it runs and of
+its file still matches. Of its keywords numbers count as inputs; what says where to work and how loudly does not.
 """
 
 from __future__ import annotations
@@ -53,11 +53,15 @@ __all__ = [
     "check_table_place",
     "code_of",
     "file_hash",
+    "files_below",
     "fingerprint",
     "keep_apart",
     "open_run",
+    "read_histories",
     "read_jsonl",
+    "read_manifest",
     "read_record",
+    "read_result",
     "read_run",
     "save",
     "study_id",
@@ -95,6 +99,9 @@ MANIFEST = "manifest.json"
 
 WORDS = {"title", "notes", "report"}
 """Parts of a study that only the report reads: changing them repeats no step but the report."""
+
+CARRIES = {"config", "errors", "progress", "records", "runs", "study_file"}
+"""Rooms in which no number is made: what they hold reaches a step as an input, or is written by it."""
 
 PACKAGES = (
     "numpy",
@@ -145,7 +152,7 @@ def fingerprint(*values: object) -> str:
 def list_data(folder: Path, *, times: bool = False) -> str:
     """Hash of the names and sizes (and modification times) of all files below a folder, links followed, or of one file."""
     digest = hashlib.sha256()
-    for file in [folder] if folder.is_file() else sorted(_files_below(folder)):
+    for file in [folder] if folder.is_file() else sorted(files_below(folder)):
         status = file.stat() if file.exists() else file.lstat()
         digest.update(
             f"{os.path.relpath(file, folder)}\0{status.st_size}\0{status.st_mtime_ns if times else 0}\0".encode("utf-8", "surrogateescape")
@@ -153,7 +160,8 @@ def list_data(folder: Path, *, times: bool = False) -> str:
     return digest.hexdigest()
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file at any depth below a folder; links are followed, and each real folder is read once."""
     entered = {folder.resolve()}
     for path, folders, names in os.walk(folder, followlinks=True):
         yield from (Path(path, name) for name in names)
@@ -169,8 +177,8 @@ def study_id(study: Study) -> str:
 
 
 def _anywhere(study: Study) -> Study:
-    """The study with its paths cut down to their names."""
-    return _with_paths(study, lambda path: Path(path.name))
+    """The study without where its files lie, and what they are called there."""
+    return _with_paths(study, lambda path: Path())
 
 
 def _with_paths(study: Study, change: Callable[[Path], Path]) -> Study:
@@ -183,11 +191,25 @@ def _with_paths(study: Study, change: Callable[[Path], Path]) -> Study:
 
 @cache
 def code_of(module: str) -> str:
-    """Hash of the room (`tabib.training`, say) that a step's function lives in."""
-    room = ".".join(module.split(".")[:2])
-    file = Path(str(sys.modules[room].__file__))
-    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
-    return fingerprint(*(part.read_text(encoding="utf-8") for part in files))
+    """Hash of the code that a step runs: the room its function lives in (`tabib.training`, say), and the rooms this one works with.
+
+    What only carries, stores or words a result (`CARRIES`) is left out: a better error message repeats no training.
+    """
+    if not module.startswith("tabib."):
+        return file_hash(Path(str(sys.modules[module].__file__)))
+    waiting, rooms = [module.split(".")[1]], dict[str, str]()
+    while waiting:
+        room = waiting.pop()
+        if room not in rooms and room not in CARRIES:
+            rooms[room] = _source(room)
+            waiting += re.findall(r"^\s*from tabib\.(\w+)", rooms[room], re.MULTILINE)
+    return fingerprint(*(f"{room}\n{rooms[room]}" for room in sorted(rooms)))
+
+
+def _source(room: str) -> str:
+    place = Path(__file__).parent / room
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    return "".join(file.read_text(encoding="utf-8") for file in files)
 
 
 # --- Files ---
@@ -260,8 +282,16 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a file of one JSON object a line; a last line cut off by a kill is left out. Empty where there is no file."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+    except ValueError as error:
+        raise _damaged(path, error) from None
+
+
+def read_histories(run_folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The epochs of each member of a run, by the member's name."""
+    return {path.parent.name: read_jsonl(path) for path in sorted(run_folder.glob("model/members/*/history.jsonl"))}
 
 
 def save(path: Path, value: object) -> None:
@@ -277,7 +307,12 @@ def save(path: Path, value: object) -> None:
             raise TypeError(f"{type(value).__name__} has no file format")
 
 
-def _read(path: Path, kind: _Kind) -> Any:
+def read_result(run_folder: Path, name: str) -> Any:
+    """The result of a step as its file has it; None where the step has not been done. Raises `RunError` where it is damaged."""
+    kind = FILES[name]
+    path = run_folder / kind.path
+    if not path.exists():
+        return None
     if kind.record is Study:
         return load_study(path)
     if kind.record is not None:
@@ -333,7 +368,7 @@ class Run:
 
     def __enter__(self) -> Self:
         self._lock = _lock(self.folder)
-        manifest = _read_manifest(self.folder)
+        manifest = read_manifest(self.folder)
         if self._command or manifest.get("given") != self.given.model_dump(mode="json"):
             write_json(self.folder / MANIFEST, {**manifest, **_manifest(self.given, self._command, manifest.get("started"))})
         return self
@@ -357,9 +392,9 @@ class Run:
         `inputs` are what the result depends on, and so are numbers in `where`; the rest of it says where to work and how
         loudly, and is not part of the hash.
         """
-        path, kind = self.path(name), FILES[name]
+        path = self.path(name)
         done = self.folder / "done" / f"{name}.json"
-        numbers = [value for _, value in sorted(where.items()) if isinstance(value, (int, float))]
+        numbers = [value for _, value in sorted(where.items()) if isinstance(value, (int, float)) and not isinstance(value, bool)]
         key = fingerprint(name, code_of(function.__module__), *inputs, *numbers)
         loaded = _is_done(done, key, path) and (name != "model" or self._has_weights())
         if not loaded:
@@ -372,23 +407,19 @@ class Run:
         else:
             self._on_step(name, True)
         # Read back even what was just made, so that a continued run and an uninterrupted one hand on the same values.
-        value = self._at_home(_read(path, kind))
+        value = self.read(name)
         if self.until == name:
             raise Reached
         return value
 
     def read(self, name: str) -> Any:
         """The result of a step that was done before. Raises `RunError` where it was not."""
-        path = self.path(name)
-        if not path.exists():
+        value = read_result(self.folder, name)
+        if value is None:
             raise RunError(f"{self.folder} has no {FILES[name].path}: the step '{name}' has not been done. Run: tabib run STUDY")
-        return self._at_home(_read(path, FILES[name]))
-
-    def _at_home(self, value: Any) -> Any:
-        """A study that was resolved before the project was moved has its files where they are now; other values stay."""
-        if not isinstance(value, Study):
-            return value
-        return value.model_copy(update={"data": self.given.data, "split": self.given.split, "model": self.given.model})
+        if isinstance(value, Study):  # it may have been resolved before the project was moved
+            value = value.model_copy(update={"data": self.given.data, "split": self.given.split, "model": self.given.model})
+        return value
 
     def write(self, name: str, value: object) -> None:
         """Replace the result of a step outside the road (`tabib evaluate` on a finished run)."""
@@ -402,7 +433,7 @@ class Run:
 
     def histories(self) -> dict[str, list[dict[str, Any]]]:
         """The epochs of each member, by the member's name."""
-        return {path.parent.name: read_jsonl(path) for path in sorted(self.folder.glob("model/members/*/history.jsonl"))}
+        return read_histories(self.folder)
 
     def look_at_test(self, split: pl.DataFrame, decision: Decision) -> int:
         """Note that this decision is about to be judged on these test rows, and say how often they were looked at, over all runs.
@@ -421,17 +452,25 @@ class Run:
                     file.write("".join(json.dumps(line) + "\n" for line in looks).encode())
         return sum(other["rows"] == rows for other in looks)
 
-    def finish(self, write_reports: Callable[[Path, Study], list[Path]], study: Study) -> list[Path]:
-        """Complete the manifest and write the reports, always anew: they are cheap, and words may have changed."""
+    def finish(self, write_reports: Callable[[Path, Study], list[Path]]) -> list[Path]:
+        """Complete the manifest and write the reports."""
         finished = {
             "finished": _now(),
             "seconds": {path.stem: json.loads(path.read_text())["seconds"] for path in self.folder.glob("done/*.json")},
         }
         model: Model = self.read("model")
         hashes = {"weights_sha256": {member.name: member.weights_sha256 for member in model.members}}
-        write_json(self.folder / MANIFEST, {**_read_manifest(self.folder), **finished, **hashes})
+        write_json(self.folder / MANIFEST, {**read_manifest(self.folder), **finished, **hashes})
+        return self.report(write_reports)
+
+    def report(self, write_reports: Callable[[Path, Study], list[Path]]) -> list[Path]:
+        """Write the reports of what there is, always anew: they are cheap, and words may have changed. Other languages' are removed."""
+        study: Study = self.read("study") if self.path("study").exists() else self.given
         words = {name: getattr(self.given, name) for name in WORDS}
-        return write_reports(self.folder, study.model_copy(update=words))
+        pages = write_reports(self.folder, study.model_copy(update=words))
+        for old in {*self.folder.glob("report.*.html")} - {*pages}:
+            old.unlink()
+        return pages
 
 
 def open_run(
@@ -469,10 +508,13 @@ def keep_apart(root: Path, images: Path) -> None:
 
 def read_run(folder: Path) -> Run:
     """A run that was started before, by its folder. Raises `RunError` where the folder is none."""
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     if not manifest:
         raise RunError(f"{folder} is not a run: it has no {MANIFEST}. A run looks like runs/<study>/<id>.")
-    return Run(folder, Study.model_validate(manifest["given"]))
+    try:
+        return Run(folder, Study.model_validate(manifest["given"]))
+    except (KeyError, ValueError) as error:
+        raise _damaged(folder / MANIFEST, error) from None
 
 
 def _is_done(done: Path, key: str, path: Path) -> bool:
@@ -510,7 +552,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a run folder says of itself; nothing where it is none. Raises `RunError` where the file is damaged."""
     path = folder / MANIFEST
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -49,7 +49,7 @@ def run_study(study: Study, run: Run, *, progress: Progress = SILENT) -> Run:
         test_looks=looks,
         histories=run.histories(),
     )
-    run.finish(write_reports, study)
+    run.finish(write_reports)
     return run
 
 

@@ -169,7 +169,9 @@ def _anchor_paths(values: dict[str, Any], base: Path) -> None:
     """Make the paths of the file independent of where Tabib was started."""
     for section, name in (("data", "folder"), ("split", "file"), ("model", "weights")):
         part = values.get(section)
-        if isinstance(part, dict) and isinstance(part.get(name), str) and part[name] != "imagenet" and "\0" not in part[name]:
+        if not isinstance(part, dict) or not isinstance(part.get(name), str) or "\0" in part[name]:
+            continue
+        if (section, part[name]) != ("model", "imagenet"):
             part[name] = str((base / part[name]).resolve())
 
 
@@ -179,6 +181,8 @@ def _override(read: _Read, text: str) -> None:
     if not equals or not all(keys):
         raise StudyError(f"--set {text}: expected a field and a value, as in --set training.epochs=5")
     source = f"--set {text}"
+    if not value.strip():
+        raise StudyError(f"{source}: {name.strip()} has no value. Write one, or none.")
     new = _read_yaml(value, source)
     part = read.values
     for depth, key in enumerate(keys[:-1]):

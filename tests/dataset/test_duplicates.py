@@ -12,8 +12,13 @@ from PIL import Image
 from made_index import film, make_index, real_index, thumbnail
 from places import needs_real
 from tabib.dataset.candidates import long_hashes, propose_pairs
-from tabib.dataset.duplicates import cluster_thumbnails, find_near_copies, near_copy_clusters
+from tabib.dataset.duplicates import cluster_thumbnails, find_near_copies
 from tabib.dataset.resemblance import Gallery, similarity
+
+
+def clusters_of(index: pl.DataFrame) -> list[list[int]]:
+    return find_near_copies(index).clusters
+
 
 FILMS = [film(seed) for seed in range(150)]
 
@@ -54,7 +59,7 @@ def planted(change: Callable[[Image.Image], Image.Image], count: int = 40) -> pl
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_altered_copies_are_found_and_nothing_else(name: str) -> None:
-    clusters = near_copy_clusters(planted(CHANGES[name]))
+    clusters = clusters_of(planted(CHANGES[name]))
     found = sum(sorted(cluster) == [number, number + len(FILMS)] for cluster in clusters for number in [min(cluster)])
     assert found >= 38
     assert found == len(clusters)
@@ -62,7 +67,7 @@ def test_altered_copies_are_found_and_nothing_else(name: str) -> None:
 
 @pytest.mark.parametrize(("degrees", "least", "most"), [(0.5, 1, 1), (1, 0.95, 1), (2, 0.3, 1), (8, 0, 0.05), (30, 0, 0)])
 def test_the_more_a_copy_is_turned_the_fewer_are_found(degrees: float, least: float, most: float) -> None:
-    clusters = near_copy_clusters(planted(lambda image: image.rotate(degrees, Image.Resampling.BILINEAR)))
+    clusters = clusters_of(planted(lambda image: image.rotate(degrees, Image.Resampling.BILINEAR)))
     assert least <= len(clusters) / 40 <= most
 
 
@@ -80,12 +85,12 @@ def test_a_small_odd_group_is_not_taken_for_copies() -> None:
     pictures = [film(seed) for seed in range(200)]
     for picture in pictures[:20]:
         picture[:6], picture[-6:], picture[:, :6], picture[:, -6:] = 255, 255, 255, 255
-    assert near_copy_clusters(make_index(pictures, labels=["A"] * 200)) == []
+    assert clusters_of(make_index(pictures, labels=["A"] * 200)) == []
 
 
 def test_a_mirrored_film_is_another_film() -> None:
     pictures = [*FILMS, *(picture[:, ::-1] for picture in FILMS[:30])]
-    assert near_copy_clusters(make_index(pictures, labels=["A"] * len(pictures))) == []
+    assert clusters_of(make_index(pictures, labels=["A"] * len(pictures))) == []
 
 
 def test_exact_copies_count_once_and_flat_or_refused_pictures_not_at_all() -> None:
@@ -101,7 +106,7 @@ def test_clusters_are_stars_not_chains() -> None:
     wide = np.concatenate([film(7, side=128), film(8, side=128)], axis=1)
     frames = [wide[:, shift : shift + 128] for shift in range(0, 100, 2)]
     pictures = [*FILMS, *frames]
-    clusters = near_copy_clusters(make_index(pictures, labels=["A"] * len(pictures)))
+    clusters = clusters_of(make_index(pictures, labels=["A"] * len(pictures)))
     gallery = Gallery.of(np.stack([np.frombuffer(thumbnail(picture), np.uint8) for picture in pictures]))
     assert clusters
     assert max(map(len, clusters)) < len(frames) / 2
@@ -117,13 +122,13 @@ def test_a_cluster_far_larger_than_what_a_row_sees_is_one_cluster() -> None:
     random = np.random.default_rng(0)
     same = [np.clip(FILMS[0] + random.normal(0, 1.5, FILMS[0].shape), 0, 255).astype(np.uint8) for _ in range(150)]
     pictures = [*FILMS, *same]
-    clusters = near_copy_clusters(make_index(pictures, labels=["A"] * len(pictures)))
+    clusters = clusters_of(make_index(pictures, labels=["A"] * len(pictures)))
     assert [len(cluster) for cluster in clusters] == [151]
 
 
 def test_the_result_does_not_depend_on_what_is_ahead() -> None:
     index = planted(CHANGES["JPEG of quality 50"])
-    assert near_copy_clusters(index) == near_copy_clusters(index)
+    assert clusters_of(index) == clusters_of(index)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
@@ -132,7 +137,7 @@ def test_a_handful_of_pictures(count: int) -> None:
     index = make_index(
         [*pictures, *(altered(picture, CHANGES["JPEG of quality 90"]) for picture in pictures[:1])], labels=["A"] * (count + min(count, 1))
     )
-    assert near_copy_clusters(index) == ([[0, count]] if count else [])
+    assert clusters_of(index) == ([[0, count]] if count else [])
 
 
 def test_what_hashes_propose_is_bounded_and_holds_the_copies() -> None:
@@ -158,13 +163,13 @@ def test_thumbnails_without_an_index() -> None:
 @needs_real("cats_dogs")
 def test_unrelated_photographs_have_no_copies() -> None:
     index = real_index("cats_dogs")
-    assert near_copy_clusters(index) == []
+    assert clusters_of(index) == []
 
 
 @pytest.mark.real
 @needs_real("alzheimer_mri")
 def test_slices_of_one_brain_are_tied_without_swallowing_the_set() -> None:
     index = real_index("alzheimer_mri")
-    clusters = near_copy_clusters(index)
+    clusters = clusters_of(index)
     assert sum(map(len, clusters)) > 0.3 * len(index)
     assert max(map(len, clusters)) <= 0.05 * len(index)

@@ -207,6 +207,8 @@ def test_the_patient_of_dicom_is_the_group_under_another_name(tmp_path: Path) ->
     assert groups[0] == groups[1] != groups[2]
     assert groups[3] is None
     assert "Rossi" not in str(index.to_dicts())
+    contents = [by_path(index)[f"a/{name}.dcm"]["content"][:12] for name in "12"]
+    assert groups[0] == f"patient-{min(contents)}", "a digest of the identifier could be turned back by trying all of them"
     assert (by_path(index)["a/1.dcm"]["spacing_row_mm"], by_path(index)["a/1.dcm"]["spacing_column_mm"]) == (0.5, 0.25)
     assert index_folder(data.model_copy(update={"group": "/(p)"}))["group"].unique().drop_nulls().to_list() == ["p"]
 
@@ -239,6 +241,9 @@ def test_npz_is_read_row_by_row(tmp_path: Path, write, shape: tuple[int, ...], d
         part, number = path.removesuffix("]").split("_images[")
         expected = (images if part == "train" else images[:2])[int(number)]
         assert np.array_equal(read_row_pixels(data, index, row).pixels, expected.squeeze())
+    (tmp_path / "set.npz").unlink()
+    with pytest.raises(ImageError, match=r"set\.npz"):
+        read_row_pixels(data, index, 0)
 
 
 def test_the_pixels_of_a_row_are_read_again(tmp_path: Path) -> None:

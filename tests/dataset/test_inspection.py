@@ -69,7 +69,7 @@ def test_facts_that_do_not_vary_or_are_of_too_few_are_not_judged() -> None:
 
 def test_files() -> None:
     refused = [None] * 80
-    refused[3], refused[5], refused[7] = "is empty", "is truncated", "written by macOS"
+    refused[3], refused[5], refused[7] = "is empty", "is truncated", "refused by name: written by macOS"
     labels: list[str | None] = [*LABELS]
     labels[7] = None
     formats = ["JPEG" if number == 9 else "PNG" for number in range(80)]
@@ -201,12 +201,14 @@ def test_what_tells_the_class_without_the_picture() -> None:
     paths = [f"{label}/{label.lower()}_{number}.png" for number, label in enumerate(LABELS)]
     findings = inspect(index_of({"scanner": scanner}, paths=paths))
     confounder = one(findings, "acquisition_confounder")
-    assert (confounder.level, confounder.page_one, confounder.figures["fact"]) == ("warn", True, "scanner")
+    assert (confounder.level, confounder.page_one, confounder.figures["fact"]) == ("fail", True, "scanner")
     assert confounder.figures["balanced_accuracy"] == 1
     assert "ILL: Acme 100%" in str(confounder.figures["values"])
     names = one(findings, "names_spell_label")
     assert (names.level, names.page_one) == ("pass", False)
     assert "acquisition_confounder_none" not in codes(findings)
+    mostly = [name if (number // 4) % 4 else "Other" for number, name in enumerate(scanner)]
+    assert one(inspect(index_of({"scanner": mostly}, paths=paths)), "acquisition_confounder").level == "warn"
 
 
 def test_numbering() -> None:

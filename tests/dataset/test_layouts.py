@@ -115,8 +115,14 @@ def test_junk_files_are_refused_by_name(tmp_path: Path, name: str) -> None:
 
 
 def test_files_outside_every_class_are_rows_with_a_reason(tmp_path: Path) -> None:
-    touch(tmp_path, "README.txt", "train/labels.csv", "train/a/1.png", "test/b/1.png")
-    assert refused(tmp_path) == {"README.txt": "lies outside every class folder", "train/labels.csv": "lies outside every class folder"}
+    touch(tmp_path, "README.txt", "train/labels.csv", "train/film.png", "train/IM0001", "train/a/1.png", "test/b/1.png")
+    outside = "lies outside every class folder"
+    assert refused(tmp_path) == {
+        "README.txt": f"refused by name: {outside}",
+        "train/labels.csv": f"refused by name: {outside}",
+        "train/film.png": outside,
+        "train/IM0001": outside,
+    }
 
 
 def test_an_empty_folder_is_said(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tabib.config import Study
-from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset, write_split_csv
+from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset
 from tabib.errors import DataError, LeakError, StudyError
 from tabib.records import INDEX_SCHEMA, PARTS, SPLIT_SCHEMA, Findings
+from tabib.runs import save
 
 Row = tuple[str, str | None, str | None, str]  # label, group, given part, content
 
@@ -389,11 +390,11 @@ def test_a_written_split_is_read_back_and_used_again(tmp_path: Path, mode: dict[
     paths = [f"x/{row}{names[row % len(names)]}" for row in range(len(rows))]
     index = index_of(rows, paths, refused=[5])
     table = divided(index, [[1, 30]], **mode)
-    write_split_csv(table, tmp_path / "split.csv")
+    save(tmp_path / "split.csv", table)
     assert read_split_csv(tmp_path / "split.csv").equals(table)
     again = divided(index, [[1, 30]], file=tmp_path / "split.csv", **mode)
     assert again.select("part", "fold").equals(table.select("part", "fold"))
-    write_split_csv(again, tmp_path / "again.csv")
+    save(tmp_path / "again.csv", again)
     assert (tmp_path / "again.csv").read_text("utf-8").count("\n") == (tmp_path / "split.csv").read_text("utf-8").count("\n")
 
 

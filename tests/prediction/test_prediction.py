@@ -122,6 +122,21 @@ def test_what_cannot_be_read_is_a_row_with_a_reason(trained: Trained, tmp_path: 
     assert served["row"].to_list() == [0, 1, 2, 3]
 
 
+def test_what_systems_leave_in_folders_is_not_predicted_and_links_are_followed(trained: Trained, tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "new", tmp_path / "elsewhere"
+    (folder / "__MACOSX").mkdir(parents=True)
+    elsewhere.mkdir()
+    for place in (folder / "__MACOSX" / "a.png", elsewhere / "b.png"):
+        shutil.copy(files(trained)[0], place)
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store"):
+        (folder / name).write_bytes(b"\0")
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "linked" / "back").symlink_to(folder)
+    served = predict_paths(Predictor.load(trained.run / "model", device="cpu"), [folder], workers=1)
+    assert served["path"].to_list() == [str(folder / "linked" / "b.png")]
+    assert served["predicted"].null_count() == 0
+
+
 def test_a_name_that_is_not_utf8_is_read_under_an_escaped_one(trained: Trained, tmp_path: Path) -> None:
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.png")
     shutil.copy(files(trained)[0], odd)
@@ -171,6 +186,15 @@ def test_an_unfinished_run_is_said(trained: Trained, tmp_path: Path, missing: st
     shutil.copytree(trained.run / "model", tmp_path / "model")
     (tmp_path / "model" / missing).unlink()
     with pytest.raises(RunError, match=Path(missing).name):
+        Predictor.load(tmp_path / "model")
+
+
+def test_a_model_that_was_trained_again_and_not_judged_is_not_served(trained: Trained, tmp_path: Path) -> None:
+    shutil.copytree(trained.run / "model", tmp_path / "model")
+    decision = tmp_path / "model" / "decision.json"
+    other = trained.decision.model_copy(update={"weights_sha256": ["0" * 64] * len(trained.model.members)})
+    decision.write_text(other.model_dump_json())
+    with pytest.raises(RunError, match="not judged"):
         Predictor.load(tmp_path / "model")
 
 

@@ -219,6 +219,7 @@ def _decision(plan: Plan, split: pl.DataFrame) -> Decision:
         temperature=1.37,
         threshold=0.41 if two else None,
         rule="youden" if two else "argmax",
+        weights_sha256=[f"{number:x}" * 64 for number in range(2)],
         validation_rows=validation.height,
         validation_groups=validation["group"].n_unique(),
         log_loss_before=0.31,

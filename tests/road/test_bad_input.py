@@ -142,12 +142,16 @@ def test_a_table_of_an_unknown_kind_is_refused_before_the_run_is_read(tabib: Tab
 def test_junk_is_refused_by_name_and_is_no_refused_image(tabib: Tabib, tmp_path: Path) -> None:
     folder = fill(tmp_path / "films", {"A": names(10), "B": names(10)})
     (folder / ".DS_Store").write_bytes(b"junk")
+    (folder / "README.txt").write_text("Films of two classes.")
+    (folder / "C").mkdir()
     shutil.copytree(folder / "A", folder / "__MACOSX")
     code, said = tabib("look", folder)
     assert (code, said["refused"]) == (0, 0)
     assert "refused_names" in {finding["code"] for finding in said["findings"]}
     assert set(said["classes"]) == {"A", "B"}
     assert said["images"] == 20
+    (folder / "film.png").write_bytes(film(7))
+    assert tabib("look", folder)[1]["refused"] == 1
 
 
 def test_a_missing_folder_a_file_and_a_wrong_verb(tabib: Tabib, tmp_path: Path) -> None:
@@ -256,6 +260,26 @@ def test_damaged_files_of_a_run_are_named(tabib: Tabib, tmp_path: Path) -> None:
         (run / "model").mkdir(exist_ok=True)
         (run / "model" / "decision.json").write_bytes(b"{")
         (run / name).write_bytes(b"{" if name.endswith("json") else b"\xff\xfe{")
-        code, said = tabib("evaluate", run)
-        assert (code, said["kind"]) == (1, "RunError")
-        assert f"{name} is damaged" in said["error"]
+        for verb in ("evaluate", "report"):
+            code, said = tabib(verb, run)
+            assert (code, said["kind"]) == (1, "RunError")
+            assert f"{name} is damaged" in said["error"]
+
+
+def test_a_run_that_stopped_half_way_has_a_report(tabib: Tabib, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "films", {"A": names(12), "B": names(12)})
+    assert tabib("split", study(folder))[0] == 0
+    (run,) = (tmp_path / "runs" / "bad").iterdir()
+    code, said = tabib("report", run)
+    assert (code, len(said["reports"])) == (0, 2)
+    assert "finished" not in json.loads((run / "manifest.json").read_text())
+    assert tabib("split", study(folder), "--set", "report.languages=[fa]")[0] == 0
+    assert tabib("report", run)[0] == 0
+    assert [page.name for page in run.glob("report.*")] == ["report.fa.html"]
+
+
+def test_an_override_without_a_value_is_refused(tabib: Tabib, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "films", {"A": names(12), "B": names(12)})
+    code, said = tabib("split", study(folder), "--set", "training.clip=")
+    assert (code, said["kind"]) == (2, "StudyError")
+    assert "training.clip has no value" in said["error"]

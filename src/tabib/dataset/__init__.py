@@ -1,19 +1,19 @@
 """From a folder to rows: what is there, what is wrong with it, and who trains, chooses and judges."""
 
 from tabib.dataset.cache import Cache, CacheEntry, build_cache, clear_cache, list_cache
-from tabib.dataset.duplicates import NearCopies, find_near_copies, near_copy_clusters
+from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import propose_group_pattern
 from tabib.dataset.hashes import hamming, perceptual_hash
-from tabib.dataset.index import index_folder, read_row_pixels
+from tabib.dataset.index import index_folder, lost_images, read_row_pixels
 from tabib.dataset.inspection import inspect_dataset
-from tabib.dataset.layouts import BY_NAME, Listed, list_folder
+from tabib.dataset.layouts import NO_IMAGES, Listed, junk, list_folder
 from tabib.dataset.pixels import STATISTICS, fit_image, intensity_statistics
 from tabib.dataset.positive import guess_positive, positive_class
-from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset, write_split_csv
+from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset
 
 __all__ = [
-    "BY_NAME",
     "LEFT_OUT",
+    "NO_IMAGES",
     "STATISTICS",
     "Cache",
     "CacheEntry",
@@ -28,14 +28,14 @@ __all__ = [
     "index_folder",
     "inspect_dataset",
     "intensity_statistics",
+    "junk",
     "list_cache",
     "list_folder",
-    "near_copy_clusters",
+    "lost_images",
     "perceptual_hash",
     "positive_class",
     "propose_group_pattern",
     "read_row_pixels",
     "read_split_csv",
     "split_dataset",
-    "write_split_csv",
 ]

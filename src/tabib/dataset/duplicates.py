@@ -17,7 +17,7 @@ from tabib.dataset.candidates import long_hashes, propose_pairs
 from tabib.dataset.resemblance import Gallery, similarity, threshold
 from tabib.images import THUMBNAIL_SIDE
 
-__all__ = ["NearCopies", "cluster_thumbnails", "find_near_copies", "near_copy_clusters"]
+__all__ = ["NearCopies", "cluster_thumbnails", "find_near_copies"]
 
 _ROUNDS = 10  # of clustering; each makes large clusters about eight times larger
 
@@ -31,11 +31,6 @@ class NearCopies:
     typical: float  # median correlation of pictures known to differ
     compared: int  # pictures that were compared: good rows with different pixels that are not of one flat value
     candidates: int  # pairs that hashes proposed and pixels decided
-
-
-def near_copy_clusters(index: pl.DataFrame) -> list[list[int]]:
-    """Find near copies; see `find_near_copies`."""
-    return find_near_copies(index).clusters
 
 
 def find_near_copies(index: pl.DataFrame) -> NearCopies:

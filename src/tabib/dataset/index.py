@@ -18,23 +18,24 @@ import polars as pl
 
 from tabib.config import Data
 from tabib.dataset.hashes import perceptual_hash
-from tabib.dataset.layouts import Listed, list_folder
+from tabib.dataset.layouts import NO_IMAGES, Listed, list_folder
 from tabib.dataset.npz import image_of, map_array, npz_file, parse_row, read_row, unpack
 from tabib.engines import Crashed, map_in_processes
-from tabib.errors import DataError
+from tabib.errors import DataError, ImageError
 from tabib.images import THUMBNAIL_SIDE, Image, glance, glance_at_file, read_image
 from tabib.progress import SILENT, Progress
 from tabib.records import INDEX_SCHEMA
 
-__all__ = ["index_folder", "read_row_pixels"]
+__all__ = ["index_folder", "lost_images", "read_row_pixels"]
 
 
 def index_folder(data: Data, *, workers: int | None = None, progress: Progress = SILENT) -> pl.DataFrame:
     """Make the index: a row per file the layout sees, with label, group, hashes, thumbnail and facts.
 
     A file that cannot be read is a row too, with the reason in `refused`. `group` is the joined non-empty captures of
-    `data.group` in the path, null where it does not match; without a pattern it is a digest of DICOM's PatientID (the
-    identifier itself is kept nowhere), null where there is none.
+    `data.group` in the path, null where it does not match; without a pattern it stands for DICOM's PatientID, null where
+    there is none. The identifier itself is kept nowhere, and not as a digest either, which trying all numbers would turn
+    back: a patient is named by the content of one of their images.
 
     Args:
         data: folder, layout and group pattern.
@@ -57,16 +58,18 @@ def index_folder(data: Data, *, workers: int | None = None, progress: Progress =
         seen = map_in_processes(glance_at_file, files, workers=workers, progress=progress, name="index")
 
     looks = iter(seen)
+    patients: list[str | None] = []
     columns: dict[str, list[Any]] = {name: [None] * len(listed) for name in INDEX_SCHEMA}
     for row, (entry, group) in enumerate(zip(listed, groups, strict=True)):
         look = {"refused": entry.refused} if entry.refused else next(looks)
         if isinstance(look, Crashed):
             look = {"refused": f"the decoder crashed: {look.reason}"}
-        patient = look.pop("patient", None)
-        values = {"row": row, "path": entry.path, "label": entry.label, "given": entry.given, **look}
-        values["group"] = group if data.group else patient
+        values = {"row": row, "path": entry.path, "label": entry.label, "given": entry.given, "group": group, **look}
+        patients.append(values.pop("patient", None))
         for name, value in values.items():
             columns[name][row] = value
+    if data.group is None:
+        columns["group"] = _pseudonyms(patients, columns["content"])
     index = pl.DataFrame(columns, schema=INDEX_SCHEMA)
     if index["refused"].null_count() == 0:
         examples = "\n".join(f"    {path!r}: {reason}" for path, reason in index.select("path", "refused").head(3).iter_rows())
@@ -74,6 +77,12 @@ def index_folder(data: Data, *, workers: int | None = None, progress: Progress =
             f"Not one of {len(index)} files in {data.folder} can be read as an image:\n{examples}\nCheck data.folder and data.layout."
         )
     return index.with_columns(_perceptual(index["thumbnail"]))
+
+
+def lost_images(index: pl.DataFrame) -> pl.DataFrame:
+    """Give the rows that were taken for images and cannot be used; what systems leave in folders was never taken for one."""
+    reason = pl.col("refused")
+    return index.filter(reason.is_not_null() & ~pl.any_horizontal(reason.str.starts_with(start) for start in NO_IMAGES))
 
 
 def read_row_pixels(data: Data, index: pl.DataFrame, row: int) -> Image:
@@ -84,7 +93,10 @@ def read_row_pixels(data: Data, index: pl.DataFrame, row: int) -> Image:
     """
     path = index["path"][row]
     if data.layout == "npz":
-        return read_row(npz_file(data.folder), path)
+        try:
+            return read_row(npz_file(data.folder), path)
+        except DataError as error:
+            raise ImageError(str(error)) from None
     return read_image(data.folder / path)
 
 
@@ -104,6 +116,15 @@ def _groups(pattern: str | None, listed: Sequence[Listed]) -> list[str | None]:
             "Change the pattern so that its parentheses catch the part that names the patient, or leave data.group out."
         )
     return groups
+
+
+def _pseudonyms(patients: Sequence[str | None], contents: Sequence[str | None]) -> list[str | None]:
+    """Name each patient by the smallest content hash of their images."""
+    first: dict[str, str] = {}
+    for patient, content in zip(patients, contents, strict=True):
+        if patient and content:
+            first[patient] = min(content, first.get(patient, content))
+    return [f"patient-{first[patient][:12]}" if patient else None for patient in patients]
 
 
 def _perceptual(thumbnails: pl.Series) -> pl.Series:

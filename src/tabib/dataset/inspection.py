@@ -16,6 +16,7 @@ from tabib.config import Study
 from tabib.dataset.confounders import ACQUISITION, FEWEST, INTENSITY, NAMES, NUMBERING, Telltale, try_facts
 from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import propose_group_pattern
+from tabib.dataset.index import lost_images
 from tabib.dataset.positive import guess_positive
 from tabib.progress import SILENT, Progress
 from tabib.records import Finding, Findings, Level
@@ -30,6 +31,7 @@ _FEW_COPIES = 4  # images of a cluster that make no part uneven, however small t
 _UNEQUAL = 3.0  # images of the largest class per image of the smallest
 _SMALL_CLASS = 30  # images
 _FEW_PATIENTS = 10  # patients of a class
+_GIVEN_AWAY = 0.95  # balanced accuracy from which a fact of the file all but says the class: no figure of a model is worth reading then
 _SHAPES = 1.5  # largest aspect of the middle nine tenths over the smallest
 _FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "tif": "TIFF", "tiff": "TIFF", "dcm": "DICOM", "dicom": "DICOM"}
 
@@ -80,10 +82,9 @@ def _finding(
 
 
 def _files(index: pl.DataFrame) -> Iterator[Finding]:
-    refused = index.filter(pl.col("refused").is_not_null())
-    # A file that the layout refuses by its name or place has no label; one that cannot be read has.
-    by_name, unreadable = refused.filter(pl.col("label").is_null()), refused.filter(pl.col("label").is_not_null())
-    images = int(index["label"].is_not_null().sum())
+    unreadable = lost_images(index)
+    by_name = index.filter(pl.col("refused").is_not_null()).join(unreadable.select("row"), on="row", how="anti")
+    images = len(index) - len(by_name)
     if len(unreadable):
         share = len(unreadable) / images
         figures: Figures = {"files": len(unreadable), "images": images, "share": share, "example": unreadable["path"][0]}
@@ -303,7 +304,8 @@ def _telltales(good: pl.DataFrame, units: Sequence[str]) -> Iterator[Finding]:
     tried = try_facts(table, owners, ACQUISITION)
     for found in tried:
         if found.tells:
-            yield _told("acquisition_confounder", "warn", found, page_one=True)
+            level = "fail" if found.balanced_accuracy >= _GIVEN_AWAY else "warn"
+            yield _told("acquisition_confounder", level, found, page_one=True)
     if tried and not any(found.tells for found in tried):
         best = max(found.balanced_accuracy for found in tried)
         yield _finding("acquisition_confounder_none", "pass", {"facts": len(tried), "balanced_accuracy": best})

@@ -25,10 +25,18 @@ from tabib.config import Data
 from tabib.dataset.npz import npz_file, read_headers, read_labels
 from tabib.errors import DataError
 
-__all__ = ["BY_NAME", "LAYOUTS", "PART_NAMES", "Listed", "list_folder"]
+__all__ = ["LAYOUTS", "NO_IMAGES", "PART_NAMES", "Listed", "junk", "list_folder"]
 
 BY_NAME = "refused by name: "
-"""How the reason of a file begins that nobody takes for an image: what systems leave in folders."""
+"""How the reason of a file begins that its name shows to be no image: what systems leave in folders, a text beside the classes."""
+
+_SECOND_COPY, _EMPTY = "second copy of ", "an empty folder"
+
+NO_IMAGES = (BY_NAME, _SECOND_COPY, _EMPTY)
+"""How the reasons of rows begin that take no image away."""
+
+IMAGE_SUFFIXES = (".bmp", ".dcm", ".dicom", ".gif", ".heic", ".jp2", ".jpeg", ".jpg", ".nii", ".nii.gz", ".png", ".tif", ".tiff", ".webp")
+"""What the names of images end in. A file among the classes is opened whatever its name; one that lies elsewhere is judged by it."""
 
 PART_NAMES = {
     "train": "train",
@@ -106,7 +114,7 @@ def _class_folders(folder: Path) -> list[Listed]:
     walk = _Walk({os.path.realpath(folder): "."})
     folders, listed = walk.one_level(folder, "")
     if not folders:
-        flat = sum(entry.refused == _OUTSIDE for entry in listed)
+        flat = sum((entry.refused or "").endswith(_OUTSIDE) for entry in listed)
         found = f"holds {flat} files and no class folders: the files lie flat" if flat else "is empty"
         unread = f" ({listed[0].refused})" if listed and not flat else ""
         raise DataError(f"The folder {folder} {found}{unread}.\n{_DRAWING.format(folder=folder)}")
@@ -146,12 +154,12 @@ def _unless_second_copy(folder: Path, entry: Listed, nested: str, outer: set[str
     twin = entry.path[len(nested) + 1 :]
     if entry.refused or twin not in outer or (folder / twin).stat().st_size != (folder / entry.path).stat().st_size:
         return entry
-    return Listed(entry.path, refused=f"second copy of {twin!r}, by place and size")
+    return Listed(entry.path, refused=f"{_SECOND_COPY}{twin!r}, by place and size")
 
 
 def _holds_only_parts(folder: Path) -> bool:
     try:
-        inner = [entry.name for entry in os.scandir(folder) if entry.is_dir() and _junk(entry.name) is None]
+        inner = [entry.name for entry in os.scandir(folder) if entry.is_dir() and junk(entry.name) is None]
     except OSError:
         return False
     return bool(inner) and all(name.casefold() in PART_NAMES for name in inner)
@@ -180,17 +188,22 @@ def _part_meant(name: str) -> str | None:
 def _folders_only(folder: Path) -> set[str]:
     """The names of the folders in a folder that holds nothing else; no names where it does."""
     try:
-        entries = [entry for entry in os.scandir(folder) if _junk(entry.name) is None]
+        entries = [entry for entry in os.scandir(folder) if junk(entry.name) is None]
         return {entry.name for entry in entries} if all(entry.is_dir() for entry in entries) else set()
     except OSError:
         return set()
 
 
-def _junk(name: str) -> str | None:
+def junk(name: str) -> str | None:
+    """Why a name in a folder of images is nobody's image, or None."""
     reason = _JUNK.get(name.casefold())
     if reason is None and name.startswith("."):
         reason = "written by macOS, not an image" if name == ".DS_Store" or name.startswith("._") else "hidden"
     return reason and BY_NAME + reason
+
+
+def _out_of_place(name: str) -> str:
+    return _OUTSIDE if "." not in name or name.casefold().endswith(IMAGE_SUFFIXES) else BY_NAME + _OUTSIDE
 
 
 def _is_text(name: str) -> bool:
@@ -230,7 +243,7 @@ class _Walk:
         return kept, refused
 
     def _refusal(self, entry: os.DirEntry[str], path: str) -> str | None:
-        reason = _junk(entry.name)
+        reason = junk(entry.name)
         if reason is not None:
             return reason
         if not _is_text(entry.name):
@@ -246,7 +259,7 @@ class _Walk:
         """The names of the folders in a folder, and its other entries, refused."""
         entries, refused = self.entries(folder, prefix)
         folders = [entry.name for entry in entries if entry.is_dir()]
-        flat = [Listed(prefix + entry.name, refused=_OUTSIDE) for entry in entries if not entry.is_dir()]
+        flat = [Listed(prefix + entry.name, refused=_out_of_place(entry.name)) for entry in entries if not entry.is_dir()]
         return folders, refused + flat
 
     def part(self, folder: Path, path: str) -> Iterator[Listed]:
@@ -264,7 +277,7 @@ class _Walk:
             current, prefix = waiting.pop()
             entries, refused = self.entries(current, prefix + "/")
             if not entries and not refused:
-                yield Listed(prefix, refused="an empty folder")
+                yield Listed(prefix, refused=_EMPTY)
             yield from refused
             for entry in entries:
                 if entry.is_dir():

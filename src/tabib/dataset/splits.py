@@ -25,7 +25,7 @@ from tabib.dataset.balance import divide
 from tabib.errors import DataError, LeakError, StudyError
 from tabib.records import PARTS, SPLIT_SCHEMA, Findings
 
-__all__ = ["LEFT_OUT", "read_split_csv", "split_dataset", "write_split_csv"]
+__all__ = ["LEFT_OUT", "read_split_csv", "split_dataset"]
 
 LEFT_OUT = "left_out"
 
@@ -353,20 +353,6 @@ def _listed(names: Sequence[str]) -> str:
 
 def _examples(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:3])
-
-
-def write_split_csv(split: pl.DataFrame, path: Path) -> None:
-    """Write a split as CSV (UTF-8, a line per row of the index, in its order), to commit, to reuse or to read elsewhere.
-
-    Args:
-        split: SPLIT_SCHEMA.
-        path: the file; an older one is replaced.
-    """
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        # Every text is quoted: a file name may hold any line break that there is.
-        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-        writer.writerow(split.columns)
-        writer.writerows(["" if value is None else value for value in row] for row in split.iter_rows())
 
 
 def read_split_csv(path: Path) -> pl.DataFrame:

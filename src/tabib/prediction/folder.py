@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from tabib.dataset import junk
 from tabib.engines import Crashed, map_in_processes
 from tabib.errors import DataError, ImageError
 from tabib.images import read_image
 from tabib.prediction.predictor import Predictor, prepare
 from tabib.progress import SILENT, Progress
 from tabib.records import Model, prediction_schema
+from tabib.runs import files_below
 from tabib.training.inference import INFERENCE_BATCH
 
 __all__ = ["predict_paths"]
@@ -29,7 +31,7 @@ def predict_paths(predictor: Predictor, paths: Sequence[Path], *, workers: int |
 
     Args:
         predictor: a loaded model.
-        paths: files, and folders, of which every file at any depth is taken but hidden ones.
+        paths: files, and folders, of which every file at any depth is taken but what `junk` names.
         workers: processes that decode; the machine's cores if not given.
         progress: told of each image.
 
@@ -52,13 +54,13 @@ def _files(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    found = False
-    for file in sorted(path.rglob("*")):
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
-            found = True
-            yield file
-    if not found:
-        raise DataError(f"The folder {path} holds no files to predict (hidden ones are not taken). Give image files, or a folder of them.")
+    files = [file for file in files_below(path) if not any(map(junk, file.relative_to(path).parts))]
+    if not files:
+        raise DataError(
+            f"The folder {path} holds no files to predict (hidden ones, and what systems leave in folders, are not taken). "
+            "Give image files, or a folder of them."
+        )
+    yield from sorted(files)
 
 
 def _text(path: Path) -> str:

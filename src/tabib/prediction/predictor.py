@@ -58,6 +58,11 @@ class Predictor:
             if not (folder / name).exists():
                 raise RunError(f"{folder} has no {name}: its run is not finished. Finish it with: tabib run STUDY")
         model, decision = read_record(folder / "model.json", Model), read_record(folder / "decision.json", Decision)
+        if decision.weights_sha256 != [member.weights_sha256 for member in model.members]:
+            raise RunError(
+                f"{folder / 'decision.json'} was made for other weights than those of the model, which was trained again since and not judged. "
+                "Finish its run with: tabib run STUDY"
+            )
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model, decision, load_networks(model, folder, device=where))
 

@@ -5,24 +5,20 @@ Only the index must be there; a report of a run that stopped half-way says what 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import polars as pl
-from pydantic import BaseModel
 
 from tabib.config import Data, Study
 from tabib.errors import RunError
 from tabib.records import PARTS, Checks, Confusion, Decision, Evaluation, Finding, Findings, Measure, Model, PartEvaluation
-from tabib.runs import FILES, read_jsonl
+from tabib.runs import FILES, read_histories, read_manifest, read_result
 
 __all__ = ["Augmented", "Facts", "PartCount", "Refusal", "read_facts", "see_facts"]
-
-R = TypeVar("R", bound=BaseModel)
 
 LEVELS = ("fail", "warn", "pass")
 """Levels of findings, most urgent first."""
@@ -197,16 +193,15 @@ class Facts:
 
 def read_facts(run_folder: Path, study: Study) -> Facts:
     """Read the files of a run. Raises `RunError` where there is no index yet."""
-    index = _table(run_folder, "index")
+    index = read_result(run_folder, "index")
     if index is None:
         raise RunError(
             f"{run_folder} has no {FILES['index'].path}: nothing has been done yet that a report could tell. Run: tabib run STUDY"
         )
-    split = _table(run_folder, "split")
-    model = _record(run_folder, "model", Model)
-    evaluation = _record(run_folder, "evaluation", Evaluation)
-    predictions = _table(run_folder, "predictions")
-    manifest = run_folder / "manifest.json"
+    split = read_result(run_folder, "split")
+    model = read_result(run_folder, "model")
+    evaluation = read_result(run_folder, "evaluation")
+    predictions = read_result(run_folder, "predictions")
     judge = evaluation or model
     return Facts(
         study=study,
@@ -215,19 +210,19 @@ def read_facts(run_folder: Path, study: Study) -> Facts:
         classes=judge.classes if judge else _classes(index),
         positive=judge.positive if judge else study.positive,
         patients_known=evaluation.patients_known if evaluation else _patients_known(index),
-        findings=_record(run_folder, "findings", Findings) or Findings(findings=[]),
+        findings=read_result(run_folder, "findings") or Findings(findings=[]),
         parts=[] if split is None else _parts(split),
         refused=_refusals(index, "refused"),
         left_out=[] if split is None else _refusals(split.filter(~pl.col("reason").str.starts_with("refused")), "reason"),
         folds=0 if split is None else split["fold"].drop_nulls().n_unique(),
-        checks=_record(run_folder, "checks", Checks),
+        checks=read_result(run_folder, "checks"),
         model=model,
-        decision=_record(run_folder, "decision", Decision),
-        histories={path.parent.name: read_jsonl(path) for path in sorted(run_folder.glob("model/members/*/history.jsonl"))},
+        decision=read_result(run_folder, "decision"),
+        histories=read_histories(run_folder),
         augmented=_augmented(run_folder / "model" / "augmented"),
         predictions={} if predictions is None else {row["row"]: row for row in predictions.iter_rows(named=True)},
         evaluation=evaluation,
-        manifest=json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {},
+        manifest=read_manifest(run_folder),
     )
 
 
@@ -254,18 +249,6 @@ def see_facts(data: Data, index: pl.DataFrame, findings: Findings) -> Facts:
         evaluation=None,
         manifest={},
     )
-
-
-def _table(run_folder: Path, name: str) -> pl.DataFrame | None:
-    path, schema = run_folder / FILES[name].path, FILES[name].schema
-    if not path.exists():
-        return None
-    return pl.read_csv(path, schema=schema) if path.suffix == ".csv" else pl.read_parquet(path)
-
-
-def _record(run_folder: Path, name: str, kind: type[R]) -> R | None:
-    path = run_folder / FILES[name].path
-    return kind.model_validate_json(path.read_bytes()) if path.exists() else None
 
 
 def _classes(index: pl.DataFrame) -> list[str]:

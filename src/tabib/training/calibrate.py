@@ -65,6 +65,7 @@ def calibrate(
         temperature=temperature,
         threshold=choose_threshold(probability[:, 1], truth, rule) if two else None,
         rule="argmax" if not two else rule if isinstance(rule, str) else "fixed" if rule.fixed is not None else "sensitivity",
+        weights_sha256=[member.weights_sha256 for member in model.members],
         validation_rows=len(rows),
         validation_groups=rows["group"].n_unique(),
         log_loss_before=float(log_loss(truth, np.exp(logarithms))),
