@@ -50,6 +50,7 @@ StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as in runs/<study>/<id>.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change one field of the study; recorded.")]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run folders are kept.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Download nothing: weights that a study starts from must be here.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Only continue a run; an error where the study has changed.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
@@ -129,11 +130,12 @@ def phantom(
     as_json: AsJson = False,
 ) -> None:
     """Write a made-up data set with known answers."""
+    from tabib.console import ConsoleProgress
     from tabib.phantoms import PHANTOMS
 
     if name not in PHANTOMS:
         raise StudyError(f"There is no phantom {name!r}. There are: {', '.join(PHANTOMS)}.")
-    truth = PHANTOMS[name].make(folder)
+    truth = PHANTOMS[name].make(folder, progress=ConsoleProgress())
     _tell({"folder": folder, "images": len(truth.films)}, [f"{len(truth.films)} images in {folder}"], as_json)
 
 
@@ -141,15 +143,15 @@ def phantom(
 
 
 def _travel(
-    study_file: Path, overrides: list[str] | None, *, runs: Path, until: str | None = None, resume: bool = False
+    study_file: Path, overrides: list[str] | None, *, runs: Path, until: str | None = None, resume: bool = False, offline: bool = False
 ) -> tuple[Run, int]:
     """Go along the road up to a step; give back the run and how many images were refused."""
     from tabib.study_file import load_study
 
-    return _travel_study(load_study(study_file, overrides=overrides or ()), runs=runs, until=until, resume=resume)
+    return _travel_study(load_study(study_file, overrides=overrides or ()), runs=runs, until=until, resume=resume, offline=offline)
 
 
-def _travel_study(study: Study, *, runs: Path, until: str | None = None, resume: bool = False) -> tuple[Run, int]:
+def _travel_study(study: Study, *, runs: Path, until: str | None = None, resume: bool = False, offline: bool = False) -> tuple[Run, int]:
     from tabib.console import ConsoleProgress
     from tabib.runs import Reached, open_run
     from tabib.study import run_study
@@ -157,7 +159,7 @@ def _travel_study(study: Study, *, runs: Path, until: str | None = None, resume:
     progress = ConsoleProgress()
     with open_run(study, root=runs, command=sys.argv, until=until, must_exist=resume, on_step=progress.step) as run, suppress(Reached):
         try:
-            run_study(study, run, progress=progress)
+            run_study(study, run, offline=offline, progress=progress)
         except KeyboardInterrupt:
             message = "Stopped. Nothing is lost: the same command goes on from here."
             raise typer.Exit(_fail(message, STOPPED, "KeyboardInterrupt")) from None
@@ -175,18 +177,25 @@ def split(study: StudyFile, set_: Overrides = None, runs: Runs = DEFAULT_RUNS, a
 
 
 @app.command()
-def check(study: StudyFile, set_: Overrides = None, runs: Runs = DEFAULT_RUNS, as_json: AsJson = False) -> None:
+def check(study: StudyFile, set_: Overrides = None, offline: Offline = False, runs: Runs = DEFAULT_RUNS, as_json: AsJson = False) -> None:
     """Check a training before it starts."""
-    run, refused = _travel(study, set_, runs=runs, until="checks")
+    run, refused = _travel(study, set_, runs=runs, until="checks", offline=offline)
     checks = run.read("checks")
     _tell(checks.model_dump(), [*_finding_lines(checks.checks), f"Checks: {run.path('checks')}"], as_json)
     _leave(refused)
 
 
 @app.command()
-def train(study: StudyFile, set_: Overrides = None, resume: Resume = False, runs: Runs = DEFAULT_RUNS, as_json: AsJson = False) -> None:
+def train(
+    study: StudyFile,
+    set_: Overrides = None,
+    resume: Resume = False,
+    offline: Offline = False,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: AsJson = False,
+) -> None:
     """Train the model, or go on where it was stopped."""
-    run, refused = _travel(study, set_, runs=runs, until="model", resume=resume)
+    run, refused = _travel(study, set_, runs=runs, until="model", resume=resume, offline=offline)
     model = run.read("model")
     lines = [f"{member.name}: best epoch {member.best_epoch} of {member.epochs}, value {member.best_value:.4f}" for member in model.members]
     _tell(model.model_dump(), [*lines, f"Model: {run.path('model')}"], as_json)
@@ -194,9 +203,11 @@ def train(study: StudyFile, set_: Overrides = None, resume: Resume = False, runs
 
 
 @app.command()
-def calibrate(study: StudyFile, set_: Overrides = None, runs: Runs = DEFAULT_RUNS, as_json: AsJson = False) -> None:
+def calibrate(
+    study: StudyFile, set_: Overrides = None, offline: Offline = False, runs: Runs = DEFAULT_RUNS, as_json: AsJson = False
+) -> None:
     """Choose temperature and operating point on the validation images."""
-    run, refused = _travel(study, set_, runs=runs, until="decision")
+    run, refused = _travel(study, set_, runs=runs, until="decision", offline=offline)
     decision = run.read("decision")
     threshold = "" if decision.threshold is None else f", threshold {decision.threshold:.4f} ({decision.rule})"
     _tell(decision.model_dump(), [f"temperature {decision.temperature:.4f}{threshold}", f"Decision: {run.path('decision')}"], as_json)
@@ -204,21 +215,29 @@ def calibrate(study: StudyFile, set_: Overrides = None, runs: Runs = DEFAULT_RUN
 
 
 @app.command()
-def run(study: StudyFile, set_: Overrides = None, resume: Resume = False, runs: Runs = DEFAULT_RUNS, as_json: AsJson = False) -> None:
+def run(
+    study: StudyFile,
+    set_: Overrides = None,
+    resume: Resume = False,
+    offline: Offline = False,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: AsJson = False,
+) -> None:
     """Go the whole road: from the folder to the report."""
-    done, refused = _travel(study, set_, runs=runs, resume=resume)
+    done, refused = _travel(study, set_, runs=runs, resume=resume, offline=offline)
     _tell_run(done, refused, as_json)
 
 
 @app.command()
 def demo(runs: Runs = DEFAULT_RUNS, set_: Overrides = None, as_json: AsJson = False) -> None:
     """Make a phantom and go the whole road on it: no data, no network connection."""
+    from tabib.console import ConsoleProgress
     from tabib.phantoms import PHANTOMS
     from tabib.study_file import parse_study
 
     data = runs / "demo-data"
     if not data.exists() or not any(data.iterdir()):
-        PHANTOMS["chest"].make(data)
+        PHANTOMS["chest"].make(data, progress=ConsoleProgress())
     text = resources.files("tabib").joinpath("demo.yaml").read_text(encoding="utf-8")
     done, refused = _travel_study(parse_study(text, source="demo.yaml", base=runs, overrides=set_ or ()), runs=runs)
     _tell_run(done, refused, as_json)

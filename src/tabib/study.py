@@ -18,10 +18,11 @@ from tabib.training import calibrate, check_training, resolve_study, train
 __all__ = ["refuse_failures", "run_study"]
 
 
-def run_study(study: Study, run: Run, *, progress: Progress = SILENT) -> Run:
+def run_study(study: Study, run: Run, *, offline: bool = False, progress: Progress = SILENT) -> Run:
     """Take a folder of images to a trained, judged and documented model.
 
     Each line is a step: its result is a file in the run folder, and a step whose inputs have not changed is loaded.
+    `offline` refuses to download the weights that a study may start from.
     `run` comes from `open_run` and is entered: `with open_run(study) as run: run_study(study, run)`.
     """
     place, cache = run.folder / "model", run.cache_folder
@@ -29,10 +30,10 @@ def run_study(study: Study, run: Run, *, progress: Progress = SILENT) -> Run:
     findings = run.step("findings", inspect_dataset, index, study, progress=progress)
     refuse_failures(findings.findings, study)
     split = run.step("split", split_dataset, index, findings, study)
-    study = run.step("study", resolve_study, study, index, split)
-    checks = run.step("checks", check_training, index, split, study, cache_folder=cache, progress=progress)
+    study = run.step("study", resolve_study, study, index, split, progress=progress)
+    checks = run.step("checks", check_training, index, split, study, cache_folder=cache, offline=offline, progress=progress)
     refuse_failures(checks.checks, study)
-    model = run.step("model", train, index, split, checks, study, place=place, cache_folder=cache, progress=progress)
+    model = run.step("model", train, index, split, checks, study, place=place, cache_folder=cache, offline=offline, progress=progress)
     decision = run.step("decision", calibrate, model, index, split, study, place=place, cache_folder=cache, progress=progress)
     looks = run.look_at_test(split, decision)
     predictions = run.step(

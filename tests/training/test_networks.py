@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tabib.config import ModelPart
 from tabib.errors import MissingPackageError, StudyError, WeightsError
+from tabib.progress import Progress
 from tabib.training import weights
 from tabib.training.networks import NETWORKS, Network, build_network
 
@@ -163,6 +167,25 @@ def test_a_failed_download_says_how_to_place_the_file(monkeypatch: pytest.Monkey
         WeightsError, match=r"model\.safetensors from the model page timm/resnet18\.a1_in1k \(about 45 MB, licence apache-2\.0\)"
     ):
         build("resnet18", channels=3, weights="imagenet")
+
+
+def test_a_download_is_announced_once_with_its_size_and_licence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    said: list[str] = []
+    progress = cast(Progress, SimpleNamespace(say=said.append))
+
+    def fetch(repository: str, name: str, *, local_files_only: bool) -> str:
+        assert (repository, name, local_files_only) == ("timm/resnet18.a1_in1k", "model.safetensors", False)
+        file.write_bytes(b"fetched")
+        return str(file)
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(file) if file.exists() else None)
+    config = timm.models.get_pretrained_cfg("resnet18")
+    for _ in range(2):
+        assert weights.find_imagenet("resnet18", config, weights=11_000_000, offline=False, progress=progress).path == file
+    assert said == ["Fetching the weights of resnet18 from timm/resnet18.a1_in1k (about 44 MB, licence apache-2.0)."]
 
 
 def test_our_own_network_has_no_imagenet_weights() -> None:

@@ -54,6 +54,7 @@ def train(
     *,
     place: Path,
     cache_folder: Path,
+    offline: bool = False,
     progress: Progress = SILENT,
 ) -> Model:
     """Train every member of a study's model.
@@ -67,7 +68,8 @@ def train(
         study: resolved, without `auto`.
         place: the run's `model` folder: `members/<name>/{weights.safetensors, history.jsonl}`; TensorBoard's files lie beside it.
         cache_folder: where decoded images are kept.
-        progress: told of decoding, batches, epochs and remarks.
+        offline: refuse to download starting weights.
+        progress: told of downloads, decoding, batches, epochs and remarks.
 
     Raises:
         StudyError: a failed check.
@@ -81,7 +83,7 @@ def train(
     with running(study.training.device, threads=study.training.threads) as device:
         cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
         members: list[_Trained] = []
-        network, counts = build(study, classes=classes, seed=study.training.seeds[0], device=device)
+        network, counts = build(study, classes=classes, seed=study.training.seeds[0], device=device, offline=offline, progress=progress)
         progress.say(f"{study.model.network}: {counts.total:,} weights, {counts.trainable:,} of them trained")
         for plan in plans(split, study):
             members.append(_train_member(plan, cache, study, classes=classes, place=place, device=device, progress=progress))
@@ -141,11 +143,22 @@ def plans(split: pl.DataFrame, study: Study) -> Iterator[Plan]:
             yield Plan(name="_".join(names), seed=seed, fold=fold, train=training, validation=validation)
 
 
-def build(study: Study, *, classes: list[str], seed: int, device: torch.device) -> tuple[Network, Counts]:
-    """The study's network with its starting weights, frozen as it says."""
+def build(
+    study: Study, *, classes: list[str], seed: int, device: torch.device, offline: bool = False, progress: Progress = SILENT
+) -> tuple[Network, Counts]:
+    """The study's network with its starting weights, frozen as it says; `offline` refuses to download them, `progress` is told where it is done."""
     shape = study.input
     assert shape.channels != "auto"
-    network = build_network(study.model, classes=len(classes), channels=shape.channels, height=shape.height, width=shape.width, seed=seed)
+    network = build_network(
+        study.model,
+        classes=len(classes),
+        channels=shape.channels,
+        height=shape.height,
+        width=shape.width,
+        seed=seed,
+        offline=offline,
+        progress=progress,
+    )
     counts = freeze(network, study.model.freeze, sample=torch.zeros(2, shape.channels, shape.height, shape.width))
     return network.to(device), counts
 

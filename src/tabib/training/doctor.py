@@ -26,7 +26,9 @@ _LOSS_FACTOR = 1.5
 _HIGH_ADAM_RATE = 0.03
 
 
-def check_training(index: pl.DataFrame, split: pl.DataFrame, study: Study, *, cache_folder: Path, progress: Progress = SILENT) -> Checks:
+def check_training(
+    index: pl.DataFrame, split: pl.DataFrame, study: Study, *, cache_folder: Path, offline: bool = False, progress: Progress = SILENT
+) -> Checks:
     """Look at the untrained network, the settings and the time that training will take.
 
     - `initial_loss_off`: on unseen validation images the untrained network's loss is far from that of equal shares (ln C):
@@ -40,7 +42,8 @@ def check_training(index: pl.DataFrame, split: pl.DataFrame, study: Study, *, ca
         split: SPLIT_SCHEMA.
         study: resolved.
         cache_folder: where decoded images are kept.
-        progress: told of decoding and of the findings.
+        offline: refuse to download starting weights.
+        progress: told of downloads, decoding and the findings.
     """
     classes = class_names(split, study)
     training = study.training
@@ -51,7 +54,7 @@ def check_training(index: pl.DataFrame, split: pl.DataFrame, study: Study, *, ca
         cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
         train = load_samples(cache, first.train, classes=classes, device=device)
         unseen = load_samples(cache, first.validation.head(_LOOKED_AT), classes=classes, device=device)
-        network, _ = build(study, classes=classes, seed=first.seed, device=device)
+        network, _ = build(study, classes=classes, seed=first.seed, device=device, offline=offline, progress=progress)
         recipe = Recipe.of(training, study.augment, study.input.intensity, train, classes=len(classes), seed=first.seed)
 
         began = time.perf_counter()

@@ -13,6 +13,7 @@ import torch
 from tabib.config import Study
 from tabib.dataset import positive_class
 from tabib.errors import StudyError
+from tabib.progress import SILENT, Progress
 from tabib.training.batches import Samples
 from tabib.training.classify import build, class_names
 from tabib.training.loop import Recipe, seconds_per_step, start
@@ -23,7 +24,7 @@ __all__ = ["available_threads", "resolve_study"]
 _BF16_PAYS = 1.15
 
 
-def resolve_study(study: Study, index: pl.DataFrame, split: pl.DataFrame) -> Study:
+def resolve_study(study: Study, index: pl.DataFrame, split: pl.DataFrame, *, progress: Progress = SILENT) -> Study:
     """Fill in what the study left to be found: positive class, channels, device, threads, precision.
 
     The result repeats the run: nothing is measured again. Precision `auto` is decided by a few timed training steps, and
@@ -33,6 +34,7 @@ def resolve_study(study: Study, index: pl.DataFrame, split: pl.DataFrame) -> Stu
         study: as given.
         index: INDEX_SCHEMA.
         split: SPLIT_SCHEMA.
+        progress: told of the timed steps.
 
     Raises:
         StudyError: a positive class that is no class or cannot be told, or a GPU that is not there.
@@ -46,7 +48,7 @@ def resolve_study(study: Study, index: pl.DataFrame, split: pl.DataFrame) -> Stu
     threads = available_threads() if training.threads == "auto" else training.threads
     study = study.model_copy(update={"training": training.model_copy(update={"device": device, "threads": threads})})
     if training.precision == "auto":
-        precision = _faster_precision(study, class_names(split, study))
+        precision = _faster_precision(study, class_names(split, study), progress)
         study = study.model_copy(update={"training": study.training.model_copy(update={"precision": precision})})
     return study
 
@@ -75,10 +77,15 @@ def _device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
     return "cuda" if wanted != "cpu" and there else "cpu"
 
 
-def _faster_precision(study: Study, classes: list[str]) -> Literal["fp32", "bf16"]:
+def _faster_precision(study: Study, classes: list[str], progress: Progress) -> Literal["fp32", "bf16"]:
     if study.training.device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return "fp32"
-    return "bf16" if _seconds_per_step(study, classes, "fp32") >= _BF16_PAYS * _seconds_per_step(study, classes, "bf16") else "fp32"
+    with progress.bar("number format", 2) as advance:
+        plain = _seconds_per_step(study, classes, "fp32")
+        advance(1)
+        short = _seconds_per_step(study, classes, "bf16")
+        advance(1)
+    return "bf16" if plain >= _BF16_PAYS * short else "fp32"
 
 
 def _seconds_per_step(study: Study, classes: list[str], precision: Literal["fp32", "bf16"]) -> float:

@@ -78,16 +78,17 @@ def find_imagenet(network: str, config: PretrainedCfg, *, weights: int, offline:
             f"timm knows no downloadable weights of {network}. Give a file in model.weights, choose a network with pretrained weights, or set model.weights: none."
         )
     about = f"about {weights * 4 / 1e6:.0f} MB, licence {config.license or 'not stated'}"
-    if offline := offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "on", "yes", "true"}:
-        reason = "no download is wanted (offline), and it is not in the download cache"
-    else:
-        progress.say(f"Weights of {network}: {config.hf_hub_id} ({about}), fetched unless they are here already.")
-        reason = "it could not be downloaded"
-    try:
-        # Here, not above: a study that starts from nothing should not wait for the download library.
-        from huggingface_hub import hf_hub_download
+    # Here, not above: a study that starts from nothing should not wait for the download library.
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-        path = hf_hub_download(config.hf_hub_id, HUB_FILE, local_files_only=offline)
+    reason = "no download is wanted (offline), and it is not in the download cache"
+    try:
+        path = try_to_load_from_cache(config.hf_hub_id, HUB_FILE)
+        if not isinstance(path, str):
+            if not (offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "on", "yes", "true"}):
+                reason = "it could not be downloaded"
+                progress.say(f"Fetching the weights of {network} from {config.hf_hub_id} ({about}).")
+            path = hf_hub_download(config.hf_hub_id, HUB_FILE, local_files_only=offline)
     except Exception as error:
         if package:
             raise MissingPackageError(
