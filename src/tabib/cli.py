@@ -34,6 +34,9 @@ __all__ = ["app", "main"]
 REFUSED = 3
 """Exit code of a job that is done although some images could not be used."""
 
+HEADLINES = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
+"""Measures that are printed when a run is done; the report has all."""
+
 STOPPED = 130
 """Exit code after Ctrl-C, as shells expect it."""
 
@@ -370,7 +373,8 @@ def _headline(evaluation: Evaluation) -> list[str]:
     test = next(part for part in evaluation.parts if part.part == "test")
     lines = [f"Test: {test.rows} images of {test.groups} {'patients' if evaluation.patients_known else 'groups (patients unknown)'}"]
     for measure in test.measures:
-        if measure.of is None and measure.name in {"auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity"}:
+        # Of more than two classes the area under the curve is a mean over classes.
+        if (measure.of is None or (measure.name, measure.of) == ("auc", "macro")) and measure.name in HEADLINES:
             value = "undefined" if measure.value is None else f"{measure.value:.3f}"
             interval = "" if measure.low is None else f" [{measure.low:.3f}, {measure.high:.3f}]"
             baseline = measure.baselines.get("majority_class")

@@ -12,7 +12,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from made_predictions import Made, made_study
+from tabib.cli import _headline
 from tabib.config import Study
+from tabib.evaluation import evaluate
 from tabib.records import Evaluation
 from tabib.runs import FILES, Run, open_run
 from tabib.study import run_study
@@ -157,3 +160,11 @@ def test_folds_and_seeds_make_members(films: Path, travel: Callable[[Study], Run
     assert predictions.filter(pl.col("part") == "validation").height == (split["part"] == "train").sum()
     seeds = travel(tiny_study(films, {"training": {"epochs": 1, "seeds": [3, 4]}}))
     assert [member.seed for member in seeds.read("model").members] == [3, 4]
+
+
+@pytest.mark.parametrize("classes", [("NORMAL", "PNEUMONIA"), ("A", "B", "C")])
+def test_what_is_printed_at_the_end_has_the_area_under_the_curve(classes: tuple[str, ...]) -> None:
+    evaluation = evaluate(*Made(classes=classes).tables(), made_study())
+    lines = "\n".join(_headline(evaluation))
+    for name in ("auc", "accuracy", "balanced_accuracy"):
+        assert lines.count(f"  {name} ") == 1
