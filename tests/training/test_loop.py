@@ -6,8 +6,6 @@ import errno
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +17,14 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from listens import Listens
 from planted import CHECKS, Planted, history_of, plant, train_planted, weights_of, write_films
 from tabib.dataset import index_folder
 from tabib.errors import DataError, RunError, StudyError, TrainingError
-from tabib.progress import Advance
 from tabib.records import SPLIT_SCHEMA, Finding
 from tabib.training.classify import build
 from tabib.training.networks import NETWORKS
 from tabib.training.remarks import look_at
-
-
-class Listens:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.rows: list[Mapping[str, Any]] = []
-        self.said: list[str] = []
-
-    @contextmanager
-    def bar(self, name: str, total: int) -> Iterator[Advance]:
-        done: list[int] = []
-        yield done.append
-        assert sum(done) == total
-
-    def row(self, values: Mapping[str, Any]) -> None:
-        self.rows.append(values)
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    def tell(self, finding: Finding) -> None:
-        self.said.append(finding.code)
 
 
 @pytest.fixture(scope="module")
