@@ -16,9 +16,11 @@ class Listens:
     def __init__(self) -> None:
         self.rows: list[Mapping[str, Any]] = []
         self.said: list[str] = []
+        self.heard: list[str] = []  # everything in its order: names of bars, sentences, codes
 
     @contextmanager
     def bar(self, name: str, total: int) -> Iterator[Advance]:
+        self.heard.append(name)
         done: list[int] = []
         yield done.append
         assert sum(done) == total
@@ -28,6 +30,8 @@ class Listens:
 
     def say(self, message: str) -> None:
         self.said.append(message)
+        self.heard.append(message)
 
     def tell(self, finding: Finding) -> None:
         self.said.append(finding.code)
+        self.heard.append(finding.code)

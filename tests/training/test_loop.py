@@ -45,6 +45,21 @@ def test_learns_what_was_planted(films: Path, tmp_path: Path) -> None:
     assert (model.classes, model.positive, model.weights_source) == (["HEALTHY", "ILL"], "ILL", "none")
 
 
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({}, "tiny: 817 weights, 817 of them trained"),
+        ({"model": {"freeze": "all_but_head"}}, "tiny: 817 weights, 9 of them trained"),
+        ({"model": {"freeze": {"through": "1"}, "head": [200]}}, "tiny: 2,809 weights, 2,593 of them trained"),
+    ],
+)
+def test_the_weights_are_counted_before_they_are_trained(films: Path, tmp_path: Path, parts: dict[str, Any], said: str) -> None:
+    # The backbone: 8 x 25 + 16, then 8 x 72 + 16. The head: 8 + 1, or 8 x 200 + 200 and 200 + 1.
+    listens = Listens()
+    train_planted(plant(films, **parts, training={"epochs": 1}), tmp_path, progress=listens)
+    assert listens.heard.index(said) < listens.heard.index("epoch 1 of 1")
+
+
 def network_of(name: str) -> nn.Module:
     return NETWORKS[name](1, 20, 20)
 
