@@ -4,7 +4,7 @@ Made-up thumbnails that are alike as films are: few modes of variation with most
 own, and one in a hundred an altered copy of another. A 64-bit perceptual hash cannot part them (the share of rows with a
 neighbour within 8 bits is printed). Printed are ratios to the smallest size.
 
-    python -m benchmarks.near_copies [--largest 1000000]
+    python benchmarks/near_copies.py [--largest 1000000]
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 
+from speed import machine
 from tabib.dataset.candidates import long_hashes, propose_pairs
 from tabib.dataset.duplicates import cluster_thumbnails
 from tabib.dataset.hashes import hamming, perceptual_hash
@@ -59,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--largest", type=int, default=1_000_000)
     largest = parser.parse_args().largest
+    print(f"### Search for near copies\n\n{machine()}\n")
     print(
         "| pictures | alike to 8 of 64 bits | hash and propose, time per picture | candidates per picture | decide and cluster too | copies found | others joined |"
     )

@@ -81,7 +81,7 @@ def step() -> None:
 
 
 def peers() -> None:
-    """Whole training processes after warm-up, taking turns: Tabib, Keras as report B used it, and a plain PyTorch script."""
+    """A few training steps after warm-up, each turn in a process of its own: Tabib, Keras as report B used it, and a plain PyTorch script."""
     with tempfile.TemporaryDirectory() as folder:
         place = films(Path(folder) / "films", 640)
         commands: dict[str, list[object]] = {
@@ -98,7 +98,7 @@ def peers() -> None:
             for name, command in commands.items():
                 rates[name].append(rate_of(*command))
                 print(f"{name}: {rates[name][-1]:.1f} img/s", file=sys.stderr, flush=True)
-    header("Training, tf_efficientnet_b2 at 128 x 128, batch 64, augmentation of report B")
+    header("Training steps, tf_efficientnet_b2 at 128 x 128, batch 64, augmentation of report B")
     wanted = {
         "plain PyTorch, allocator as it comes": "1.7",
         "plain PyTorch, allocator tamed": "1.1",

@@ -52,6 +52,11 @@ def commands_page() -> str:
         "command line itself does not understand, such as an unknown option, is said on standard error alone, with exit code 2. Exit codes: **0** done, **1** failed, **2** wrong use, "
         "**3** done, but some images were refused. Ctrl-C leaves with 130 and loses nothing.",
         "",
+        '`look` and `check` tell what they find and stop nothing: a finding marked `FAIL` (with `--json` one of `"level": "fail"`) leaves '
+        "their exit code at 0. A study with such a finding that it does not name under `expect:` is refused with exit code 2 before the next "
+        "step is taken: by `split` and every later verb, `check` included, where `look` found it; by `train` and every later verb where `check` "
+        "found it.",
+        "",
     ]
     for name, command in typer.main.get_command(app).commands.items():  # pyright: ignore[reportAttributeAccessIssue]
         arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]

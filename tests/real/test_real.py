@@ -28,8 +28,10 @@ def travel(study: Study, root: Path) -> Run:
 
 
 def first_page(run: Run) -> str:
-    """The words of the report down to the first section after the first page."""
-    return (run.folder / "report.en.html").read_text(encoding="utf-8")
+    """The report above its contents: the findings, where every warning stands, come after them."""
+    first, contents, _ = (run.folder / "report.en.html").read_text(encoding="utf-8").partition('<nav class="contents"')
+    assert contents
+    return first
 
 
 def look(study: Study) -> tuple[pl.DataFrame, Findings]:

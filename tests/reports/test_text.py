@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tabib
-from tabib.config import METRICS
+from made_index import film, make_index
+from tabib.config import METRICS, Study
+from tabib.dataset import inspect_dataset
 from tabib.records import Finding
 from tabib.reports import LANGUAGES, phrase
 from tabib.reports.text import FORMATS, isolated, language, places, plain
@@ -169,6 +171,19 @@ def test_a_name_cannot_leave_its_isolate(name: str) -> None:
 def test_a_count_takes_the_singular_only_for_one() -> None:
     reader = language("en")
     assert [plain(reader.fill("{n:count image|images}", {"n": n})) for n in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("en", "ILL: 0.25 (0.125 to 0.5); WELL: 0.75 (0.625 to 0.875)"), ("fa", "ILL: ۰٫۲۵ (۰٫۱۲۵ تا ۰٫۵)؛ WELL: ۰٫۷۵ (۰٫۶۲۵ تا ۰٫۸۷۵)")],
+)
+def test_what_is_typical_of_each_class_is_told_in_the_readers_digits(code: str, expected: str) -> None:
+    borders = [0.125, 0.625, 0.25, 0.75, 0.25, 0.75, 0.25, 0.75, 0.5, 0.875]
+    columns = {"border": borders * 6, "group": [f"p{number}" for number in range(60)]}
+    index = make_index([film(number) for number in range(60)], labels=["ILL", "WELL"] * 30, columns=columns)
+    study = Study.model_validate({"name": "made", "data": {"folder": "films"}})
+    (found,) = [each for each in inspect_dataset(index, study).findings if each.code == "acquisition_confounder"]
+    assert expected in phrase(found, code).sentence
 
 
 def test_a_finding_without_words_shows_its_code_and_figures() -> None:

@@ -1,21 +1,27 @@
-"""Every field of a study does something: changing it changes the study's resolved run or one of its outputs."""
+"""Every field of a study does something: changing it changes what it is for, in a run's results and not in its echo of the study."""
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 import polars as pl
 import pytest
+import torch
 from pydantic import BaseModel
 
-from tabib.config import Study, parts_in
+from listens import Listens
+from tabib.config import Goals, Study, parts_in
 from tabib.errors import DataError, StudyError
-from tabib.runs import FILES, Reached, Run, open_run
+from tabib.progress import SILENT, Advance, Progress
+from tabib.records import Measure
+from tabib.runs import Reached, Run, open_run
 from tabib.study import run_study
 from tiny import tiny_study
 
@@ -24,124 +30,163 @@ Change = dict[str, Any]
 PLATEAU: Change = {"schedule": "plateau", "best": "accuracy", "learning_rate": 1e-6, "epochs": 5, "plateau": {"patience": 1, "minimum": 0}}
 """A training in which nothing improves, so that the rate falls."""
 
+OUTVOTED: Change = {
+    "films": "unbalanced",
+    "model": {"freeze": "all_but_head"},
+    "training": {"epochs": 3, "learning_rate": 1e-2, "schedule": "constant"},
+}
+"""A training that calls every film ill from the first epoch on, and becomes surer of it: the loss improves and the accuracy does not."""
+
+PLACES = {
+    "title": r"<h1>(.*?)</h1>",
+    "problem": r'<p class="lead">(.*?)</p>',
+    "suggestions": r'<p>([^<]*)</p>\s*</section>\s*<section class="chapter" id="definitions">',
+}
+"""Where in a report the words of a study stand. The report ends with the whole study, where every word is."""
+
+
+def words(name: str, code: str, run: Run) -> str | None:
+    found = re.search(PLACES[name], (run.folder / f"report.{code}.html").read_text(encoding="utf-8"), re.DOTALL)
+    return found and found.group(1)
+
+
+def rows_in(part: str, run: Run) -> int:
+    return int((run.read("split")["part"] == part).sum())
+
+
+def rates(run: Run) -> list[float]:
+    """What the optimizer was set to, epoch by epoch."""
+    return [epoch["learning_rate"] for history in run.histories().values() for epoch in history]
+
+
+def measures(run: Run) -> list[Measure]:
+    return [measure for part in run.read("evaluation").parts for measure in part.measures]
+
+
+SEEN: dict[str, tuple[str | None, Callable[[Run], object]]] = {
+    # what a person would compare: (the last step it needs, how to see it)
+    "folder": ("index", lambda run: run.folder.parent.name),
+    "parts": ("split", lambda run: run.read("split").select("path", "part", "fold").rows()),
+    "groups": ("split", lambda run: run.read("split")["group"].n_unique()),
+    **{part: ("split", partial(rows_in, part)) for part in ("train", "validation", "test")},
+    "weights": ("model", lambda run: [member.weights_sha256 for member in run.read("model").members]),
+    "rates": ("model", rates),
+    "epochs": ("model", lambda run: len(rates(run))),
+    "probabilities": ("predictions", lambda run: run.read("predictions").select("path", r"^p_.*$").rows()),
+    "answers": ("predictions", lambda run: run.read("predictions").select("path", "predicted").rows()),
+    "positives": ("evaluation", lambda run: [measure.rows for measure in measures(run) if measure.name == "sensitivity"]),
+    "intervals": ("evaluation", lambda run: [(measure.low, measure.high) for measure in measures(run)]),
+    "pages": (None, lambda run: {path.name for path in run.folder.glob("report.*")}),
+    **{f"{name}.{code}": (None, partial(words, name, code)) for name in PLACES for code in ("en", "fa")},
+}
+
 EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
     # field: (what changes, the changed study [, the study it is compared with])
     "name": ("folder", {"name": "other"}),
-    "title.en": ("report.en", {"title": {"en": "Another title"}}),
-    "title.fa": ("report.fa", {"title": {"fa": "عنوانی دیگر"}, "report": {"languages": ["fa"]}}, {"report": {"languages": ["fa"]}}),
-    "positive": ("decision", {"positive": "NORMAL"}),
-    "data.group": ("split", {"data": {"group": "(patient\\d\\d)"}}),
-    "data.copies": ("split", {"data": {"copies": "tie"}, "films": "copied"}, {"films": "copied"}),
-    "split.train": ("split", {"split": {"train": 0.5, "validation": 0.3}}),
-    "split.validation": ("split", {"split": {"train": 0.5, "validation": 0.3}}),
-    "split.test": ("split", {"split": {"train": 0.5, "test": 0.3}}),
-    "split.seed": ("split", {"split": {"seed": 1}}),
-    "split.folds": ("split", {"split": {"folds": 3}}),
-    "split.given": ("split", {"split": {"given": True, "leaks": "drop"}, "films": "given"}, {"films": "given"}),
+    "title.en": ("title.en", {"title": {"en": "Another title"}}),
+    "title.fa": ("title.fa", {"title": {"fa": "عنوانی دیگر"}, "report": {"languages": ["fa"]}}, {"report": {"languages": ["fa"]}}),
+    "positive": ("positives", {"positive": "NORMAL"}),
+    "data.group": ("groups", {"data": {"group": "(patient\\d\\d)"}}),
+    "data.copies": ("parts", {"data": {"copies": "tie"}, "films": "copied"}, {"films": "copied"}),
+    "split.train": ("train", {"split": {"train": 0.5, "test": 0.3}}),
+    "split.validation": (
+        "validation",
+        {"split": {"given": True, "leaks": "drop", "validation": 0.4}, "films": "given"},
+        {"split": {"given": True, "leaks": "drop"}, "films": "given"},
+    ),
+    "split.test": ("test", {"split": {"validation": 0.1, "test": 0.3}}),
+    "split.seed": ("parts", {"split": {"seed": 1}}),
+    "split.folds": ("parts", {"split": {"folds": 3}}),
+    "split.given": ("parts", {"split": {"given": True, "leaks": "drop"}, "films": "given"}, {"films": "given"}),
     "split.leaks": (
-        "split",
+        "parts",
         {"split": {"given": True, "leaks": "keep"}, "films": "given"},
         {"split": {"given": True, "leaks": "drop"}, "films": "given"},
     ),
     "split.group_scope": (
-        "split",
+        "parts",
         {"split": {"given": True, "leaks": "drop", "group_scope": "split"}, "films": "given"},
         {"split": {"given": True, "leaks": "drop"}, "films": "given"},
     ),
-    "split.file": ("split", {"split": {"file": "split.csv"}}),
-    "input.height": ("model", {"input": {"height": 40}}),
-    "input.width": ("model", {"input": {"width": 40}}),
-    "input.channels": ("model", {"input": {"channels": 3}}),
-    "input.fit": ("model", {"input": {"height": 24, "fit": "pad"}}, {"input": {"height": 24}}),
-    "input.intensity": ("model", {"input": {"intensity": "zscore"}}),
-    "augment.rotation_degrees": ("model", {"augment": {"rotation_degrees": 0}}),
-    "augment.shift": ("model", {"augment": {"shift": 0}}),
-    "augment.zoom": ("model", {"augment": {"zoom": 0}}),
-    "augment.shear_degrees": ("model", {"augment": {"shear_degrees": 10}}),
-    "augment.flip_horizontal": ("model", {"augment": {"flip_horizontal": True}}),
-    "augment.flip_vertical": ("model", {"augment": {"flip_vertical": True}}),
-    "augment.brightness": ("model", {"augment": {"brightness": 0}}),
-    "augment.contrast": ("model", {"augment": {"contrast": 0}}),
-    "augment.gamma": ("model", {"augment": {"gamma": 0.3}}),
-    "augment.noise": ("model", {"augment": {"noise": 0.1}}),
-    "augment.fill": ("model", {"augment": {"fill": "reflect"}}),
-    "augment.fill_value": ("model", {"augment": {"fill": "constant", "fill_value": 0.5}}, {"augment": {"fill": "constant"}}),
-    "model.network": ("model", {"model": {"network": "resnet10t"}}),
+    "split.file": ("parts", {"split": {"file": "split.csv"}}),
+    "input.height": ("weights", {"input": {"height": 40}}),
+    "input.width": ("weights", {"input": {"width": 40}}),
+    "input.channels": ("weights", {"input": {"channels": 3}}),
+    "input.fit": ("weights", {"input": {"height": 24, "fit": "pad"}}, {"input": {"height": 24}}),
+    "input.intensity": ("weights", {"input": {"intensity": "zscore"}}),
+    "augment.rotation_degrees": ("weights", {"augment": {"rotation_degrees": 0}}),
+    "augment.shift": ("weights", {"augment": {"shift": 0}}),
+    "augment.zoom": ("weights", {"augment": {"zoom": 0}}),
+    "augment.shear_degrees": ("weights", {"augment": {"shear_degrees": 10}}),
+    "augment.flip_horizontal": ("weights", {"augment": {"flip_horizontal": True}}),
+    "augment.flip_vertical": ("weights", {"augment": {"flip_vertical": True}}),
+    "augment.brightness": ("weights", {"augment": {"brightness": 0}}),
+    "augment.contrast": ("weights", {"augment": {"contrast": 0}}),
+    "augment.gamma": ("weights", {"augment": {"gamma": 0.3}}),
+    "augment.noise": ("weights", {"augment": {"noise": 0.1}}),
+    "augment.fill": ("weights", {"augment": {"fill": "reflect"}}),
+    "augment.fill_value": ("weights", {"augment": {"fill": "constant", "fill_value": 0.5}}, {"augment": {"fill": "constant"}}),
+    "model.network": ("weights", {"model": {"network": "resnet10t"}}),
     "model.weights": (
-        "model",
+        "weights",
         {"model": {"network": "tf_efficientnet_lite0", "weights": "imagenet"}},
         {"model": {"network": "tf_efficientnet_lite0"}},
     ),
-    "model.head": ("model", {"model": {"head": [8]}}),
-    "model.dropout": ("model", {"model": {"dropout": [0.5]}}),
-    "model.freeze": ("model", {"model": {"freeze": "all_but_head"}}),
+    "model.head": ("weights", {"model": {"head": [8]}}),
+    "model.dropout": ("weights", {"model": {"dropout": [0.5]}}),
+    "model.freeze": ("weights", {"model": {"freeze": "all_but_head"}}),
     "model.freeze.through": (
-        "model",
+        "weights",
         {"model": {"network": "resnet10t", "freeze": {"through": "layer1"}}},
         {"model": {"network": "resnet10t"}},
     ),
-    "model.freeze.trainable": ("model", {"model": {"freeze": {"trainable": 1000}}}),
-    "training.epochs": ("model", {"training": {"epochs": 3}}),
-    "training.batch": ("model", {"training": {"batch": 8}}),
-    "training.optimizer": ("model", {"training": {"optimizer": "sgd"}}),
-    "training.learning_rate": ("model", {"training": {"learning_rate": 1e-2}}),
-    "training.momentum": ("model", {"training": {"momentum": 0.5}}),
-    "training.weight_decay": ("model", {"training": {"weight_decay": 0.5}}),
-    "training.schedule": ("model", {"training": {"schedule": "constant"}}),
+    "model.freeze.trainable": ("weights", {"model": {"freeze": {"trainable": 1000}}}),
+    "training.epochs": ("epochs", {"training": {"epochs": 3}}),
+    "training.batch": ("weights", {"training": {"batch": 8}}),
+    "training.optimizer": ("weights", {"training": {"optimizer": "sgd"}}),
+    "training.learning_rate": ("weights", {"training": {"learning_rate": 1e-2}}),
+    "training.momentum": ("weights", {"training": {"momentum": 0.5}}),
+    "training.weight_decay": ("weights", {"training": {"weight_decay": 0.5}}),
+    "training.schedule": ("weights", {"training": {"schedule": "constant"}}),
     "training.plateau.factor": (
-        "rate",
+        "rates",
         {"training": PLATEAU | {"plateau": {"patience": 1, "minimum": 0, "factor": 0.5}}},
         {"training": PLATEAU},
     ),
-    "training.plateau.patience": ("rate", {"training": PLATEAU | {"plateau": {"patience": 2, "minimum": 0}}}, {"training": PLATEAU}),
-    "training.plateau.minimum": ("rate", {"training": PLATEAU | {"plateau": {"patience": 1, "minimum": 1e-6}}}, {"training": PLATEAU}),
-    "training.class_weights": ("model", {"training": {"class_weights": "balanced"}, "films": "unbalanced"}, {"films": "unbalanced"}),
-    "training.label_smoothing": ("model", {"training": {"label_smoothing": 0.2}}),
-    "training.clip": ("model", {"training": {"clip": 0.01}}),
-    "training.average": ("model", {"training": {"average": 0.9}}),
-    "training.best": ("model", {"training": {"best": "accuracy"}}),
+    "training.plateau.patience": ("rates", {"training": PLATEAU | {"plateau": {"patience": 2, "minimum": 0}}}, {"training": PLATEAU}),
+    "training.plateau.minimum": ("rates", {"training": PLATEAU | {"plateau": {"patience": 1, "minimum": 1e-6}}}, {"training": PLATEAU}),
+    "training.class_weights": ("weights", {"training": {"class_weights": "balanced"}, "films": "unbalanced"}, {"films": "unbalanced"}),
+    "training.label_smoothing": ("weights", {"training": {"label_smoothing": 0.2}}),
+    "training.clip": ("weights", {"training": {"clip": 0.01}}),
+    "training.average": ("weights", {"training": {"average": 0.9}}),
+    "training.best": ("weights", OUTVOTED | {"training": OUTVOTED["training"] | {"best": "accuracy"}}, OUTVOTED),
     "training.stop_after": (
-        "model",
+        "epochs",
         {"training": PLATEAU | {"schedule": "constant", "stop_after": 1}},
         {"training": PLATEAU | {"schedule": "constant"}},
     ),
-    "training.seeds": ("model", {"training": {"seeds": [1]}}),
-    "training.precision": ("model", {"training": {"precision": "bf16"}}),
-    "training.threads": ("study", {"training": {"threads": 2}}),
-    "calibrate.temperature": ("decision", {"calibrate": {"temperature": False}}),
-    "calibrate.threshold": ("decision", {"calibrate": {"threshold": {"fixed": 0.3}}}),
-    "calibrate.threshold.fixed": ("decision", {"calibrate": {"threshold": {"fixed": 0.3}}}, {"calibrate": {"threshold": {"fixed": 0.4}}}),
+    "training.seeds": ("weights", {"training": {"seeds": [1]}}),
+    "training.precision": ("weights", {"training": {"precision": "bf16"}}),
+    "calibrate.temperature": ("probabilities", {"calibrate": {"temperature": False}}),
+    "calibrate.threshold": ("answers", {"calibrate": {"threshold": {"fixed": 0.1}}}),
+    "calibrate.threshold.fixed": ("answers", {"calibrate": {"threshold": {"fixed": 0.1}}}, {"calibrate": {"threshold": {"fixed": 0.9}}}),
     "calibrate.threshold.sensitivity": (
-        "decision",
+        "answers",
         {"calibrate": {"threshold": {"sensitivity": 0.99}}},
         {"calibrate": {"threshold": {"sensitivity": 0.3}}},
     ),
-    "evaluate.confidence": ("evaluation", {"evaluate": {"confidence": 0.8}}),
-    "evaluate.draws": ("evaluation", {"evaluate": {"draws": 300}}),
-    **{
-        f"goals.{name}": ("evaluation", {"goals": {name: 0.9}})
-        for name in (
-            "accuracy",
-            "balanced_accuracy",
-            "sensitivity",
-            "specificity",
-            "ppv",
-            "npv",
-            "f1",
-            "auc",
-            "average_precision",
-        )
-    },
+    "evaluate.confidence": ("intervals", {"evaluate": {"confidence": 0.8}}),
+    "evaluate.draws": ("intervals", {"evaluate": {"draws": 300}}),
     "report.languages": ("pages", {"report": {"languages": ["fa"]}}),
-    "notes.problem.en": ("report.en", {"notes": {"problem": {"en": "Is it so?"}}}),
+    "notes.problem.en": ("problem.en", {"notes": {"problem": {"en": "Is it so?"}}}),
     "notes.problem.fa": (
-        "report.fa",
+        "problem.fa",
         {"notes": {"problem": {"fa": "آیا چنین است؟"}}, "report": {"languages": ["fa"]}},
         {"report": {"languages": ["fa"]}},
     ),
-    "notes.suggestions.en": ("report.en", {"notes": {"suggestions": {"en": "More films."}}}),
+    "notes.suggestions.en": ("suggestions.en", {"notes": {"suggestions": {"en": "More films."}}}),
     "notes.suggestions.fa": (
-        "report.fa",
+        "suggestions.fa",
         {"notes": {"suggestions": {"fa": "فیلم بیشتر."}}, "report": {"languages": ["fa"]}},
         {"report": {"languages": ["fa"]}},
     ),
@@ -152,6 +197,8 @@ WITHOUT = {
     "data.folder": "is what every other test changes",
     "data.layout": "has a test of its own below",
     "training.device": "has a test of its own below",
+    "training.threads": "has a test of its own below",
+    **{f"goals.{name}": "has a test of its own below" for name in Goals.model_fields},
     "expect": "has a test of its own below",
 }
 """Fields that have no row above, and why."""
@@ -189,42 +236,25 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("effects")
 
 
-def run_to(step: str, change: Change, folders: dict[str, Path], root: Path) -> Run:
-    """Go the road with a change as far as its effect can be seen; what was gone before is loaded."""
-    change = dict(change)
-    folder = folders[change.pop("films", "plain")]
-    until = step if step in FILES else None
-    with open_run(tiny_study(folder, {"training": {"epochs": 1}} | change), root=root, until=until) as run, suppress(Reached):
-        run_study(run.given, run)
+def run_to(step: str | None, change: Change, folders: dict[str, Path], root: Path, *, progress: Progress = SILENT) -> Run:
+    """Go the road with a change as far as a step, or to its end; what was gone before is loaded."""
+    folder = folders[change.get("films", "plain")]
+    changes = {part: values for part, values in change.items() if part != "films"}
+    # Only what the row changes may differ: a change of another field of `training` keeps the one epoch.
+    changes["training"] = {"epochs": 1} | change.get("training", {})
+    with open_run(tiny_study(folder, changes), root=root, until=step) as run, suppress(Reached):
+        for page in run.folder.glob("report.*"):
+            page.unlink()  # words do not name a run: the pages of another row may lie here
+        run_study(run.given, run, progress=progress)
     return run
-
-
-def seen(what: str, run: Run) -> object:
-    """What a person or a program would compare."""
-    if what == "model":
-        model = run.read("model").model_dump()
-        return (
-            [[value for name, value in member.items() if name != "seconds"] for member in model["members"]],
-            model["intensity"],
-            model["dropout"],
-        )
-    if what == "folder":
-        return run.folder.parent.name
-    if what == "rate":
-        return [epoch["learning_rate"] for history in run.histories().values() for epoch in history]
-    if what == "pages":
-        return {path.name for path in run.folder.glob("report.*")}
-    if what.startswith("report."):
-        return (run.folder / f"{what}.html").read_text(encoding="utf-8")
-    return run.path(what).read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("field", EFFECTS)
 def test_changing_the_field_changes_something(field: str, folders: dict[str, Path], root: Path, tmp_path: Path) -> None:
     what, change, *other = EFFECTS[field]
-    step = {"rate": "model", "folder": "index"}.get(what, what)
-    before = seen(what, run_to(step, other[0] if other else {}, folders, root))
+    step, seen = SEEN[what]
+    before = seen(run_to(step, other[0] if other else {}, folders, root))
     if field == "split.file":
         rows = (
             run_to("split", {}, folders, root)
@@ -233,7 +263,51 @@ def test_changing_the_field_changes_something(field: str, folders: dict[str, Pat
         )
         rows.write_csv(tmp_path / "split.csv")
         change = {"split": {"file": str(tmp_path / "split.csv")}}
-    assert seen(what, run_to(step, change, folders, root)) != before
+    assert seen(run_to(step, change, folders, root)) != before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", SEEN)
+def test_what_is_compared_stays_where_nothing_that_counts_is_changed(what: str, folders: dict[str, Path], root: Path) -> None:
+    step, seen = SEEN[what]
+    languages: Change = {"report": {"languages": ["en", "fa"]}}
+    before = seen(run_to(step, languages, folders, root))
+    # Another run, in a folder of its own, of a study that expects what does not happen.
+    assert seen(run_to(step, languages | {"expect": ["adam_rate_high"]}, folders, root)) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", Goals.model_fields)
+def test_a_goal_is_judged_by_its_own_measure(name: str, folders: dict[str, Path], root: Path) -> None:
+    evaluation = run_to("evaluation", {"goals": {name: 0.9}}, folders, root).read("evaluation")
+    assert [remark.figures["measure"] for remark in evaluation.remarks if remark.code.startswith("goal_")] == [name]
+
+
+class Threads(Listens):
+    """Hears with how many threads torch works while batches train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[int] = set()
+
+    @contextmanager
+    def bar(self, name: str, total: int) -> Iterator[Advance]:
+        with super().bar(name, total) as advance:
+
+            def look(units: int) -> None:
+                if name.startswith("epoch"):
+                    self.seen.add(torch.get_num_threads())
+                advance(units)
+
+            yield look
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_has_the_threads_that_the_study_gives(threads: int, folders: dict[str, Path], tmp_path: Path) -> None:
+    hears = Threads()
+    run_to("model", {"training": {"threads": threads}}, folders, tmp_path, progress=hears)
+    assert hears.seen == {threads}
 
 
 def test_another_layout_does_not_read_the_folder(folders: dict[str, Path], root: Path) -> None:
@@ -242,10 +316,10 @@ def test_another_layout_does_not_read_the_folder(folders: dict[str, Path], root:
 
 
 def test_a_graphics_card_that_is_not_there_is_said(folders: dict[str, Path], root: Path) -> None:
-    import torch
-
     if torch.cuda.is_available():
-        assert run_to("study", {"training": {"device": "cuda"}}, folders, root).read("study").training.device == "cuda"
+        torch.cuda.reset_peak_memory_stats()
+        run_to("model", {"training": {"device": "cuda"}}, folders, root)
+        assert torch.cuda.max_memory_allocated() > 0
     else:
         with pytest.raises(StudyError, match=r"training\.device"):
             run_to("study", {"training": {"device": "cuda"}}, folders, root)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from PIL import Image
 
 from made_predictions import Made, made_study
 from tabib.cli import _headline
@@ -22,8 +25,8 @@ from tabib.study import run_study
 from tiny import tiny_study
 
 
-def tabib(*arguments: object, blocked: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own; importing `blocked` there is an error."""
+def tabib(*arguments: object, blocked: str | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, started in `cwd`; importing `blocked` there is an error."""
     code = f"""
 import sys
 from importlib.abc import Loader, MetaPathFinder
@@ -42,7 +45,8 @@ from tabib.cli import main
 main()
 """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False, env=environment)
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=cwd)
 
 
 @pytest.mark.slow
@@ -121,6 +125,47 @@ def test_the_verbs_share_one_run_and_need_torch_only_for_the_network(films: Path
     assert listed["bytes"] > 0
     assert json.loads(tabib("cache", "clear", *runs).stdout)["bytes"] == listed["bytes"]
     assert json.loads(tabib("cache", "list", *runs).stdout)["kept"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["films", "films/", "./films/../films/"])
+def test_a_look_is_the_same_however_the_folder_is_spelt(films: Path, tmp_path: Path, folder: str) -> None:
+    done = tabib("look", folder, "--runs", tmp_path, "--json", cwd=films.parent)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["images"] == len(list(films.rglob("*.png")))
+    assert Path(told["page"]) == tmp_path / "look-films" / "look.html"
+    assert re.search(r"<h1>A look at (<bdi>)?films(</bdi>)?</h1>", (tmp_path / "look-films" / "look.html").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_a_look_tells_what_a_split_refuses(films: Path, tmp_path: Path) -> None:
+    from tabib.study_file import dump_study
+
+    folder = tmp_path / "films"
+    shutil.copytree(films, folder)
+    for film in (folder / "NORMAL").iterdir():
+        Image.open(film).convert("L").resize((60, 60)).save(film)
+    done = tabib("look", folder, "--group", r"(patient\d+)", "--runs", tmp_path / "runs")
+    assert (done.returncode, done.stdout.count("FAIL")) == (0, 1), done.stdout
+    file = tmp_path / "study.yaml"
+    for expect, code in (([], 2), (["acquisition_confounder"], 0)):
+        file.write_text(dump_study(tiny_study(folder).model_copy(update={"expect": expect})), encoding="utf-8")
+        assert tabib("split", file, "--runs", tmp_path / "runs").returncode == code
+
+
+@pytest.mark.slow
+def test_a_check_tells_what_training_refuses(films: Path, tmp_path: Path) -> None:
+    from tabib.study_file import dump_study
+
+    file = tmp_path / "study.yaml"
+    file.write_text(dump_study(tiny_study(films, {"training": {"epochs": 1, "learning_rate": 0.2}})), encoding="utf-8")
+    runs = ("--runs", tmp_path / "runs")
+    done = tabib("check", file, *runs)
+    assert (done.returncode, done.stdout.count("FAIL")) == (0, 1), done.stderr
+    levels = {check["code"]: check["level"] for check in json.loads(tabib("check", file, *runs, "--json").stdout)["checks"]}
+    assert levels["adam_rate_high"] == "fail"
+    assert tabib("train", file, *runs).returncode == 2
 
 
 def test_the_test_predictions_are_what_predict_says(films: Path, travel: Callable[[Study], Run]) -> None:

@@ -6,8 +6,6 @@ import errno
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +17,14 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from listens import Listens
 from planted import CHECKS, Planted, history_of, plant, train_planted, weights_of, write_films
 from tabib.dataset import index_folder
 from tabib.errors import DataError, RunError, StudyError, TrainingError
-from tabib.progress import Advance
 from tabib.records import SPLIT_SCHEMA, Finding
 from tabib.training.classify import build
 from tabib.training.networks import NETWORKS
 from tabib.training.remarks import look_at
-
-
-class Listens:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.rows: list[Mapping[str, Any]] = []
-        self.said: list[str] = []
-
-    @contextmanager
-    def bar(self, name: str, total: int) -> Iterator[Advance]:
-        done: list[int] = []
-        yield done.append
-        assert sum(done) == total
-
-    def row(self, values: Mapping[str, Any]) -> None:
-        self.rows.append(values)
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    def tell(self, finding: Finding) -> None:
-        self.said.append(finding.code)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +43,21 @@ def test_learns_what_was_planted(films: Path, tmp_path: Path) -> None:
     assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
     assert model.weights_total == model.weights_trainable == sum(v.numel() for v in network_of("tiny").parameters()) + 9
     assert (model.classes, model.positive, model.weights_source) == (["HEALTHY", "ILL"], "ILL", "none")
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({}, "tiny: 817 weights, 817 of them trained"),
+        ({"model": {"freeze": "all_but_head"}}, "tiny: 817 weights, 9 of them trained"),
+        ({"model": {"freeze": {"through": "1"}, "head": [200]}}, "tiny: 2,809 weights, 2,593 of them trained"),
+    ],
+)
+def test_the_weights_are_counted_before_they_are_trained(films: Path, tmp_path: Path, parts: dict[str, Any], said: str) -> None:
+    # The backbone: 8 x 25 + 16, then 8 x 72 + 16. The head: 8 + 1, or 8 x 200 + 200 and 200 + 1.
+    listens = Listens()
+    train_planted(plant(films, **parts, training={"epochs": 1}), tmp_path, progress=listens)
+    assert listens.heard.index(said) < listens.heard.index("epoch 1 of 1")
 
 
 def network_of(name: str) -> nn.Module:

@@ -1,0 +1,37 @@
+"""A `Progress` that keeps what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tabib.progress import Advance
+from tabib.records import Finding
+
+
+class Listens:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.rows: list[Mapping[str, Any]] = []
+        self.said: list[str] = []
+        self.heard: list[str] = []  # everything in its order: names of bars, sentences, codes
+
+    @contextmanager
+    def bar(self, name: str, total: int) -> Iterator[Advance]:
+        self.heard.append(name)
+        done: list[int] = []
+        yield done.append
+        assert sum(done) == total
+
+    def row(self, values: Mapping[str, Any]) -> None:
+        self.rows.append(values)
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+        self.heard.append(message)
+
+    def tell(self, finding: Finding) -> None:
+        self.said.append(finding.code)
+        self.heard.append(finding.code)
