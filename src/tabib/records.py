@@ -32,6 +32,7 @@ __all__ = [
     "Evaluation",
     "Finding",
     "Findings",
+    "Known",
     "Level",
     "Measure",
     "Member",
@@ -43,6 +44,9 @@ __all__ = [
 
 Level = Literal["pass", "warn", "fail"]
 """How much a finding matters: looked at and fine, to be read, or stops a study."""
+
+Known = Literal["known", "partly", "unknown"]
+"""How far it is known which patient an image is of: of all images, of some, of none."""
 
 PARTS = ("train", "validation", "test")
 """The parts of a split, in the order of the road."""
@@ -246,7 +250,7 @@ class Evaluation(Record):
     classes: list[str]
     positive: str | None
     threshold: float | None
-    patients_known: bool
+    patients: Known  # over all images of the three parts
     parts: list[PartEvaluation]  # validation, then test
     gap: list[Measure]  # test minus validation, with intervals
     remarks: list[Finding]  # over-fitting, gap, goals, wide intervals, calibration, in codes
@@ -255,3 +259,8 @@ class Evaluation(Record):
     confidence: float
     draws: int
     test_looks: int
+
+    @property
+    def patients_known(self) -> bool:
+        """Whether the patient of every image is known."""
+        return self.patients == "known"

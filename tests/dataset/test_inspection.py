@@ -104,7 +104,10 @@ def test_patients_proposed_from_names() -> None:
 
 def test_patients_partly_unknown_and_too_many() -> None:
     partly = inspect(index_of({"group": [None, None, *PATIENTS[2:]]}), group="(p)")
-    assert one(partly, "patients_partly_unknown").rows == [0, 1]
+    said = one(partly, "patients_partly_unknown")
+    assert (said.rows, said.page_one) == ([0, 1], True)
+    assert {key: said.figures[key] for key in ("patients", "images", "unnamed")} == {"patients": 40, "images": 78, "unnamed": 2}
+    assert not codes(partly) & {"patients_known", "patients_unknown"}
     alone = inspect(index_of({"group": [f"p{number}" for number in range(80)]}), group="(p)")
     assert one(alone, "every_image_a_patient").page_one
 
@@ -116,6 +119,11 @@ def test_classes() -> None:
     assert one(findings, "small_class").figures == {"class": "RARE", "images": 8}
     few = one(findings, "few_patients_of_class")
     assert (few.figures["class"], few.figures["patients"], few.page_one) == ("RARE", 4, True)
+    # Six images of unknown patients may be of six.
+    unnamed = inspect(index_of({"label": labels, "group": [PATIENTS[0], PATIENTS[0], *[None] * 8, *PATIENTS[10:]]}))
+    assert one(unnamed, "few_patients_of_class").figures == {"class": "RARE", "patients": 7, "images": 8}
+    many = inspect(index_of({"label": ["RARE"] * 20 + ["COMMON"] * 60, "group": ["p", *[None] * 19, *PATIENTS[20:]]}))
+    assert "few_patients_of_class" not in codes(many)
 
 
 def test_copies_and_their_labels() -> None:

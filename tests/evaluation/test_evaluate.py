@@ -263,11 +263,26 @@ def test_few_patients_have_approximate_intervals_and_fewer_none() -> None:
 
 def test_unknown_patients_are_said_and_counted_by_image() -> None:
     evaluation = judged(Made(patients=False))
-    assert not evaluation.patients_known
+    assert evaluation.patients == "unknown"
     assert part(evaluation).groups == part(evaluation).rows
     remark = next(each for each in evaluation.remarks if each.code == "intervals_without_patients")
     assert remark.page_one
-    assert judged(Made()).patients_known
+    assert judged(Made()).patients == "known"
+
+
+@pytest.mark.parametrize(("unnamed", "page_one"), [(1, False), (30, True)])
+def test_patients_known_of_some_images_are_said_to_be_so(unnamed: int, page_one: bool) -> None:
+    predictions, index, split = Made().tables()
+    test = predictions.filter(pl.col("part") == "test")["row"].to_list()
+    nameless = pl.when(~pl.col("row").is_in(test[:unnamed])).then("group").alias("group")
+    evaluation = evaluate(predictions, index.with_columns(nameless), split, STUDY)
+    assert evaluation.patients == "partly"
+    remark = next(each for each in evaluation.remarks if each.code == "intervals_without_patients")
+    assert (remark.figures["unnamed"], remark.page_one) == (unnamed, page_one)
+    train = split.filter(pl.col("part") == "train")["row"][0]
+    elsewhere = evaluate(predictions, index.with_columns(pl.when(pl.col("row") != train).then("group").alias("group")), split, STUDY)
+    assert elsewhere.patients == "partly"
+    assert "intervals_without_patients" not in codes(elsewhere)
 
 
 def test_groups_of_the_split_make_intervals_wider() -> None:

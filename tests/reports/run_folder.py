@@ -40,6 +40,7 @@ class Plan:
     patients: int = 90
     films: int = 3
     patients_known: bool = True
+    unnamed: int = 0  # patients, from the first on, whose films do not name them
     members: int = 1
     epochs: int = 14
     files: bool = True  # whether the images lie in the data folder
@@ -131,7 +132,7 @@ def _index(plan: Plan, data: Path, draw: np.random.Generator) -> pl.DataFrame:
                 {
                     "path": path,
                     "label": name,
-                    "group": f"patient{patient:03d}" if plan.patients_known else None,
+                    "group": f"patient{patient:03d}" if plan.patients_known and patient >= plan.unnamed else None,
                     "refused": "the file ends before the picture does" if broken else None,
                     "content": hashlib.sha256(path.encode()).hexdigest(),
                     "pixels": hashlib.sha256(pixels.tobytes()).hexdigest(),
@@ -370,7 +371,7 @@ def _evaluation(plan: Plan, predictions: pl.DataFrame, decision: Decision) -> Ev
         classes=list(plan.classes),
         positive=decision.positive,
         threshold=decision.threshold,
-        patients_known=plan.patients_known,
+        patients="unknown" if not plan.patients_known else "partly" if plan.unnamed else "known",
         parts=parts,
         gap=gap,
         remarks=[],

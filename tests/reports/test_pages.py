@@ -13,9 +13,10 @@ import pytest
 from reports.run_folder import Plan, make_run
 from tabib.config import Study
 from tabib.errors import RunError
-from tabib.records import Evaluation, Finding, Findings
+from tabib.records import PARTS, Evaluation, Finding, Findings
 from tabib.reports import write_look, write_reports
 from tabib.reports.facts import read_facts
+from tabib.reports.text import language, plain
 
 LARGEST_BYTES = 15_000_000
 HOSTILE = ('<script>alert("x")</script>', "ذات‌الریه\u202e «شدید» و بسیار بسیار پیشرفتهٔ دوطرفه")
@@ -235,6 +236,42 @@ def test_many_classes_and_unknown_patients(tmp_path: Path) -> None:
     assert "Patients unknown" in first
     assert "groups of look-alikes" in first
     assert len(page.all("details")) >= 4
+
+
+def test_some_unknown_patients_are_neither_all_nor_none(tmp_path: Path) -> None:
+    run, study = make_run(tmp_path, Plan(patients=60, films=2, files=False, unnamed=10))
+    facts = read_facts(run, study)
+    assert facts.patients == "partly"
+    known, nameless = facts.people(facts.used), facts.unnamed(facts.used)
+    assert 0 < known < 50  # patients whose images are all copies or cannot be read are not used
+    assert nameless >= 10
+    for code, page in pages(run, study).items():
+        first = page.text.split("Contents" if code == "en" else "فهرست")[0]
+        reader = language(code)
+        said = (
+            f"{reader.text('first.people')}{reader.number(known)}{plain(reader.text('first.people_partly', {'unnamed': nameless}))}",
+            plain(reader.text("first.trust_patients_partly")),
+        )
+        assert [words for words in said if words not in first] == []
+        assert reader.text("first.people_unknown") not in first.split(reader.text("first.main"))[0].replace(said[0], "")
+        assert reader.text("split.groups_partly") in page.text
+    assert "and images of unknown patients with their look-alikes), none of which" in pages(run, study)["en"].text
+
+
+def test_people_and_images_of_the_first_page_are_counted_over_the_same_images(films: tuple[Path, Study], both: dict[str, Reader]) -> None:
+    facts = read_facts(*films)
+    split = pl.read_csv(films[0] / "split.csv").filter(pl.col("part") != "left_out")
+    assert facts.used["row"].to_list() == split["row"].to_list()
+    assert facts.people(facts.used) == split["group"].n_unique() < facts.people(facts.index)
+    assert sum(facts.people(facts.rows_of(part)) for part in PARTS) == facts.people(facts.used)
+    assert f"Patients{split['group'].n_unique()}" in both["en"].text
+
+
+def test_a_number_that_means_another_person_in_each_folder_is_two_people(films: tuple[Path, Study]) -> None:
+    run, study = films
+    facts = read_facts(run, study.model_copy(update={"split": study.split.model_copy(update={"group_scope": "split"})}))
+    rows = facts.used.with_columns(given=pl.when(pl.col("row") % 2 == 0).then(pl.lit("train")).otherwise(pl.lit("test")))
+    assert facts.people(rows) == rows.select("group", "given").n_unique() > rows["group"].n_unique()
 
 
 def test_gone_files_are_shown_by_their_thumbnails(tmp_path: Path) -> None:

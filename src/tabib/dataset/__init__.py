@@ -2,7 +2,7 @@
 
 from tabib.dataset.cache import Cache, CacheEntry, build_cache, clear_cache, list_cache
 from tabib.dataset.duplicates import NearCopies, find_near_copies, near_copy_clusters
-from tabib.dataset.groups import propose_group_pattern
+from tabib.dataset.groups import patients_known, propose_group_pattern
 from tabib.dataset.hashes import hamming, perceptual_hash
 from tabib.dataset.index import index_folder, read_row_pixels
 from tabib.dataset.inspection import inspect_dataset
@@ -31,6 +31,7 @@ __all__ = [
     "list_cache",
     "list_folder",
     "near_copy_clusters",
+    "patients_known",
     "perceptual_hash",
     "positive_class",
     "propose_group_pattern",

@@ -15,7 +15,7 @@ import polars as pl
 from tabib.config import Study
 from tabib.dataset.confounders import ACQUISITION, FEWEST, INTENSITY, NAMES, NUMBERING, Telltale, try_facts
 from tabib.dataset.duplicates import NearCopies, find_near_copies
-from tabib.dataset.groups import propose_group_pattern
+from tabib.dataset.groups import patients_known, propose_group_pattern
 from tabib.dataset.positive import guess_positive
 from tabib.progress import SILENT, Progress
 from tabib.records import Finding, Findings, Level
@@ -49,7 +49,7 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
     with progress.bar("findings", 4) as advance:
         near = find_near_copies(index)
         advance(1)
-        pattern = None if _patients_known(good) else _propose(good)
+        pattern = _propose(good) if patients_known(good["group"]) == "unknown" else None
         patients = good["group"] if pattern is None else _named_by(pattern, good["path"])
         units = _units(good, patients, near)
         advance(1)
@@ -133,10 +133,6 @@ def _pictures(good: pl.DataFrame) -> Iterator[Finding]:
 # --- Patients and classes ---
 
 
-def _patients_known(good: pl.DataFrame) -> bool:
-    return good["group"].null_count() < len(good)
-
-
 def _propose(good: pl.DataFrame) -> str | None:
     return propose_group_pattern(good["path"].to_list()) if not (good["format"] == "NPZ").all() else None
 
@@ -156,7 +152,8 @@ def _units(good: pl.DataFrame, patients: pl.Series, near: NearCopies) -> list[st
 
 
 def _patients(good: pl.DataFrame, study: Study, pattern: str | None) -> Iterator[Finding]:
-    if not _patients_known(good):
+    state = patients_known(good["group"])
+    if state == "unknown":
         if pattern is None:
             yield _finding("patients_unknown", "warn", {"images": len(good)}, page_one=True)
         else:
@@ -168,19 +165,22 @@ def _patients(good: pl.DataFrame, study: Study, pattern: str | None) -> Iterator
     known = good.filter(pl.col("group").is_not_null())
     counts = known.group_by("group").agg(pl.len(), pl.col("label").n_unique().alias("classes"))
     several, most = int((counts["classes"] > 1).sum()), int(counts["len"].sort()[-1])
-    yield _finding("patients_known", "pass", {"patients": len(counts), "images": len(known), "most": most, "two_classes": several})
-    unnamed = good.filter(pl.col("group").is_null())
-    if len(unnamed):
-        figures = {"images": len(unnamed), "share": len(unnamed) / len(good), "example": unnamed["path"][0]}
+    figures = {"patients": len(counts), "images": len(known), "most": most, "two_classes": several}
+    if state == "known":
+        yield _finding("patients_known", "pass", figures)
+    else:
+        unnamed = good.filter(pl.col("group").is_null())
+        figures |= {"unnamed": len(unnamed), "share": len(unnamed) / len(good), "example": unnamed["path"][0]}
         yield _finding("patients_partly_unknown", "warn", figures, unnamed["row"].to_list(), page_one=True)
     if len(counts) == len(known) and study.data.group is not None:
         yield _finding("every_image_a_patient", "warn", {"images": len(known), "pattern": study.data.group}, page_one=True)
 
 
 def _classes(good: pl.DataFrame, patients: pl.Series) -> Iterator[Finding]:
-    counts = (
-        good.with_columns(patient=patients).group_by("label").agg(pl.len(), pl.col("patient").drop_nulls().n_unique().alias("patients"))
-    )
+    patient = pl.col("patient")
+    # An image of an unknown patient counts as a person of its own.
+    people = pl.when(patient.is_not_null().any()).then(patient.drop_nulls().n_unique() + patient.null_count()).otherwise(0)
+    counts = good.with_columns(patient=patients).group_by("label").agg(pl.len(), people.alias("patients"))
     counts = counts.sort("len", "label", descending=[True, False])
     if len(counts) > 1:
         largest, smallest = counts.row(0, named=True), counts.row(-1, named=True)
@@ -269,7 +269,7 @@ def _given_parts(good: pl.DataFrame, near: NearCopies, study: Study) -> Iterator
     if "test" not in parts or len(parts) < 2:
         return
     kept = study.split.given
-    if _patients_known(good) and study.split.group_scope == "all":
+    if patients_known(good["group"]) != "unknown" and study.split.group_scope == "all":
         sides = good.filter(pl.col("group").is_not_null() & pl.col("given").is_not_null()).group_by("group", maintain_order=True)
         shared = sides.agg("row", pl.col("given")).filter(pl.col("given").list.contains("test") & (pl.col("given").list.n_unique() > 1))
         rows = list(chain.from_iterable(shared["row"].to_list()))

@@ -16,8 +16,9 @@ import polars as pl
 from pydantic import BaseModel
 
 from tabib.config import Data, Study
+from tabib.dataset import patients_known
 from tabib.errors import RunError
-from tabib.records import PARTS, Checks, Confusion, Decision, Evaluation, Finding, Findings, Measure, Model, PartEvaluation
+from tabib.records import PARTS, Checks, Confusion, Decision, Evaluation, Finding, Findings, Known, Measure, Model, PartEvaluation
 from tabib.runs import FILES, read_jsonl
 
 __all__ = ["Augmented", "Facts", "PartCount", "Refusal", "read_facts", "see_facts"]
@@ -55,6 +56,7 @@ class PartCount:
     images: int
     groups: int
     by_class: Mapping[str, int]
+    rows: Sequence[int]  # of the index
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,6 @@ class Facts:
     index: pl.DataFrame
     classes: Sequence[str]
     positive: str | None
-    patients_known: bool
     findings: Findings
     parts: Sequence[PartCount]
     refused: Sequence[Refusal]
@@ -106,14 +107,27 @@ class Facts:
         return self.index.filter(pl.col("refused").is_null())
 
     @property
-    def people(self) -> int | None:
-        """Number of patients with a usable image; `None` where patients are unknown."""
-        return self.good["group"].drop_nulls().n_unique() if self.patients_known else None
+    def used(self) -> pl.DataFrame:
+        """The rows of the index that train, choose or judge; without a split, those that can be used."""
+        return self.rows_of(*PARTS) if self.study and self.parts else self.good
 
     @property
-    def used(self) -> int:
-        """Number of images in training, validation or test; without a split, of images that can be."""
-        return sum(part.images for part in self.parts if part.part in PARTS) if self.parts else self.good.height
+    def patients(self) -> Known:
+        """Of how many of the used images the patient is known."""
+        return patients_known(self.used["group"])
+
+    def rows_of(self, *names: str) -> pl.DataFrame:
+        """The rows of the index that stand in these parts of the split."""
+        return self.index.filter(pl.col("row").is_in([row for part in self.parts if part.part in names for row in part.rows]))
+
+    def people(self, rows: pl.DataFrame) -> int:
+        """Number of known patients in some rows of the index."""
+        restarts = self.study is not None and self.study.split.group_scope == "split"
+        return rows.drop_nulls("group").select("group", *(["given"] if restarts else [])).n_unique()
+
+    def unnamed(self, rows: pl.DataFrame) -> int:
+        """Number of some rows of the index whose patient is unknown."""
+        return rows["group"].null_count()
 
     @property
     def threshold(self) -> float | None:
@@ -214,7 +228,6 @@ def read_facts(run_folder: Path, study: Study) -> Facts:
         index=index,
         classes=judge.classes if judge else _classes(index),
         positive=judge.positive if judge else study.positive,
-        patients_known=evaluation.patients_known if evaluation else _patients_known(index),
         findings=_record(run_folder, "findings", Findings) or Findings(findings=[]),
         parts=[] if split is None else _parts(split),
         refused=_refusals(index, "refused"),
@@ -239,7 +252,6 @@ def see_facts(data: Data, index: pl.DataFrame, findings: Findings) -> Facts:
         index=index,
         classes=_classes(index),
         positive=None,
-        patients_known=_patients_known(index),
         findings=findings,
         parts=_parts(_given(index)) if index["given"].drop_nulls().len() else [],
         refused=_refusals(index, "refused"),
@@ -272,13 +284,8 @@ def _classes(index: pl.DataFrame) -> list[str]:
     return sorted(index["label"].drop_nulls().unique().to_list())
 
 
-def _patients_known(index: pl.DataFrame) -> bool:
-    good = index.filter(pl.col("refused").is_null())
-    return good["group"].null_count() < good.height
-
-
 def _given(index: pl.DataFrame) -> pl.DataFrame:
-    return index.filter(pl.col("refused").is_null()).select("label", "group", part=pl.col("given").fill_null("left_out"))
+    return index.filter(pl.col("refused").is_null()).select("row", "label", "group", part=pl.col("given").fill_null("left_out"))
 
 
 def _parts(split: pl.DataFrame) -> list[PartCount]:
@@ -286,7 +293,7 @@ def _parts(split: pl.DataFrame) -> list[PartCount]:
     for part in (*PARTS, "left_out"):
         rows = split.filter(pl.col("part") == part)
         by_class = dict(rows.drop_nulls("label").group_by("label").len().iter_rows())
-        counts.append(PartCount(part, rows.height, rows["group"].drop_nulls().n_unique(), by_class))
+        counts.append(PartCount(part, rows.height, rows["group"].drop_nulls().n_unique(), by_class, rows["row"].to_list()))
     return counts
 
 

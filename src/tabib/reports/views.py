@@ -389,7 +389,7 @@ def split_words(facts: Facts, reader: Language) -> list[str]:
     keys += ["folds"] if facts.folds else []
     keys += [f"leaks_{split.leaks}"] if split.given or split.file else []
     keys += ["scope_split"] if split.given and split.group_scope == "split" else []
-    keys += [] if facts.patients_known else ["groups_unknown"]
+    keys += {"known": [], "partly": ["groups_partly"], "unknown": ["groups_unknown"]}[facts.patients]
     return [reader.text(f"split.{key}", figures) for key in keys]
 
 
