@@ -39,11 +39,16 @@ __all__ = [
     "Model",
     "PartEvaluation",
     "Record",
+    "Typical",
     "prediction_schema",
 ]
 
 Level = Literal["pass", "warn", "fail"]
 """How much a finding matters: looked at and fine, to be read, or stops a study."""
+
+Typical = dict[str, list[float] | list[tuple[str | None, float]]]
+"""What is typical of each class: of a number its 10 % quantile, median and 90 % quantile (nothing where no file says it);
+of words the most frequent with their shares, `None` where the file says nothing."""
 
 Known = Literal["known", "partly", "unknown"]
 """How far it is known which patient an image is of: of all images, of some, of none."""
@@ -122,7 +127,7 @@ class Finding(Record):
 
     code: str  # "near_copies", "learning_rate_high", "validation_flatters"
     level: Level
-    figures: dict[str, float | int | str] = {}
+    figures: dict[str, float | int | str | Typical] = {}
     rows: list[int] = []  # index rows that show it, most telling first; at most 200
     page_one: bool = False  # whether it belongs under "what must not be trusted" on the first page
 

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -163,6 +164,17 @@ def test_persian_has_no_latin_digit_outside_what_is_isolated(films: tuple[Path, 
     isolated = r'<(bdi|code|pre|title)\b[^>]*>.*?</\1>|<span[^>]*dir="ltr"[^>]*>.*?</span>|<svg class="store".*'
     prose = re.sub(r"<[^>]*>", " ", re.sub(isolated, "", page, flags=re.S)).replace("F1", "")
     assert re.findall(r"\S*[0-9]\S*", prose) == []
+
+
+def test_moments_and_durations_of_the_run_are_written_for_the_reader(films: tuple[Path, Study], both: dict[str, Reader]) -> None:
+    manifest = read_facts(*films).manifest
+    for code, page in both.items():
+        reader = language(code)
+        versions = page.text.split(reader.text("sections.versions"))[-1].split(reader.text("versions.study"))[0]
+        moment = datetime.fromisoformat(manifest["started"])
+        for words in (reader.moment(moment), reader.duration(83.4), reader.duration(2.1), reader.number(7.6)):
+            assert plain(words) in versions
+        assert not re.search(r"\d{4}-\d\d-\d\d|83\.4", versions)
 
 
 @pytest.mark.parametrize("missing", MAY_BE_MISSING)

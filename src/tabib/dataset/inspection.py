@@ -18,11 +18,11 @@ from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import patients_known, propose_group_pattern
 from tabib.dataset.positive import guess_positive
 from tabib.progress import SILENT, Progress
-from tabib.records import Finding, Findings, Level
+from tabib.records import Finding, Findings, Level, Typical
 
 __all__ = ["inspect_dataset"]
 
-Figures = dict[str, float | int | str]
+Figures = dict[str, float | int | str | Typical]
 
 _SHOWN = 200  # rows of a finding
 _SERIOUS = 0.05  # share of refused images, or of rows in one cluster, that belongs on the first page
@@ -71,7 +71,7 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
 
 
 def _finding(
-    code: str, level: Level, figures: Mapping[str, float | int | str], rows: Sequence[int] = (), *, page_one: bool = False
+    code: str, level: Level, figures: Mapping[str, float | int | str | Typical], rows: Sequence[int] = (), *, page_one: bool = False
 ) -> Finding:
     return Finding(code=code, level=level, figures=dict(figures), rows=list(rows)[:_SHOWN], page_one=page_one)
 
@@ -106,19 +106,19 @@ def _pictures(good: pl.DataFrame) -> Iterator[Finding]:
     flat = good.filter(pl.col("contrast") == 0)
     if len(flat):
         yield _finding("flat_images", "warn", {"images": len(flat), "example": flat["path"][0]}, flat["row"].to_list())
-    sizes = good.group_by("height", "width").len().sort("len", "height", "width", descending=[True, False, False])
+    sizes = good.group_by("width", "height").len().sort("len", "height", "width", descending=[True, False, False])
     if len(sizes) > 1:
+        by_pixels = sizes.sort(pl.col("width").cast(pl.Int64) * pl.col("height"), "width")
         aspect = good.select(pl.col("width") / pl.col("height")).to_series()
         low, high = (float(aspect.quantile(share) or 1) for share in (0.05, 0.95))
         figures: Figures = {
             "sizes": len(sizes),
-            "commonest": f"{sizes['width'][0]} × {sizes['height'][0]}",
             "share": float(sizes["len"][0] / len(good)),
-            "smallest": f"{good['width'].min()} × {good['height'].min()}",
-            "largest": f"{good['width'].max()} × {good['height'].max()}",
             "aspect_low": low,
             "aspect_high": high,
         }
+        for name, (width, height, _) in {"commonest": sizes.row(0), "smallest": by_pixels.row(0), "largest": by_pixels.row(-1)}.items():
+            figures |= {f"{name}_width": width, f"{name}_height": height}
         yield _finding("mixed_shapes" if high / low > _SHAPES else "mixed_sizes", "pass", figures)
     colour = int(good["colour"].sum())
     if 0 < colour < len(good):
@@ -126,8 +126,9 @@ def _pictures(good: pl.DataFrame) -> Iterator[Finding]:
         yield _finding("mixed_colour", "warn", {"colour": colour, "grey": len(good) - colour}, rarer["row"].to_list())
     modes = good.group_by("mode", "bits").len().sort("len", "mode", descending=[True, False])
     if len(modes) > 1:
-        kinds = ", ".join(f"{mode} {bits} bit: {count}" for mode, bits, count in modes.head(4).iter_rows())
-        yield _finding("mixed_modes", "pass", {"modes": len(modes), "kinds": kinds})
+        (mode, bits, images), (next_mode, next_bits, next_images) = modes.head(2).iter_rows()
+        figures = {"modes": len(modes), "mode": mode, "bits": bits, "images": images}
+        yield _finding("mixed_modes", "pass", figures | {"next_mode": next_mode, "next_bits": next_bits, "next_images": next_images})
 
 
 # --- Patients and classes ---
@@ -324,5 +325,5 @@ def _telltales(good: pl.DataFrame, units: Sequence[str]) -> Iterator[Finding]:
 
 def _told(code: str, level: Level, found: Telltale, *, page_one: bool = False) -> Finding:
     figures: Figures = {"fact": found.fact, "balanced_accuracy": found.balanced_accuracy, "p": found.p, "units": found.units}
-    figures["values"] = "; ".join(f"{name}: {value}" for name, value in found.values.items())
+    figures["values"] = found.values
     return _finding(code, level, figures, found.rows, page_one=page_one)

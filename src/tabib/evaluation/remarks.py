@@ -210,5 +210,10 @@ def _told(measure: Measure) -> dict[str, float | int | str | None]:
 def _remark(
     code: str, level: Level, figures: Mapping[str, float | int | str | None], *, rows: Sequence[int] = (), page_one: bool = False
 ) -> Finding:
-    known = {name: value for name, value in figures.items() if value is not None}
-    return Finding(code=code, level=level, figures=known, rows=list(rows)[:ROWS], page_one=page_one)
+    return Finding(
+        code=code,
+        level=level,
+        figures={name: value for name, value in figures.items() if value is not None},
+        rows=list(rows)[:ROWS],
+        page_one=page_one,
+    )

@@ -19,6 +19,7 @@ from tabib.config import Data, Study
 from tabib.dataset import patients_known
 from tabib.errors import RunError
 from tabib.records import PARTS, Checks, Confusion, Decision, Evaluation, Finding, Findings, Known, Measure, Model, PartEvaluation
+from tabib.reports.text import REASONS, reason_kind
 from tabib.runs import FILES, read_jsonl
 
 __all__ = ["Augmented", "Facts", "PartCount", "Refusal", "read_facts", "see_facts"]
@@ -30,17 +31,6 @@ LEVELS = ("fail", "warn", "pass")
 
 TRAINING_REMARKS = ("overfitting_none", "overfitting_late", "overfitting_early", "still_improving", "unstable_validation")
 """Remarks of the judge that are told beside the curves of the training."""
-
-REASONS = {
-    "refused by name": "by_name",
-    "second copy of": "second_copy",
-    "copy of row": "copy",
-    "copies with two labels": "two_labels",
-    "leak: ": "leak",
-    "has no label": "no_label",
-    "left out by the split file": "file",
-}
-"""How reasons that have words in every language begin; others are shown in English."""
 
 EXAMPLES = 3
 SAMPLES_PER_CLASS = 6
@@ -302,7 +292,7 @@ def _refusals(table: pl.DataFrame, column: str) -> list[Refusal]:
     together: dict[str, list[tuple[str, str]]] = {}
     for path, reason in table.drop_nulls(column).sort("path").select("path", column).iter_rows():
         words = reason.removeprefix(f"{path}: ")
-        kind = next((kind for start, kind in REASONS.items() if words.startswith(start)), None)
+        kind = reason_kind(words)
         together.setdefault(kind or re.sub(r"[\d,.]+|'[^']*'", "#", words), []).append((path, words))
     found = [
         Refusal(kind if kind in REASONS.values() else None, rows[0][1], len(rows), [path for path, _ in rows[:EXAMPLES]])

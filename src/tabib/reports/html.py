@@ -211,6 +211,6 @@ def _run_day(facts: Facts, reader: Language) -> str | None:
     if not isinstance(moment, str):
         return None
     try:
-        return reader.day(datetime.fromisoformat(moment).date())
+        return reader.day(datetime.fromisoformat(moment).astimezone().date())
     except ValueError:
         return None

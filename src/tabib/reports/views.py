@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -14,12 +15,13 @@ from tabib.config import METRICS, Augment
 from tabib.records import PARTS, Confusion, Curve, Measure
 from tabib.reports.facts import Facts
 from tabib.reports.figures import Line, Plot, bar, hundred, interval_strip, plot, ticks
-from tabib.reports.text import END, LEFT_TO_RIGHT, Language, Value, isolated
+from tabib.reports.text import Language, Value, isolated
 
 __all__ = [
     "METRICS",
     "Augmentation",
     "Cell",
+    "Entry",
     "Figure",
     "Hundred",
     "Matrix",
@@ -141,6 +143,15 @@ class Matrix:
 
     names: Sequence[str]
     rows: Sequence[tuple[str, Sequence[Cell]]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One value of the manifest, written out."""
+
+    key: str  # where the value stands below its first key; "" where that is all
+    text: str
+    code: bool  # whether it is the same in every language: a hash, a version, a command
 
 
 # --- Measures ---
@@ -357,10 +368,9 @@ def image_facts(facts: Facts, reader: Language) -> list[tuple[str, str]]:
     good = facts.good
     if good.is_empty():
         return []
-    sides = good.select("height", "width", area=pl.col("height").cast(pl.Int64) * pl.col("width")).sort("area").select("height", "width")
-    smallest, largest = (sides.row(k) for k in (0, -1))
+    sides = good.select("width", "height").sort(pl.col("width").cast(pl.Int64) * pl.col("height"), "width")
     sizes = [
-        f"{LEFT_TO_RIGHT}{reader.integer(height)} × {reader.integer(width)}{END}" for height, width in dict.fromkeys([smallest, largest])
+        reader.text("words.size", {"width": width, "height": height}) for width, height in dict.fromkeys([sides.row(0), sides.row(-1)])
     ]
     colour = int(good["colour"].sum())
     kinds = [("colour_images", colour), ("grey_images", good.height - colour)]
@@ -670,16 +680,32 @@ def step_figures(facts: Facts, reader: Language) -> Mapping[str, Value]:
     return figures
 
 
-def manifest_rows(manifest: Mapping[str, Any], reader: Language) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Each key of the manifest with its values: pairs of an inner key, or "", and text."""
-    return [(reader.name("manifest", key), list(_flat(value, ""))) for key, value in manifest.items() if key != "given"]
+WRITTEN: dict[str, Callable[[Language, Any], str]] = {
+    "started": lambda reader, value: reader.moment(datetime.fromisoformat(value)),
+    "finished": lambda reader, value: reader.moment(datetime.fromisoformat(value)),
+    "seconds": lambda reader, value: reader.duration(value),
+    "cores": lambda reader, value: reader.integer(value),
+    "memory_gib": lambda reader, value: reader.number(value),
+}
+"""Keys of the manifest whose values are moments, durations and numbers; the others are code."""
 
 
-def _flat(value: Any, key: str) -> Iterator[tuple[str, str]]:
+def manifest_rows(manifest: Mapping[str, Any], reader: Language) -> list[tuple[str, list[Entry]]]:
+    """Each key of the manifest with its values."""
+    return [
+        (reader.name("manifest", key), list(_entries(value, "", WRITTEN.get(key), reader)))
+        for key, value in manifest.items()
+        if key != "given"
+    ]
+
+
+def _entries(value: Any, key: str, write: Callable[[Language, Any], str] | None, reader: Language) -> Iterator[Entry]:
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _flat(inner, f"{key}.{name}".strip("."))
+            yield from _entries(inner, f"{key}.{name}".strip("."), write, reader)
+    elif value is not None and write is not None:
+        yield Entry(key, write(reader, value), code=False)
     elif isinstance(value, Sequence) and not isinstance(value, str):
-        yield key, " ".join(str(part) for part in value)
+        yield Entry(key, " ".join(str(part) for part in value), code=True)
     else:
-        yield key, "" if value is None else str(value)
+        yield Entry(key, "" if value is None else str(value), code=True)
