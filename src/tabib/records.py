@@ -22,6 +22,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 __all__ = [
+    "GALLERY",
     "INDEX_SCHEMA",
     "PARTS",
     "SPLIT_SCHEMA",
@@ -55,6 +56,9 @@ Known = Literal["known", "partly", "unknown"]
 
 PARTS = ("train", "validation", "test")
 """The parts of a split, in the order of the road."""
+
+GALLERY = 12
+"""Most images of one gallery: the worst, the most confident mistakes, those drawn by chance."""
 
 INDEX_SCHEMA: dict[str, pl.DataType] = {
     "row": pl.UInt32(),  # 0, 1, 2, ... in the order of `path`
@@ -259,8 +263,8 @@ class Evaluation(Record):
     parts: list[PartEvaluation]  # validation, then test
     gap: list[Measure]  # test minus validation, with intervals
     remarks: list[Finding]  # over-fitting, gap, goals, wide intervals, calibration, in codes
-    worst: list[int]  # index rows of the test part: highest loss first
-    random: list[int]  # index rows of the test part drawn by content hash, not by choice
+    worst: list[int]  # at most GALLERY index rows of the test part: highest loss first
+    random: list[int]  # as many, drawn by content hash, not by choice
     confidence: float
     draws: int
     test_looks: int

@@ -12,7 +12,7 @@ from sklearn import metrics as sklearn_metrics
 from made_predictions import Made, made_study
 from tabib.config import METRICS
 from tabib.evaluation import evaluate
-from tabib.records import Evaluation, Measure, PartEvaluation
+from tabib.records import GALLERY, Evaluation, Measure, PartEvaluation
 
 MANY = Made(classes=("cyst", "normal", "stone", "tumour"), signal={"validation": 2.0, "test": 2.0})
 STUDY = made_study()
@@ -122,14 +122,14 @@ def test_the_confusion_matrix_counts_and_orders_rows(many: Evaluation) -> None:
 def test_worst_rows_have_the_highest_loss(two: Evaluation) -> None:
     test = Made().tables()[0].filter(pl.col("part") == "test")
     right = test.select(pl.when(pl.col("label") == "PNEUMONIA").then("p_PNEUMONIA").otherwise("p_NORMAL")).to_series()
-    assert two.worst == test.with_columns(right=right).sort("right", "row")["row"].head(24).to_list()
+    assert two.worst == test.with_columns(right=right).sort("right", "row")["row"].head(GALLERY).to_list()
 
 
 def test_random_rows_do_not_hang_on_the_model(two: Evaluation) -> None:
     predictions, index, split = Made().tables()
     turned = predictions.rename({"p_NORMAL": "p_PNEUMONIA", "p_PNEUMONIA": "p_NORMAL"}).select(predictions.columns)
     assert evaluate(turned, index, split, STUDY).random == two.random
-    assert len(set(two.random)) == 24
+    assert len(set(two.random)) == GALLERY
     assert two.random != sorted(two.random)
 
 

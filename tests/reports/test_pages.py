@@ -8,15 +8,18 @@ from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from reports.run_folder import Plan, make_run
 from tabib.config import Study
 from tabib.errors import RunError
+from tabib.images import encode_png
 from tabib.records import PARTS, Evaluation, Finding, Findings
 from tabib.reports import write_look, write_reports
 from tabib.reports.facts import read_facts
+from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import language, plain
 
 LARGEST_BYTES = 15_000_000
@@ -112,6 +115,49 @@ def test_every_picture_is_embedded_once_and_every_use_has_one(both: dict[str, Re
     shown = [(each["href"] or "")[1:] for each in page.all("use")]
     assert set(shown) == set(symbols), "a picture that is not shown, or shown and not there"
     assert len(shown) > len(symbols)
+
+
+def test_all_pictures_share_one_budget_and_examples_stay_whole(
+    films: tuple[Path, Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, study = shutil.copytree(films[0], tmp_path / "run"), films[1]
+    facts = read_facts(run, study)
+    examples = [(each.original, *each.versions) for each in facts.augmented]
+    everything = take_pictures(facts.data, facts.index, [0, 1, *examples, 2])
+    assert (set(everything.rows), set(everything.files)) == ({0, 1, 2}, {path for files in examples for path in files})
+
+    def weight(gallery: Gallery) -> int:
+        return sum(len(picture.address) for picture in (*gallery.rows.values(), *gallery.files.values()))
+
+    monkeypatch.setattr("tabib.reports.pictures.BUDGET_BYTES", weight(everything) // 2)
+    some = take_pictures(facts.data, facts.index, [0, 1, *examples, 2])
+    assert 0 < weight(some) <= weight(everything) // 2
+    assert set(some.rows) == {0, 1}
+    assert [len(set(files) & set(some.files)) for files in examples] in ([6, 0, 0], [6, 6, 0])
+    shown = {each["src"] for each in pages(run, study)["en"].all("img")}
+    assert len(shown) in (0, 6, 12), "a page can be without an example"
+
+
+@pytest.mark.slow
+def test_a_page_of_a_hundred_classes_stays_small(tmp_path: Path) -> None:
+    names = [f"class {number}" for number in range(100)]
+    run, study = make_run(tmp_path, Plan(classes=names, patients=2000, films=1, files=False, languages=("fa",)))
+    noise = np.random.default_rng(0).integers(0, 256, (160, 160, 3), np.uint8)
+    for row in range(300):
+        for name in (f"{row}", *(f"{row}_{epoch}" for epoch in range(1, 5))):
+            (run / "model" / "augmented" / f"{name}.png").write_bytes(encode_png(noise))
+    path = run / "evaluation.json"
+    judged = Evaluation.model_validate_json(path.read_text())
+    test = judged.parts[1]
+    rows = [row for cell in test.confusion for row in cell.rows]
+    full = [cell.model_copy(update={"count": 5, "rows": [*rows, *rows][k % len(rows) :][:5]}) for k, cell in enumerate(test.confusion)]
+    long = [curve.model_copy(update={"x": [k / 400 for k in range(400)], "y": [k / 400 for k in range(400)]}) for curve in test.curves]
+    parts = [judged.parts[0].model_copy(update={"curves": long}), test.model_copy(update={"confusion": full, "curves": long})]
+    path.write_text(judged.model_copy(update={"parts": parts}).model_dump_json())
+    page = pages(run, study)["fa"]
+    assert len(page.all("img")) > 100
+    assert len(page.all("symbol")) > 100
+    assert {(each["href"] or "")[1:] for each in page.all("a")} <= {attributes.get("id") for _, attributes in page.tags}
 
 
 def test_links_lead_somewhere(both: dict[str, Reader]) -> None:

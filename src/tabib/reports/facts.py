@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from tabib.config import Data, Study
 from tabib.dataset import patients_known
 from tabib.errors import RunError
-from tabib.records import PARTS, Checks, Confusion, Decision, Evaluation, Finding, Findings, Known, Measure, Model, PartEvaluation
+from tabib.records import GALLERY, PARTS, Checks, Confusion, Decision, Evaluation, Finding, Findings, Known, Measure, Model, PartEvaluation
 from tabib.reports.text import REASONS, reason_kind
 from tabib.runs import FILES, read_jsonl
 
@@ -34,8 +34,8 @@ TRAINING_REMARKS = ("overfitting_none", "overfitting_late", "overfitting_early",
 
 EXAMPLES = 3
 SAMPLES_PER_CLASS = 6
-MISTAKES = 12
-"""Pictures under each of worst, most confident wrong and random."""
+CELLS = 240
+"""Most cells of the confusion matrix whose pictures are shown."""
 
 
 @dataclass(frozen=True)
@@ -190,13 +190,16 @@ class Facts:
             for row, guess in self.predictions.items()
             if guess["part"] == "test" and guess["predicted"] is not None and guess["label"] not in (None, guess["predicted"])
         ]
-        return [row for _, row in sorted(wrong)[:MISTAKES]]
+        return [row for _, row in sorted(wrong)[:GALLERY]]
+
+    def filled_cells(self) -> list[Confusion]:
+        """Cells of the confusion matrix of the test part that hold an image."""
+        test = self.part("test")
+        return [cell for cell in test.confusion if cell.count] if test else []
 
     def cells(self) -> list[Confusion]:
-        """Cells of the confusion matrix of the test part; mistakes first, the most frequent first."""
-        test = self.part("test")
-        cells = [cell for cell in test.confusion if cell.count] if test else []
-        return sorted(cells, key=lambda cell: (cell.truth == cell.predicted, -cell.count))
+        """The cells whose pictures are shown; mistakes first, the most frequent first."""
+        return sorted(self.filled_cells(), key=lambda cell: (cell.truth == cell.predicted, -cell.count))[:CELLS]
 
 
 def read_facts(run_folder: Path, study: Study) -> Facts:

@@ -236,7 +236,7 @@ def _row(facts: Facts, reader: Language, measure: Measure, axis: Sequence[float]
         method=reader.name("method", measure.method),
         approximate=measure.approximate,
         undefined_draws=measure.undefined_draws,
-        strip=interval_strip(reader, measure, axis, title) if axis else Markup(""),
+        strip=interval_strip(measure, axis, title) if axis else Markup(""),
     )
 
 
@@ -541,6 +541,7 @@ def confusion(facts: Facts, reader: Language) -> Matrix:
     """The confusion matrix of the test part."""
     test = facts.part("test")
     cells = {(cell.truth, cell.predicted): cell for cell in test.confusion} if test else {}
+    opened = {(cell.truth, cell.predicted) for cell in facts.cells()}
     rows = []
     for truth in facts.classes:
         counts = [cells[truth, name].count if (truth, name) in cells else 0 for name in facts.classes]
@@ -549,7 +550,7 @@ def confusion(facts: Facts, reader: Language) -> Matrix:
             (
                 isolated(truth),
                 [
-                    _cell(facts, reader, cells.get((truth, name)), n, total, truth == name)
+                    _cell(facts, reader, cells[truth, name] if (truth, name) in opened else None, n, total, truth == name)
                     for name, n in zip(facts.classes, counts, strict=True)
                 ],
             )
@@ -557,11 +558,11 @@ def confusion(facts: Facts, reader: Language) -> Matrix:
     return Matrix([isolated(name) for name in facts.classes], rows)
 
 
-def _cell(facts: Facts, reader: Language, cell: Confusion | None, count: int, total: int, right: bool) -> Cell:
+def _cell(facts: Facts, reader: Language, opened: Confusion | None, count: int, total: int, right: bool) -> Cell:
     share = count / total if total else 0.0
     percent = reader.percent(share) if total else ""
     return Cell(
-        reader.integer(count), percent, round(100 * share), "right" if right else "wrong", cell_id(facts, cell) if cell and count else None
+        reader.integer(count), percent, round(100 * share), "right" if right else "wrong", cell_id(facts, opened) if opened else None
     )
 
 
