@@ -16,7 +16,7 @@ from reports.run_folder import Plan, make_run
 from tabib.config import Study
 from tabib.errors import RunError
 from tabib.images import encode_png
-from tabib.records import PARTS, Evaluation, Finding, Findings
+from tabib.records import PARTS, SPLIT_SCHEMA, Evaluation, Finding, Findings
 from tabib.reports import write_look, write_reports
 from tabib.reports.facts import read_facts
 from tabib.reports.pictures import Gallery, take_pictures
@@ -270,6 +270,28 @@ def test_the_first_page_does_not_deny_a_leak_that_was_kept(films: tuple[Path, St
     told = pages(run, films[1])["en"].text
     assert "none of which took part in training" not in told
     assert "Test images that the model may know" in told.split("Contents")[0]
+
+
+@pytest.mark.parametrize("leaks", ["drop", "keep", "refuse"])
+def test_groups_are_said_to_be_whole_only_where_they_are(films: tuple[Path, Study], tmp_path: Path, leaks: str) -> None:
+    run = shutil.copytree(films[0], tmp_path / "run")
+    split = films[1].split.model_copy(update={"given": True, "leaks": leaks})
+    told = pages(run, films[1].model_copy(update={"split": split}))["en"].text
+    assert ("Groups are not divided" in told) == (leaks != "keep")
+    assert "Groups are never divided" not in told
+    assert ("groups are divided and the figures flatter" in told) == (leaks == "keep")
+
+
+def test_what_is_left_out_because_of_validation_is_not_laid_to_the_test_set(films: tuple[Path, Study], tmp_path: Path) -> None:
+    run = shutil.copytree(films[0], tmp_path / "run")
+    split = pl.read_csv(run / "split.csv", schema=SPLIT_SCHEMA)
+    reason = pl.when(pl.col("row") < 2).then(pl.lit("leak: shares a patient or a copy with row 21 of validation")).otherwise("reason")
+    split.with_columns(reason=reason, part=pl.when(pl.col("row") < 2).then(pl.lit("left_out")).otherwise("part")).write_csv(
+        run / "split.csv"
+    )
+    for code, page in pages(run, films[1]).items():
+        assert language(code).text("reasons.leak") in page.text
+        assert language(code).text("parts.validation") in language(code).text("reasons.leak")
 
 
 def test_findings_of_one_kind_are_told_together(films: tuple[Path, Study], tmp_path: Path) -> None:

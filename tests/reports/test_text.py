@@ -230,6 +230,15 @@ def test_sizes_are_width_by_height_and_stand_in_one_order() -> None:
             assert not re.search(r"height\} × \{", text), key
 
 
+def test_what_is_found_in_data_promises_nothing_of_a_split_that_may_not_be() -> None:
+    """The same words stand on a page without a split, and on one whose split keeps what leaks."""
+    about_data = [key for key in words("en") if key.split(".")[1:2] and re.match(r"findings\.(patients|exact|near|copies)", key)]
+    assert len(about_data) > 20
+    promises = {"en": r"\bthe split\b|\bare kept together\b|\bwere never\b", "fa": "نگذاشته|گذاشته نشد|جدا نمی‌کند"}
+    for code, promise in promises.items():
+        assert [key for key in about_data if re.search(promise, words(code)[key])] == []
+
+
 def test_a_language_without_words_is_an_error() -> None:
     with pytest.raises(KeyError, match="there are en, fa"):
         language("de")
