@@ -354,6 +354,22 @@ def test_a_number_that_means_another_person_in_each_folder_is_two_people(films: 
     assert facts.people(rows) == rows.select("group", "given").n_unique() > rows["group"].n_unique()
 
 
+@pytest.mark.parametrize("classes", [("NORMAL", "PNEUMONIA"), ("a", "b", "c")])
+def test_formulas_are_those_of_as_many_classes(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    plan = Plan(classes=classes, patients=90, films=1, files=False, intervals=False)
+    definitions = {
+        code: page.text.split(language(code).text("sections.steps"))[-2] for code, page in pages(*make_run(tmp_path, plan)).items()
+    }
+    two = len(classes) == 2
+    for text in definitions.values():
+        assert "TP / (TP + FN)" in text
+        assert ("(TP + TN) / N" in text) == ("√" in text) == two
+        assert ("Σ" in text) == (not two)
+    assert ("right answers / N" in definitions["en"]) == (not two)
+    assert "mean of" in definitions["en"]
+    assert "mean" not in definitions["fa"]
+
+
 def test_gone_files_are_shown_by_their_thumbnails(tmp_path: Path) -> None:
     page = pages(*make_run(tmp_path, Plan(patients=40, films=1, files=False, languages=("en",))))["en"]
     assert {each["viewbox"] for each in page.all("symbol")} == {"0 0 32 32"}

@@ -114,6 +114,8 @@ def test_every_finding_with_words_is_in_the_source() -> None:
 def test_persian_is_written_with_persian_letters_and_joiners() -> None:
     for key, text in words("fa").items():
         assert not re.search("[يكةىۀ٠-٩]", text), f"{key}: Arabic letters or digits"
+        assert not re.search("(?<!\u2066)−[۰-۹]", text), f"{key}: a minus sign that moves to the other end of its number"
+        assert not re.search("[۰-۹]٪", text), f"{key}: a percent sign that moves to the other end of its number"
         assert not re.search(r"\bمی [آ-ی]|[آ-ی] ها\b", text), f"{key}: a space where a zero-width non-joiner belongs"
         assert not re.search("[آ-ی][,;?]", text), f"{key}: Latin punctuation"
 
@@ -253,6 +255,7 @@ VOCABULARY = {
     "file_facts",
     "file_values",
     "findings",
+    "formulas",
     "history",
     "language",
     "manifest",

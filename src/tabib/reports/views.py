@@ -15,7 +15,7 @@ from tabib.config import METRICS, Augment
 from tabib.records import PARTS, Confusion, Curve, Measure
 from tabib.reports.facts import Facts
 from tabib.reports.figures import Line, Plot, bar, hundred, interval_strip, plot, ticks
-from tabib.reports.text import Language, Value, isolated
+from tabib.reports.text import END, LEFT_TO_RIGHT, Language, Value, isolated
 
 __all__ = [
     "METRICS",
@@ -35,6 +35,7 @@ __all__ = [
     "class_curves",
     "confusion",
     "distribution",
+    "formula",
     "gap_rows",
     "hundreds",
     "image_facts",
@@ -61,17 +62,19 @@ ONE_SIDED = ("sensitivity", "specificity", "ppv", "npv")
 LOWER_IS_BETTER = ("brier", "ece", "log_loss")
 
 FORMULAS = {
-    "accuracy": "(TP + TN) / N",
     "sensitivity": "TP / (TP + FN)",
     "specificity": "TN / (TN + FP)",
     "ppv": "TP / (TP + FP)",
     "npv": "TN / (TN + FN)",
     "f1": "2 TP / (2 TP + FP + FN)",
-    "mcc": "(TP·TN − FP·FN) / √((TP+FP)(TP+FN)(TN+FP)(TN+FN))",
-    "brier": "mean Σ (p − y)²",
-    "log_loss": "mean −ln p(truth)",
 }
-"""The measures that a short formula defines, as every language writes them."""
+"""The measures of a class that a short formula defines, as every language writes them."""
+
+FORMULAS_OF_TWO = {
+    "accuracy": "(TP + TN) / N",
+    "mcc": "(TP·TN − FP·FN) / √((TP+FP)(TP+FN)(TN+FP)(TN+FN))",
+}
+"""The same for measures that have another formula with more than two classes."""
 
 
 @dataclass(frozen=True)
@@ -658,7 +661,16 @@ def _operating_point(facts: Facts, kind: str, of: str) -> tuple[float, float] | 
     return (1 - other.value, found.value) if kind == "roc" else (found.value, other.value)
 
 
-# --- Steps and versions ---
+# --- Definitions, steps and versions ---
+
+
+def formula(facts: Facts, reader: Language, name: str) -> str:
+    """The formula of a measure for as many classes as there are; "" where no short one says it."""
+    two = len(facts.classes) <= 2
+    symbols = FORMULAS.get(name) or (FORMULAS_OF_TWO.get(name) if two else None)
+    if symbols:
+        return f"{LEFT_TO_RIGHT}{symbols}{END}"
+    return (None if two else reader.template(f"formulas.{name}_many")) or reader.template(f"formulas.{name}") or ""
 
 
 def step_figures(facts: Facts, reader: Language) -> Mapping[str, Value]:
