@@ -167,6 +167,13 @@ def test_a_confounder_is_a_baseline_that_is_hard_to_beat() -> None:
     assert unbeaten == {"file_facts"}
 
 
+def test_the_number_of_bytes_is_no_fact_of_the_file() -> None:
+    predictions, index, split = Made().tables()
+    telling = index.with_columns(bytes=pl.when(pl.col("label") == "PNEUMONIA").then(pl.lit(9000)).otherwise("bytes"))
+    before, after = (measure(evaluate(predictions, table, split, STUDY), "auc").baselines["file_facts"] for table in (index, telling))
+    assert before == after < 0.9
+
+
 def test_baselines_are_what_they_say(two: Evaluation) -> None:
     predictions, index, split = Made().tables()
     train = split.filter(pl.col("part") == "train")["label"]
