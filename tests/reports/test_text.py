@@ -232,6 +232,12 @@ def test_sizes_are_width_by_height_and_stand_in_one_order() -> None:
             assert not re.search(r"height\} × \{", text), key
 
 
+def test_one_thing_has_one_persian_word() -> None:
+    """`دسته` is a batch; a cell is `سلول`; a command is `دستور`."""
+    for key, text in words("fa").items():
+        assert not re.search(r"یاخته|انتظاری|فرمان|\bدسته\b(?!\u200c)", text), key
+
+
 def test_what_is_found_in_data_promises_nothing_of_a_split_that_may_not_be() -> None:
     """The same words stand on a page without a split, and on one whose split keeps what leaks."""
     about_data = [key for key in words("en") if key.split(".")[1:2] and re.match(r"findings\.(patients|exact|near|copies)", key)]
