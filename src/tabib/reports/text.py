@@ -173,7 +173,9 @@ class Language:
         if float(value).is_integer():
             return self.integer(value)
         if 0 < abs(value) < _SMALLEST_DECIMAL:
-            return isolated(f"{value:.{significant - 1}e}")
+            mantissa, exponent = f"{value:.{significant - 1}e}".split("e")
+            power = f"{self.integer(10)}^{self.integer(int(exponent))}"
+            return f"{LEFT_TO_RIGHT}{self.number(float(mantissa), significant)} × {power}{END}"
         places = max(0, significant - 1 - math.floor(math.log10(abs(value))))
         return self._local(round(value, places), "#,##0" + ("." + "#" * places if places else ""))
 
