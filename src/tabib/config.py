@@ -110,11 +110,11 @@ class Data(Part):
     group: Annotated[str, AfterValidator(_pattern)] | None = None
     """Regular expression on the path below the folder; its joined non-empty captures name the patient."""
     copies: Literal["keep_one", "tie"] = "keep_one"
-    """What to do with exact copies: leave all but one out, or keep all and hold them on one side of the split."""
+    """What to do with exact copies: leave all but one out, or keep all, which a drawn split holds on one side."""
 
 
 class Split(Part):
-    """Who trains, who chooses and who judges. Groups are never divided."""
+    """Who trains, who chooses and who judges. Groups are never divided, unless a given split does so and `leaks` keeps it."""
 
     train: Fraction = 0.6
     """Share of the images that trains, by ratio."""
@@ -129,7 +129,7 @@ class Split(Part):
     given: bool = False
     """Whether the train, validation and test folders inside the data folder are kept as they are."""
     leaks: Literal["refuse", "drop", "keep"] = "refuse"
-    """Given parts that share a patient or a copy with the test set: refuse the study, leave those training images out, or keep them and warn."""
+    """Given parts that share a patient or a copy: refuse the study, leave the images out of the part that judges less (training before validation, both before test), or keep them and warn."""
     group_scope: Literal["all", "split"] = "all"
     """Whether one patient name means one person in all given parts, or numbering restarts in each (`split`)."""
     file: Place | None = None

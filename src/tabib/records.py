@@ -22,6 +22,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 __all__ = [
+    "GALLERY",
     "INDEX_SCHEMA",
     "PARTS",
     "SPLIT_SCHEMA",
@@ -32,20 +33,32 @@ __all__ = [
     "Evaluation",
     "Finding",
     "Findings",
+    "Known",
     "Level",
     "Measure",
     "Member",
     "Model",
     "PartEvaluation",
     "Record",
+    "Typical",
     "prediction_schema",
 ]
 
 Level = Literal["pass", "warn", "fail"]
 """How much a finding matters: looked at and fine, to be read, or stops a study."""
 
+Typical = dict[str, list[float] | list[tuple[str | None, float]]]
+"""What is typical of each class: of a number its 10 % quantile, median and 90 % quantile (nothing where no file says it);
+of words the most frequent with their shares, `None` where the file says nothing."""
+
+Known = Literal["known", "partly", "unknown"]
+"""How far it is known which patient an image is of: of all images, of some, of none."""
+
 PARTS = ("train", "validation", "test")
 """The parts of a split, in the order of the road."""
+
+GALLERY = 12
+"""Most images of one gallery: the worst, the most confident mistakes, those drawn by chance."""
 
 INDEX_SCHEMA: dict[str, pl.DataType] = {
     "row": pl.UInt32(),  # 0, 1, 2, ... in the order of `path`
@@ -118,7 +131,7 @@ class Finding(Record):
 
     code: str  # "near_copies", "learning_rate_high", "validation_flatters"
     level: Level
-    figures: dict[str, float | int | str] = {}
+    figures: dict[str, float | int | str | Typical] = {}
     rows: list[int] = []  # index rows that show it, most telling first; at most 200
     page_one: bool = False  # whether it belongs under "what must not be trusted" on the first page
 
@@ -247,12 +260,17 @@ class Evaluation(Record):
     classes: list[str]
     positive: str | None
     threshold: float | None
-    patients_known: bool
+    patients: Known  # over all images of the three parts
     parts: list[PartEvaluation]  # validation, then test
     gap: list[Measure]  # test minus validation, with intervals
     remarks: list[Finding]  # over-fitting, gap, goals, wide intervals, calibration, in codes
-    worst: list[int]  # index rows of the test part: highest loss first
-    random: list[int]  # index rows of the test part drawn by content hash, not by choice
+    worst: list[int]  # at most GALLERY index rows of the test part: highest loss first
+    random: list[int]  # as many, drawn by content hash, not by choice
     confidence: float
     draws: int
     test_looks: int
+
+    @property
+    def patients_known(self) -> bool:
+        """Whether the patient of every image is known."""
+        return self.patients == "known"

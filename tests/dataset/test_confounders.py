@@ -35,7 +35,10 @@ def test_a_fact_that_goes_with_the_class_is_found_with_what_is_typical() -> None
     (scanner, border) = try_facts(index, each(index), ACQUISITION)
     assert (scanner.fact, scanner.tells) == ("scanner", True)
     assert (border.fact, border.tells) == ("border", False)
-    assert scanner.values["ILL"].startswith("Acme")
+    assert [word for word, _ in scanner.values["ILL"]] == ["Acme", "Third"]  # type: ignore[misc]
+    assert sum(share for _, share in scanner.values["ILL"]) == pytest.approx(1)  # type: ignore[misc]
+    low, middle, high = border.values["ILL"]
+    assert 0 <= low < middle < high <= 1  # type: ignore[operator]
     assert {index["label"][row] for row in scanner.rows} == {"ILL", "WELL"}
     assert {machine[row] for row in scanner.rows if labels[row] == "ILL"} == {"Acme"}
 

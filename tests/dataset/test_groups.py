@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import re
 
+import polars as pl
 import pytest
 
 from made_index import real_index
 from places import needs_real
 from tabib.config import Data
-from tabib.dataset.groups import propose_group_pattern
+from tabib.dataset.groups import patients_known, propose_group_pattern
 
 
 def patients(paths: list[str]) -> list[str]:
@@ -16,6 +17,13 @@ def patients(paths: list[str]) -> list[str]:
     Data.model_validate({"folder": ".", "group": pattern})  # the study takes it
     found = [re.search(pattern, path) for path in paths]
     return ["-".join(part for part in match.groups() if part) if match else "?" for match in found]
+
+
+@pytest.mark.parametrize(
+    ("groups", "state"), [(["a", "a", "b"], "known"), (["a", None, "b"], "partly"), ([None, None], "unknown"), ([], "unknown")]
+)
+def test_patients_are_known_of_all_images_of_some_or_of_none(groups: list[str | None], state: str) -> None:
+    assert patients_known(pl.Series(groups, dtype=pl.String())) == state
 
 
 NAMED = {

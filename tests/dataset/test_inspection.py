@@ -104,7 +104,10 @@ def test_patients_proposed_from_names() -> None:
 
 def test_patients_partly_unknown_and_too_many() -> None:
     partly = inspect(index_of({"group": [None, None, *PATIENTS[2:]]}), group="(p)")
-    assert one(partly, "patients_partly_unknown").rows == [0, 1]
+    said = one(partly, "patients_partly_unknown")
+    assert (said.rows, said.page_one) == ([0, 1], True)
+    assert {key: said.figures[key] for key in ("patients", "images", "unnamed")} == {"patients": 40, "images": 78, "unnamed": 2}
+    assert not codes(partly) & {"patients_known", "patients_unknown"}
     alone = inspect(index_of({"group": [f"p{number}" for number in range(80)]}), group="(p)")
     assert one(alone, "every_image_a_patient").page_one
 
@@ -116,6 +119,11 @@ def test_classes() -> None:
     assert one(findings, "small_class").figures == {"class": "RARE", "images": 8}
     few = one(findings, "few_patients_of_class")
     assert (few.figures["class"], few.figures["patients"], few.page_one) == ("RARE", 4, True)
+    # Six images of unknown patients may be of six.
+    unnamed = inspect(index_of({"label": labels, "group": [PATIENTS[0], PATIENTS[0], *[None] * 8, *PATIENTS[10:]]}))
+    assert one(unnamed, "few_patients_of_class").figures == {"class": "RARE", "patients": 7, "images": 8}
+    many = inspect(index_of({"label": ["RARE"] * 20 + ["COMMON"] * 60, "group": ["p", *[None] * 19, *PATIENTS[20:]]}))
+    assert "few_patients_of_class" not in codes(many)
 
 
 def test_copies_and_their_labels() -> None:
@@ -191,9 +199,18 @@ def test_sizes_colours_and_modes() -> None:
     colour = [number in (3, 4) for number in range(80)]
     modes = ["RGB" if number in (3, 4) else "L" for number in range(80)]
     findings = inspect(index_of({"width": widths, "colour": colour, "mode": modes}))
-    assert one(findings, "mixed_shapes").figures["commonest"] == "64 × 64"
+    shapes = one(findings, "mixed_shapes").figures
+    assert (shapes["commonest_width"], shapes["commonest_height"]) == (64, 64)
     assert one(findings, "mixed_colour").rows == [3, 4]
-    assert one(findings, "mixed_modes").figures["kinds"] == "L 8 bit: 78, RGB 8 bit: 2"
+    modes = {"modes": 2, "mode": "L", "bits": 8, "images": 78, "next_mode": "RGB", "next_bits": 8, "next_images": 2}
+    assert one(findings, "mixed_modes").figures == modes
+
+
+def test_the_smallest_and_the_largest_size_are_of_an_image_each() -> None:
+    sizes = [(300, 20), (40, 200), (100, 100), (5, 2100)] * 20  # width, height
+    figures = one(inspect(index_of({"width": [size[0] for size in sizes], "height": [size[1] for size in sizes]})), "mixed_shapes").figures
+    assert (figures["smallest_width"], figures["smallest_height"]) == (300, 20)
+    assert (figures["largest_width"], figures["largest_height"]) == (5, 2100)
 
 
 def test_what_tells_the_class_without_the_picture() -> None:
@@ -203,7 +220,8 @@ def test_what_tells_the_class_without_the_picture() -> None:
     confounder = one(findings, "acquisition_confounder")
     assert (confounder.level, confounder.page_one, confounder.figures["fact"]) == ("fail", True, "scanner")
     assert confounder.figures["balanced_accuracy"] == 1
-    assert "ILL: Acme 100%" in str(confounder.figures["values"])
+    assert confounder.figures["values"] == {"ILL": [("Acme", 1.0)], "WELL": [("Other", 1.0)]}
+    assert Findings.model_validate_json(findings.model_dump_json()) == findings
     names = one(findings, "names_spell_label")
     assert (names.level, names.page_one) == ("pass", False)
     assert "acquisition_confounder_none" not in codes(findings)

@@ -106,6 +106,21 @@ def test_the_readme_lists_every_verb() -> None:
     assert re.findall(r"^    tabib ([a-z-]+)\b.* {2}\S", listed, flags=re.MULTILINE) == verbs
 
 
+def test_both_readmes_lead_to_the_same_places_and_draw_the_same_tree() -> None:
+    english, persian = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.fa.md"))
+
+    def links(text: str) -> set[str]:
+        return set(re.findall(r"\]\(([^)]+)\)", text)) - {"README.md", "README.fa.md"}
+
+    def entries(text: str) -> list[str]:
+        return [re.split(r" {2,}(?!README)", line.strip())[0] for line in text.split("```")[1].splitlines()]
+
+    assert {link.replace(".fa.png", ".png") for link in links(persian)} == links(english)
+    assert entries(persian) == entries(english)
+    assert "pip install ." in english
+    assert "pip install ." in persian
+
+
 def test_the_changelog_has_this_version() -> None:
     import tabib
 

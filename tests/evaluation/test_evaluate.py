@@ -12,7 +12,7 @@ from sklearn import metrics as sklearn_metrics
 from made_predictions import Made, made_study
 from tabib.config import METRICS
 from tabib.evaluation import evaluate
-from tabib.records import Evaluation, Measure, PartEvaluation
+from tabib.records import GALLERY, Evaluation, Measure, PartEvaluation
 
 MANY = Made(classes=("cyst", "normal", "stone", "tumour"), signal={"validation": 2.0, "test": 2.0})
 STUDY = made_study()
@@ -122,14 +122,14 @@ def test_the_confusion_matrix_counts_and_orders_rows(many: Evaluation) -> None:
 def test_worst_rows_have_the_highest_loss(two: Evaluation) -> None:
     test = Made().tables()[0].filter(pl.col("part") == "test")
     right = test.select(pl.when(pl.col("label") == "PNEUMONIA").then("p_PNEUMONIA").otherwise("p_NORMAL")).to_series()
-    assert two.worst == test.with_columns(right=right).sort("right", "row")["row"].head(24).to_list()
+    assert two.worst == test.with_columns(right=right).sort("right", "row")["row"].head(GALLERY).to_list()
 
 
 def test_random_rows_do_not_hang_on_the_model(two: Evaluation) -> None:
     predictions, index, split = Made().tables()
     turned = predictions.rename({"p_NORMAL": "p_PNEUMONIA", "p_PNEUMONIA": "p_NORMAL"}).select(predictions.columns)
     assert evaluate(turned, index, split, STUDY).random == two.random
-    assert len(set(two.random)) == 24
+    assert len(set(two.random)) == GALLERY
     assert two.random != sorted(two.random)
 
 
@@ -165,6 +165,13 @@ def test_a_confounder_is_a_baseline_that_is_hard_to_beat() -> None:
     assert measure(evaluation, "auc").baselines["file_facts"] == 1.0
     unbeaten = {remark.figures["baseline"] for remark in evaluation.remarks if remark.code == "not_better_than_baseline"}
     assert unbeaten == {"file_facts"}
+
+
+def test_the_number_of_bytes_is_no_fact_of_the_file() -> None:
+    predictions, index, split = Made().tables()
+    telling = index.with_columns(bytes=pl.when(pl.col("label") == "PNEUMONIA").then(pl.lit(9000)).otherwise("bytes"))
+    before, after = (measure(evaluate(predictions, table, split, STUDY), "auc").baselines["file_facts"] for table in (index, telling))
+    assert before == after < 0.9
 
 
 def test_baselines_are_what_they_say(two: Evaluation) -> None:
@@ -263,11 +270,26 @@ def test_few_patients_have_approximate_intervals_and_fewer_none() -> None:
 
 def test_unknown_patients_are_said_and_counted_by_image() -> None:
     evaluation = judged(Made(patients=False))
-    assert not evaluation.patients_known
+    assert evaluation.patients == "unknown"
     assert part(evaluation).groups == part(evaluation).rows
     remark = next(each for each in evaluation.remarks if each.code == "intervals_without_patients")
     assert remark.page_one
-    assert judged(Made()).patients_known
+    assert judged(Made()).patients == "known"
+
+
+@pytest.mark.parametrize(("unnamed", "page_one"), [(1, False), (30, True)])
+def test_patients_known_of_some_images_are_said_to_be_so(unnamed: int, page_one: bool) -> None:
+    predictions, index, split = Made().tables()
+    test = predictions.filter(pl.col("part") == "test")["row"].to_list()
+    nameless = pl.when(~pl.col("row").is_in(test[:unnamed])).then("group").alias("group")
+    evaluation = evaluate(predictions, index.with_columns(nameless), split, STUDY)
+    assert evaluation.patients == "partly"
+    remark = next(each for each in evaluation.remarks if each.code == "intervals_without_patients")
+    assert (remark.figures["unnamed"], remark.page_one) == (unnamed, page_one)
+    train = split.filter(pl.col("part") == "train")["row"][0]
+    elsewhere = evaluate(predictions, index.with_columns(pl.when(pl.col("row") != train).then("group").alias("group")), split, STUDY)
+    assert elsewhere.patients == "partly"
+    assert "intervals_without_patients" not in codes(elsewhere)
 
 
 def test_groups_of_the_split_make_intervals_wider() -> None:

@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from tabib.config import Study
 from tabib.images import THUMBNAIL_SIDE, encode_png
 from tabib.records import (
+    GALLERY,
     INDEX_SCHEMA,
     SPLIT_SCHEMA,
     Checks,
@@ -40,6 +41,7 @@ class Plan:
     patients: int = 90
     films: int = 3
     patients_known: bool = True
+    unnamed: int = 0  # patients, from the first on, whose films do not name them
     members: int = 1
     epochs: int = 14
     files: bool = True  # whether the images lie in the data folder
@@ -103,13 +105,13 @@ def _study(plan: Plan, data: Path) -> Study:
 
 
 def _film(draw: np.random.Generator, kind: int, side: int = 112) -> np.ndarray:
-    """A grey chest-like picture: two dark lungs, and as many bright spots as its class says."""
+    """A grey chest-like picture: two dark lungs, and up to eight bright spots, as its class says."""
     y, x = np.mgrid[0:side, 0:side] / side
     picture = 150 - 60 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)
     for centre in (0.32, 0.68):
         picture -= 105 * np.exp(-((((x - centre) / 0.13) ** 2 + ((y - 0.48) / 0.27) ** 2) ** 2))
     picture += 60 * np.exp(-(((x - 0.5) / 0.05) ** 2))
-    for _ in range(kind * 2):
+    for _ in range(min(kind, 4) * 2):
         cx, cy = draw.choice([0.32, 0.68]) + draw.normal(0, 0.05), 0.48 + draw.normal(0, 0.12)
         picture += 75 * np.exp(-(((x - cx) / 0.07) ** 2 + ((y - cy) / 0.07) ** 2))
     return np.clip(picture + draw.normal(0, 6, picture.shape), 0, 255).astype(np.uint8)
@@ -131,7 +133,7 @@ def _index(plan: Plan, data: Path, draw: np.random.Generator) -> pl.DataFrame:
                 {
                     "path": path,
                     "label": name,
-                    "group": f"patient{patient:03d}" if plan.patients_known else None,
+                    "group": f"patient{patient:03d}" if plan.patients_known and patient >= plan.unnamed else None,
                     "refused": "the file ends before the picture does" if broken else None,
                     "content": hashlib.sha256(path.encode()).hexdigest(),
                     "pixels": hashlib.sha256(pixels.tobytes()).hexdigest(),
@@ -173,6 +175,7 @@ def _findings(index: pl.DataFrame) -> Findings:
             Finding(
                 code="made_up_code", level="warn", figures={"share": 0.125, "name": "NORMAL <b>&"}, rows=list(range(20)), page_one=True
             ),
+            Finding(code="made_up_code", level="warn", figures={"share": 0.25, "name": "b"}, rows=list(range(20, 40)), page_one=True),
         ]
     )
 
@@ -371,12 +374,12 @@ def _evaluation(plan: Plan, predictions: pl.DataFrame, decision: Decision) -> Ev
         classes=list(plan.classes),
         positive=decision.positive,
         threshold=decision.threshold,
-        patients_known=plan.patients_known,
+        patients="unknown" if not plan.patients_known else "partly" if plan.unnamed else "known",
         parts=parts,
         gap=gap,
         remarks=[],
-        worst=[rows[k] for k in order[:20]],
-        random=rows[1::7][:12],
+        worst=[rows[k] for k in order[:GALLERY]],
+        random=rows[1::7][:GALLERY],
         confidence=0.95,
         draws=2000,
         test_looks=1,

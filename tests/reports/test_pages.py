@@ -4,18 +4,23 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from reports.run_folder import Plan, make_run
 from tabib.config import Study
 from tabib.errors import RunError
-from tabib.records import Evaluation, Finding, Findings
+from tabib.images import encode_png
+from tabib.records import PARTS, SPLIT_SCHEMA, Evaluation, Finding, Findings
 from tabib.reports import write_look, write_reports
 from tabib.reports.facts import read_facts
+from tabib.reports.pictures import Gallery, take_pictures
+from tabib.reports.text import language, plain
 
 LARGEST_BYTES = 15_000_000
 HOSTILE = ('<script>alert("x")</script>', "ذات‌الریه\u202e «شدید» و بسیار بسیار پیشرفتهٔ دوطرفه")
@@ -112,6 +117,49 @@ def test_every_picture_is_embedded_once_and_every_use_has_one(both: dict[str, Re
     assert len(shown) > len(symbols)
 
 
+def test_all_pictures_share_one_budget_and_examples_stay_whole(
+    films: tuple[Path, Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, study = shutil.copytree(films[0], tmp_path / "run"), films[1]
+    facts = read_facts(run, study)
+    examples = [(each.original, *each.versions) for each in facts.augmented]
+    everything = take_pictures(facts.data, facts.index, [0, 1, *examples, 2])
+    assert (set(everything.rows), set(everything.files)) == ({0, 1, 2}, {path for files in examples for path in files})
+
+    def weight(gallery: Gallery) -> int:
+        return sum(len(picture.address) for picture in (*gallery.rows.values(), *gallery.files.values()))
+
+    monkeypatch.setattr("tabib.reports.pictures.BUDGET_BYTES", weight(everything) // 2)
+    some = take_pictures(facts.data, facts.index, [0, 1, *examples, 2])
+    assert 0 < weight(some) <= weight(everything) // 2
+    assert set(some.rows) == {0, 1}
+    assert [len(set(files) & set(some.files)) for files in examples] in ([6, 0, 0], [6, 6, 0])
+    shown = {each["src"] for each in pages(run, study)["en"].all("img")}
+    assert len(shown) in (0, 6, 12), "a page can be without an example"
+
+
+@pytest.mark.slow
+def test_a_page_of_a_hundred_classes_stays_small(tmp_path: Path) -> None:
+    names = [f"class {number}" for number in range(100)]
+    run, study = make_run(tmp_path, Plan(classes=names, patients=2000, films=1, files=False, languages=("fa",)))
+    noise = np.random.default_rng(0).integers(0, 256, (160, 160, 3), np.uint8)
+    for row in range(300):
+        for name in (f"{row}", *(f"{row}_{epoch}" for epoch in range(1, 5))):
+            (run / "model" / "augmented" / f"{name}.png").write_bytes(encode_png(noise))
+    path = run / "evaluation.json"
+    judged = Evaluation.model_validate_json(path.read_text())
+    test = judged.parts[1]
+    rows = [row for cell in test.confusion for row in cell.rows]
+    full = [cell.model_copy(update={"count": 5, "rows": [*rows, *rows][k % len(rows) :][:5]}) for k, cell in enumerate(test.confusion)]
+    long = [curve.model_copy(update={"x": [k / 400 for k in range(400)], "y": [k / 400 for k in range(400)]}) for curve in test.curves]
+    parts = [judged.parts[0].model_copy(update={"curves": long}), test.model_copy(update={"confusion": full, "curves": long})]
+    path.write_text(judged.model_copy(update={"parts": parts}).model_dump_json())
+    page = pages(run, study)["fa"]
+    assert len(page.all("img")) > 100
+    assert len(page.all("symbol")) > 100
+    assert {(each["href"] or "")[1:] for each in page.all("a")} <= {attributes.get("id") for _, attributes in page.tags}
+
+
 def test_links_lead_somewhere(both: dict[str, Reader]) -> None:
     page = both["en"]
     ids = {attributes.get("id") for _, attributes in page.tags}
@@ -164,6 +212,17 @@ def test_persian_has_no_latin_digit_outside_what_is_isolated(films: tuple[Path, 
     assert re.findall(r"\S*[0-9]\S*", prose) == []
 
 
+def test_moments_and_durations_of_the_run_are_written_for_the_reader(films: tuple[Path, Study], both: dict[str, Reader]) -> None:
+    manifest = read_facts(*films).manifest
+    for code, page in both.items():
+        reader = language(code)
+        versions = page.text.split(reader.text("sections.versions"))[-1].split(reader.text("versions.study"))[0]
+        moment = datetime.fromisoformat(manifest["started"])
+        for words in (reader.moment(moment), reader.duration(83.4), reader.duration(2.1), reader.number(7.6)):
+            assert plain(words) in versions
+        assert not re.search(r"\d{4}-\d\d-\d\d|83\.4", versions)
+
+
 @pytest.mark.parametrize("missing", MAY_BE_MISSING)
 def test_what_a_run_does_not_have_is_left_out(films: tuple[Path, Study], tmp_path: Path, missing: str) -> None:
     run = tmp_path / "run"
@@ -213,6 +272,28 @@ def test_the_first_page_does_not_deny_a_leak_that_was_kept(films: tuple[Path, St
     assert "Test images that the model may know" in told.split("Contents")[0]
 
 
+@pytest.mark.parametrize("leaks", ["drop", "keep", "refuse"])
+def test_groups_are_said_to_be_whole_only_where_they_are(films: tuple[Path, Study], tmp_path: Path, leaks: str) -> None:
+    run = shutil.copytree(films[0], tmp_path / "run")
+    split = films[1].split.model_copy(update={"given": True, "leaks": leaks})
+    told = pages(run, films[1].model_copy(update={"split": split}))["en"].text
+    assert ("Groups are not divided" in told) == (leaks != "keep")
+    assert "Groups are never divided" not in told
+    assert ("groups are divided and the figures flatter" in told) == (leaks == "keep")
+
+
+def test_what_is_left_out_because_of_validation_is_not_laid_to_the_test_set(films: tuple[Path, Study], tmp_path: Path) -> None:
+    run = shutil.copytree(films[0], tmp_path / "run")
+    split = pl.read_csv(run / "split.csv", schema=SPLIT_SCHEMA)
+    reason = pl.when(pl.col("row") < 2).then(pl.lit("leak: shares a patient or a copy with row 21 of validation")).otherwise("reason")
+    split.with_columns(reason=reason, part=pl.when(pl.col("row") < 2).then(pl.lit("left_out")).otherwise("part")).write_csv(
+        run / "split.csv"
+    )
+    for code, page in pages(run, films[1]).items():
+        assert language(code).text("reasons.leak") in page.text
+        assert language(code).text("parts.validation") in language(code).text("reasons.leak")
+
+
 def test_findings_of_one_kind_are_told_together(films: tuple[Path, Study], tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(films[0], run)
@@ -235,6 +316,58 @@ def test_many_classes_and_unknown_patients(tmp_path: Path) -> None:
     assert "Patients unknown" in first
     assert "groups of look-alikes" in first
     assert len(page.all("details")) >= 4
+
+
+def test_some_unknown_patients_are_neither_all_nor_none(tmp_path: Path) -> None:
+    run, study = make_run(tmp_path, Plan(patients=60, films=2, files=False, unnamed=10))
+    facts = read_facts(run, study)
+    assert facts.patients == "partly"
+    known, nameless = facts.people(facts.used), facts.unnamed(facts.used)
+    assert 0 < known < 50  # patients whose images are all copies or cannot be read are not used
+    assert nameless >= 10
+    for code, page in pages(run, study).items():
+        first = page.text.split("Contents" if code == "en" else "فهرست")[0]
+        reader = language(code)
+        said = (
+            f"{reader.text('first.people')}{reader.number(known)}{plain(reader.text('first.people_partly', {'unnamed': nameless}))}",
+            plain(reader.text("first.trust_patients_partly")),
+        )
+        assert [words for words in said if words not in first] == []
+        assert reader.text("first.people_unknown") not in first.split(reader.text("first.main"))[0].replace(said[0], "")
+        assert reader.text("split.groups_partly") in page.text
+    assert "and images of unknown patients with their look-alikes), none of which" in pages(run, study)["en"].text
+
+
+def test_people_and_images_of_the_first_page_are_counted_over_the_same_images(films: tuple[Path, Study], both: dict[str, Reader]) -> None:
+    facts = read_facts(*films)
+    split = pl.read_csv(films[0] / "split.csv").filter(pl.col("part") != "left_out")
+    assert facts.used["row"].to_list() == split["row"].to_list()
+    assert facts.people(facts.used) == split["group"].n_unique() < facts.people(facts.index)
+    assert sum(facts.people(facts.rows_of(part)) for part in PARTS) == facts.people(facts.used)
+    assert f"Patients{split['group'].n_unique()}" in both["en"].text
+
+
+def test_a_number_that_means_another_person_in_each_folder_is_two_people(films: tuple[Path, Study]) -> None:
+    run, study = films
+    facts = read_facts(run, study.model_copy(update={"split": study.split.model_copy(update={"group_scope": "split"})}))
+    rows = facts.used.with_columns(given=pl.when(pl.col("row") % 2 == 0).then(pl.lit("train")).otherwise(pl.lit("test")))
+    assert facts.people(rows) == rows.select("group", "given").n_unique() > rows["group"].n_unique()
+
+
+@pytest.mark.parametrize("classes", [("NORMAL", "PNEUMONIA"), ("a", "b", "c")])
+def test_formulas_are_those_of_as_many_classes(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    plan = Plan(classes=classes, patients=90, films=1, files=False, intervals=False)
+    definitions = {
+        code: page.text.split(language(code).text("sections.steps"))[-2] for code, page in pages(*make_run(tmp_path, plan)).items()
+    }
+    two = len(classes) == 2
+    for text in definitions.values():
+        assert "TP / (TP + FN)" in text
+        assert ("(TP + TN) / N" in text) == ("√" in text) == two
+        assert ("Σ" in text) == (not two)
+    assert ("right answers / N" in definitions["en"]) == (not two)
+    assert "mean of" in definitions["en"]
+    assert "mean" not in definitions["fa"]
 
 
 def test_gone_files_are_shown_by_their_thumbnails(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import re
 import string
 import tomllib
 from collections.abc import Iterator, Mapping
-from datetime import date
+from datetime import date, datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +21,7 @@ from tabib.config import METRICS, Study
 from tabib.dataset import inspect_dataset
 from tabib.records import Finding
 from tabib.reports import LANGUAGES, phrase
-from tabib.reports.text import FORMATS, isolated, language, places, plain
+from tabib.reports.text import FORMATS, REASONS, isolated, language, places, plain, reason_kind
 
 SOURCE = Path(tabib.__file__).parent
 
@@ -116,6 +116,8 @@ def test_every_finding_with_words_is_in_the_source() -> None:
 def test_persian_is_written_with_persian_letters_and_joiners() -> None:
     for key, text in words("fa").items():
         assert not re.search("[يكةىۀ٠-٩]", text), f"{key}: Arabic letters or digits"
+        assert not re.search("(?<!\u2066)−[۰-۹]", text), f"{key}: a minus sign that moves to the other end of its number"
+        assert not re.search("[۰-۹]٪", text), f"{key}: a percent sign that moves to the other end of its number"
         assert not re.search(r"\bمی [آ-ی]|[آ-ی] ها\b", text), f"{key}: a space where a zero-width non-joiner belongs"
         assert not re.search("[آ-ی][,;?]", text), f"{key}: Latin punctuation"
 
@@ -137,11 +139,16 @@ def test_persian_is_written_with_persian_letters_and_joiners() -> None:
         ("fa", lambda r: plain(r.decimal(-0.031, 2)), "−۰٫۰۳"),
         ("en", lambda r: r.number(0.000123), "0.000123"),
         ("en", lambda r: r.number(1e-4), "0.0001"),
+        ("en", lambda r: plain(r.number(1.5e-7)), "1.5 × 10^−7"),
+        ("fa", lambda r: plain(r.number(1.5e-7)), "۱٫۵ × ۱۰^−۷"),
+        ("fa", lambda r: r.value(0.0042, "p"), "\u2066p = ۰٫۰۰۴\u2069"),
         ("en", lambda r: r.number(902682), "902,682"),
         ("en", lambda r: r.day(date(2025, 11, 2)), "2 November 2025"),
         ("fa", lambda r: r.day(date(2025, 11, 2)), "۱۱ آبان ۱۴۰۴"),
         ("fa", lambda r: r.day(date(2024, 3, 20)), "۱ فروردین ۱۴۰۳"),
         ("fa", lambda r: r.day(date(2025, 3, 20)), "۳۰ اسفند ۱۴۰۳"),
+        ("en", lambda r: plain(r.moment(datetime(2025, 11, 2, 15, 4, 5).astimezone())), "2 November 2025, 15:04"),
+        ("fa", lambda r: plain(r.moment(datetime(2025, 11, 2, 15, 4, 5).astimezone())), "۱۱ آبان ۱۴۰۴، ساعت ۱۵:۰۴"),
         ("en", lambda r: r.duration(3750), "1 h 2 min"),
         ("en", lambda r: r.duration(59.7), "1 min"),
         ("en", lambda r: r.series(["a", "b", "c"]), "a, b and c"),
@@ -198,6 +205,66 @@ def test_a_figure_that_is_missing_shows_its_place() -> None:
     assert "goal" in said.sentence
 
 
+def test_what_is_typical_of_each_class_is_written_in_the_digits_and_words_of_the_reader() -> None:
+    values = {
+        "A": [0.1, 0.25, 0.5],
+        "B; C": [("JPEG", 0.9), (None, 0.1)],
+        "D": [("2019-03", 1.0)],
+        "E": [("quality 75", 0.5), ("grey", 0.5)],
+        "F": [],
+    }
+    finding = Finding(code="acquisition_confounder", level="warn", figures={"fact": "scanner", "values": values})
+    assert (
+        "A: 0.25 (0.1 to 0.5); B; C: JPEG (90%), not stated (10%); D: March 2019 (100%); E: quality 75 (50%), grey (50%); F: not stated"
+        in phrase(finding).sentence
+    )
+    said = phrase(finding, "fa").sentence
+    assert (
+        "A: ۰٫۲۵ (۰٫۱ تا ۰٫۵)؛ B; C: JPEG (۹۰\u200f٪)، نگفته (۱۰\u200f٪)؛ D: مارس ۲۰۱۹ (۱۰۰\u200f٪)؛ E: کیفیت ۷۵ (۵۰\u200f٪)، خاکستری (۵۰\u200f٪)؛ F: نگفته"
+        in said
+    )
+
+
+@pytest.mark.parametrize(
+    "reason", ["refused by name: hidden", "lies outside every class folder", "second copy of 'x.png', by place and size"]
+)
+def test_reasons_that_have_words_are_told_in_the_language_of_the_reader(reason: str) -> None:
+    finding = Finding(code="refused_names", level="pass", figures={"files": 2, "example": "x", "reason": reason})
+    assert f"({words('fa')[f'reasons.{reason_kind(reason)}']})" in phrase(finding, "fa").sentence
+    assert reason not in phrase(finding, "fa").sentence
+    other = finding.model_copy(update={"figures": {"files": 2, "example": "x", "reason": "cannot be followed: no such file"}})
+    assert "cannot be followed" in phrase(other, "fa").sentence
+
+
+def test_every_reason_begins_as_the_source_writes_it() -> None:
+    spelt = {node.value for node in source() if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert [start for start in REASONS if not any(text.startswith(start.rstrip()) for text in spelt)] == []
+
+
+def test_sizes_are_width_by_height_and_stand_in_one_order() -> None:
+    figures = {"width": 640, "height": 48}
+    assert language("en").text("words.size", figures) == "640 × 48"
+    assert language("fa").text("words.size", figures) == "\u2066۶۴۰ × ۴۸\u2069"
+    for code in LANGUAGES:
+        for key, text in words(code).items():
+            assert not re.search(r"height\} × \{", text), key
+
+
+def test_one_thing_has_one_persian_word() -> None:
+    """`دسته` is a batch; a cell is `سلول`; a command is `دستور`."""
+    for key, text in words("fa").items():
+        assert not re.search(r"یاخته|انتظاری|فرمان|\bدسته\b(?!\u200c)", text), key
+
+
+def test_what_is_found_in_data_promises_nothing_of_a_split_that_may_not_be() -> None:
+    """The same words stand on a page without a split, and on one whose split keeps what leaks."""
+    about_data = [key for key in words("en") if key.split(".")[1:2] and re.match(r"findings\.(patients|exact|near|copies)", key)]
+    assert len(about_data) > 20
+    promises = {"en": r"\bthe split\b|\bare kept together\b|\bwere never\b", "fa": "نگذاشته|گذاشته نشد|جدا نمی‌کند"}
+    for code, promise in promises.items():
+        assert [key for key in about_data if re.search(promise, words(code)[key])] == []
+
+
 def test_a_language_without_words_is_an_error() -> None:
     with pytest.raises(KeyError, match="there are en, fa"):
         language("de")
@@ -210,7 +277,9 @@ VOCABULARY = {
     "choices",
     "definitions",
     "file_facts",
+    "file_values",
     "findings",
+    "formulas",
     "history",
     "language",
     "manifest",

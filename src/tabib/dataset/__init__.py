@@ -2,7 +2,7 @@
 
 from tabib.dataset.cache import Cache, CacheEntry, build_cache, clear_cache, list_cache
 from tabib.dataset.duplicates import NearCopies, find_near_copies
-from tabib.dataset.groups import propose_group_pattern
+from tabib.dataset.groups import patients_known, propose_group_pattern
 from tabib.dataset.hashes import hamming, perceptual_hash
 from tabib.dataset.index import index_folder, lost_images, read_row_pixels
 from tabib.dataset.inspection import inspect_dataset
@@ -32,6 +32,7 @@ __all__ = [
     "list_cache",
     "list_folder",
     "lost_images",
+    "patients_known",
     "perceptual_hash",
     "positive_class",
     "propose_group_pattern",

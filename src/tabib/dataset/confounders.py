@@ -25,6 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from tabib.records import Typical
+
 __all__ = ["ACQUISITION", "FEWEST", "INTENSITY", "NAMES", "NUMBERING", "Telltale", "try_facts"]
 
 ACQUISITION = (
@@ -68,7 +70,7 @@ class Telltale:
     balanced_accuracy: float
     p: float  # corrected by Holm over the facts of its family
     units: int
-    values: dict[str, str]  # what is typical of each class
+    values: Typical
     rows: list[int]  # a few rows of each class that have the typical value, of the classes in turn
 
     @property
@@ -106,6 +108,7 @@ def _facts(index: pl.DataFrame) -> pl.DataFrame:
         aspect=pl.col("width") / pl.col("height"),
         spacing=pl.col("spacing_row_mm"),
         month=pl.col("date").str.slice(0, 7),
+        colour=pl.when("colour").then(pl.lit("colour")).otherwise(pl.lit("grey")),
         name_pattern=stem.str.replace_all(r"\d+", "#"),
         number=stem.str.extract(r"(\d+)").cast(pl.Float64, strict=False),
     )
@@ -138,7 +141,7 @@ def _try(table: pl.DataFrame, fact: str) -> Telltale | None:
         balanced_accuracy=reached,
         p=p,
         units=len(per_unit),
-        values={name: _said(per_unit.filter(pl.col("label") == name)[fact]) for name in classes},
+        values={name: _typical(per_unit.filter(pl.col("label") == name)[fact]) for name in classes},
         rows=_shown(table, per_unit, label, cell, classes, favourite),
     )
 
@@ -199,13 +202,13 @@ def _draw(random: np.random.Generator, left: np.ndarray, size: int) -> np.ndarra
     return taken
 
 
-def _said(values: pl.Series) -> str:
-    """What is typical of one class: a range of numbers, or its most frequent words with their shares."""
+def _typical(values: pl.Series) -> list[float] | list[tuple[str | None, float]]:
+    """What is typical of one class, as `Typical` says."""
     if values.dtype.is_numeric():
-        low, middle, high = (values.quantile(share, "nearest") for share in (0.1, 0.5, 0.9))
-        return "none" if middle is None else f"{middle:.4g} ({low:.4g} - {high:.4g})"
-    counts = values.cast(pl.String()).fill_null("none").value_counts(sort=True).sort("count", values.name, descending=[True, False])
-    return ", ".join(f"{word} {count / len(values):.0%}" for word, count in counts.head(3).iter_rows())
+        quantiles = [values.quantile(share, "nearest") for share in (0.1, 0.5, 0.9)]
+        return [float(value) for value in quantiles if value is not None]
+    counts = values.cast(pl.String()).value_counts(sort=True).sort("count", values.name, descending=[True, False])
+    return [(word, count / len(values)) for word, count in counts.head(3).iter_rows()]
 
 
 def _shown(

@@ -1,4 +1,4 @@
-"""Which part of a file name names the patient.
+"""Which part of a file name names the patient, and of how many images the patient is known.
 
 A proposal is better missing than wrong: joining two patients costs some images, but taking each image for a patient of its
 own flatters every figure without a word. So only shapes of names are recognised that hospitals, scanners and archives
@@ -11,7 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["propose_group_pattern"]
+import polars as pl
+
+from tabib.records import Known
+
+__all__ = ["patients_known", "propose_group_pattern"]
 
 _LAST = r"(?=[^/]*$)"  # the pattern before it ends in the file's name, not in a folder
 
@@ -36,6 +40,12 @@ _COVERED = 0.95  # share of paths that must name a patient
 _SHARE = 0.02  # share of paths a second shape must add to be worth its place in the pattern
 _REPEATING = 0.1  # share of images that must not be the only one of their patient
 _LARGEST = 0.5  # share of images above which one patient cannot hold them: the number is something else
+
+
+def patients_known(groups: pl.Series) -> Known:
+    """Say whether the patients of all images are known, of some, or of none; `groups` is the column of the index, null where unknown."""
+    unknown = groups.null_count()
+    return "unknown" if unknown == len(groups) else "partly" if unknown else "known"
 
 
 def propose_group_pattern(paths: Sequence[str]) -> str | None:

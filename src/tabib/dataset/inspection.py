@@ -15,15 +15,15 @@ import polars as pl
 from tabib.config import Study
 from tabib.dataset.confounders import ACQUISITION, FEWEST, INTENSITY, NAMES, NUMBERING, Telltale, try_facts
 from tabib.dataset.duplicates import NearCopies, find_near_copies
-from tabib.dataset.groups import propose_group_pattern
+from tabib.dataset.groups import patients_known, propose_group_pattern
 from tabib.dataset.index import lost_images
 from tabib.dataset.positive import guess_positive
 from tabib.progress import SILENT, Progress
-from tabib.records import Finding, Findings, Level
+from tabib.records import Finding, Findings, Level, Typical
 
 __all__ = ["inspect_dataset"]
 
-Figures = dict[str, float | int | str]
+Figures = dict[str, float | int | str | Typical]
 
 _SHOWN = 200  # rows of a finding
 _SERIOUS = 0.05  # share of refused images, or of rows in one cluster, that belongs on the first page
@@ -51,7 +51,7 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
     with progress.bar("findings", 4) as advance:
         near = find_near_copies(index)
         advance(1)
-        pattern = None if _patients_known(good) else _propose(good)
+        pattern = _propose(good) if patients_known(good["group"]) == "unknown" else None
         patients = good["group"] if pattern is None else _named_by(pattern, good["path"])
         units = _units(good, patients, near)
         advance(1)
@@ -73,7 +73,7 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
 
 
 def _finding(
-    code: str, level: Level, figures: Mapping[str, float | int | str], rows: Sequence[int] = (), *, page_one: bool = False
+    code: str, level: Level, figures: Mapping[str, float | int | str | Typical], rows: Sequence[int] = (), *, page_one: bool = False
 ) -> Finding:
     return Finding(code=code, level=level, figures=dict(figures), rows=list(rows)[:_SHOWN], page_one=page_one)
 
@@ -107,19 +107,19 @@ def _pictures(good: pl.DataFrame) -> Iterator[Finding]:
     flat = good.filter(pl.col("contrast") == 0)
     if len(flat):
         yield _finding("flat_images", "warn", {"images": len(flat), "example": flat["path"][0]}, flat["row"].to_list())
-    sizes = good.group_by("height", "width").len().sort("len", "height", "width", descending=[True, False, False])
+    sizes = good.group_by("width", "height").len().sort("len", "height", "width", descending=[True, False, False])
     if len(sizes) > 1:
+        by_pixels = sizes.sort(pl.col("width").cast(pl.Int64) * pl.col("height"), "width")
         aspect = good.select(pl.col("width") / pl.col("height")).to_series()
         low, high = (float(aspect.quantile(share) or 1) for share in (0.05, 0.95))
         figures: Figures = {
             "sizes": len(sizes),
-            "commonest": f"{sizes['width'][0]} × {sizes['height'][0]}",
             "share": float(sizes["len"][0] / len(good)),
-            "smallest": f"{good['width'].min()} × {good['height'].min()}",
-            "largest": f"{good['width'].max()} × {good['height'].max()}",
             "aspect_low": low,
             "aspect_high": high,
         }
+        for name, (width, height, _) in {"commonest": sizes.row(0), "smallest": by_pixels.row(0), "largest": by_pixels.row(-1)}.items():
+            figures |= {f"{name}_width": width, f"{name}_height": height}
         yield _finding("mixed_shapes" if high / low > _SHAPES else "mixed_sizes", "pass", figures)
     colour = int(good["colour"].sum())
     if 0 < colour < len(good):
@@ -127,15 +127,12 @@ def _pictures(good: pl.DataFrame) -> Iterator[Finding]:
         yield _finding("mixed_colour", "warn", {"colour": colour, "grey": len(good) - colour}, rarer["row"].to_list())
     modes = good.group_by("mode", "bits").len().sort("len", "mode", descending=[True, False])
     if len(modes) > 1:
-        kinds = ", ".join(f"{mode} {bits} bit: {count}" for mode, bits, count in modes.head(4).iter_rows())
-        yield _finding("mixed_modes", "pass", {"modes": len(modes), "kinds": kinds})
+        (mode, bits, images), (next_mode, next_bits, next_images) = modes.head(2).iter_rows()
+        figures = {"modes": len(modes), "mode": mode, "bits": bits, "images": images}
+        yield _finding("mixed_modes", "pass", figures | {"next_mode": next_mode, "next_bits": next_bits, "next_images": next_images})
 
 
 # --- Patients and classes ---
-
-
-def _patients_known(good: pl.DataFrame) -> bool:
-    return good["group"].null_count() < len(good)
 
 
 def _propose(good: pl.DataFrame) -> str | None:
@@ -157,7 +154,8 @@ def _units(good: pl.DataFrame, patients: pl.Series, near: NearCopies) -> list[st
 
 
 def _patients(good: pl.DataFrame, study: Study, pattern: str | None) -> Iterator[Finding]:
-    if not _patients_known(good):
+    state = patients_known(good["group"])
+    if state == "unknown":
         if pattern is None:
             yield _finding("patients_unknown", "warn", {"images": len(good)}, page_one=True)
         else:
@@ -169,19 +167,22 @@ def _patients(good: pl.DataFrame, study: Study, pattern: str | None) -> Iterator
     known = good.filter(pl.col("group").is_not_null())
     counts = known.group_by("group").agg(pl.len(), pl.col("label").n_unique().alias("classes"))
     several, most = int((counts["classes"] > 1).sum()), int(counts["len"].sort()[-1])
-    yield _finding("patients_known", "pass", {"patients": len(counts), "images": len(known), "most": most, "two_classes": several})
-    unnamed = good.filter(pl.col("group").is_null())
-    if len(unnamed):
-        figures = {"images": len(unnamed), "share": len(unnamed) / len(good), "example": unnamed["path"][0]}
+    figures = {"patients": len(counts), "images": len(known), "most": most, "two_classes": several}
+    if state == "known":
+        yield _finding("patients_known", "pass", figures)
+    else:
+        unnamed = good.filter(pl.col("group").is_null())
+        figures |= {"unnamed": len(unnamed), "share": len(unnamed) / len(good), "example": unnamed["path"][0]}
         yield _finding("patients_partly_unknown", "warn", figures, unnamed["row"].to_list(), page_one=True)
     if len(counts) == len(known) and study.data.group is not None:
         yield _finding("every_image_a_patient", "warn", {"images": len(known), "pattern": study.data.group}, page_one=True)
 
 
 def _classes(good: pl.DataFrame, patients: pl.Series) -> Iterator[Finding]:
-    counts = (
-        good.with_columns(patient=patients).group_by("label").agg(pl.len(), pl.col("patient").drop_nulls().n_unique().alias("patients"))
-    )
+    patient = pl.col("patient")
+    # An image of an unknown patient counts as a person of its own.
+    people = pl.when(patient.is_not_null().any()).then(patient.drop_nulls().n_unique() + patient.null_count()).otherwise(0)
+    counts = good.with_columns(patient=patients).group_by("label").agg(pl.len(), people.alias("patients"))
     counts = counts.sort("len", "label", descending=[True, False])
     if len(counts) > 1:
         largest, smallest = counts.row(0, named=True), counts.row(-1, named=True)
@@ -270,7 +271,7 @@ def _given_parts(good: pl.DataFrame, near: NearCopies, study: Study) -> Iterator
     if "test" not in parts or len(parts) < 2:
         return
     kept = study.split.given
-    if _patients_known(good) and study.split.group_scope == "all":
+    if patients_known(good["group"]) != "unknown" and study.split.group_scope == "all":
         sides = good.filter(pl.col("group").is_not_null() & pl.col("given").is_not_null()).group_by("group", maintain_order=True)
         shared = sides.agg("row", pl.col("given")).filter(pl.col("given").list.contains("test") & (pl.col("given").list.n_unique() > 1))
         rows = list(chain.from_iterable(shared["row"].to_list()))
@@ -326,5 +327,5 @@ def _telltales(good: pl.DataFrame, units: Sequence[str]) -> Iterator[Finding]:
 
 def _told(code: str, level: Level, found: Telltale, *, page_one: bool = False) -> Finding:
     figures: Figures = {"fact": found.fact, "balanced_accuracy": found.balanced_accuracy, "p": found.p, "units": found.units}
-    figures["values"] = "; ".join(f"{name}: {value}" for name, value in found.values.items())
+    figures["values"] = found.values
     return _finding(code, level, figures, found.rows, page_one=page_one)

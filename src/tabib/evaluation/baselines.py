@@ -19,8 +19,8 @@ from tabib.metrics import choose_threshold
 
 __all__ = ["BASELINES", "answer_baselines"]
 
-FILE_FACTS = ("height", "width", "aspect", "bytes", "channels", "bits", "format", "mode", "compression", "scanner", "site", "border")
-"""Facts of a file that should say nothing of a disease."""
+FILE_FACTS = ("height", "width", "aspect", "channels", "bits", "format", "mode", "compression", "scanner", "site", "border")
+"""Facts of a file that should say nothing of a disease. Its bytes are not among them: their number follows what a picture shows."""
 
 BINS = 8
 """Most bins of a number, cut at its quantiles among training rows."""

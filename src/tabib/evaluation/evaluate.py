@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from tabib.config import Study
+from tabib.dataset import patients_known
 from tabib.evaluation.answers import Answers, answers_of
 from tabib.evaluation.baselines import answer_baselines
 from tabib.evaluation.curves import curves_of
@@ -57,21 +58,21 @@ def evaluate(
         predictions.drop("group").join(index.select("row", "content"), on="row").join(split.select("row", "group"), on="row", how="left")
     )
     used = index.join(split.filter(pl.col("part").is_in(PARTS)).select("row"), on="row").filter(pl.col("refused").is_null())
-    patients_known = used["group"].null_count() == 0
     validation, test = (_judge(part, table, classes, index, split, study) for part in ("validation", "test"))
     shared = set(validation.groups) & set(test.groups)
     gap = gaps(validation.evaluation.measures, test.evaluation.measures, apart=not shared)
     leaked = _leaked(split, index, test.answers.rows)
     measures = test.evaluation.measures
+    unnamed = index.filter(pl.col("row").is_in(test.answers.rows.tolist()) & pl.col("group").is_null()).height
     return Evaluation(
         classes=classes,
         positive=test.answers.positive,
         threshold=threshold,
-        patients_known=patients_known,
+        patients=patients_known(used["group"]),
         parts=[validation.evaluation, test.evaluation],
         gap=gap,
         remarks=[
-            *sureness_remarks(test.answers, measures, patients_known=patients_known),
+            *sureness_remarks(test.answers, measures, unnamed=unnamed),
             *trust_remarks(test.answers, measures, study, leaked=leaked, test_looks=test_looks),
             *baseline_remarks(test.answers, test.baselines, measures, test.sure),
             *goal_remarks(measures),

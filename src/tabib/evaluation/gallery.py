@@ -9,12 +9,9 @@ import numpy as np
 
 from tabib.evaluation.answers import Answers
 from tabib.metrics.classification import row_losses
-from tabib.records import Confusion
+from tabib.records import GALLERY, Confusion
 
-__all__ = ["SHOWN", "confusion_cells", "random_rows", "worst_rows"]
-
-SHOWN = 24
-"""Rows of a gallery."""
+__all__ = ["confusion_cells", "random_rows", "worst_rows"]
 
 
 def confusion_cells(answers: Answers) -> list[Confusion]:
@@ -29,15 +26,15 @@ def confusion_cells(answers: Answers) -> list[Confusion]:
     return found
 
 
-def worst_rows(answers: Answers, *, shown: int = SHOWN) -> list[int]:
+def worst_rows(answers: Answers) -> list[int]:
     """The rows with the highest log loss, highest first."""
-    return answers.rows[np.lexsort((answers.rows, -row_losses(answers.truth, answers.probability)))][:shown].tolist()
+    return answers.rows[np.lexsort((answers.rows, -row_losses(answers.truth, answers.probability)))][:GALLERY].tolist()
 
 
-def random_rows(answers: Answers, content: Mapping[int, str], *, shown: int = SHOWN) -> list[int]:
+def random_rows(answers: Answers, content: Mapping[int, str]) -> list[int]:
     """Rows in the order of a hash of their image's content hash: drawn, and the same whatever the model and the other files."""
 
     def drawn(row: int) -> str:
         return hashlib.sha256(f"gallery {content[row]}".encode()).hexdigest()
 
-    return sorted(answers.rows.tolist(), key=lambda row: (drawn(row), row))[:shown]
+    return sorted(answers.rows.tolist(), key=lambda row: (drawn(row), row))[:GALLERY]

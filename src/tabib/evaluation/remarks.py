@@ -30,6 +30,9 @@ POOR_ECE = 0.05
 MANY_REFUSED = 0.05
 """Refused images from this share on belong on the first page."""
 
+MANY_UNNAMED = 0.05
+"""Test images of unknown patients from this share on belong on the first page."""
+
 MANY_LOOKS = 3
 """Looks at the test set from this number on belong on the first page."""
 
@@ -116,12 +119,14 @@ def baseline_remarks(model: Answers, baselines: Mapping[str, Answers], measures:
     return found
 
 
-def sureness_remarks(answers: Answers, measures: Sequence[Measure], *, patients_known: bool) -> list[Finding]:
-    """How much the test set can say at all."""
+def sureness_remarks(answers: Answers, measures: Sequence[Measure], *, unnamed: int) -> list[Finding]:
+    """How much the test set can say at all. `unnamed` of its rows are of unknown patients."""
     found = []
     size = {"groups": answers.group_count, "rows": len(answers.truth)}
-    if not patients_known:
-        found.append(_remark("intervals_without_patients", "warn", size, page_one=True))
+    if unnamed:
+        share = unnamed / len(answers.truth)
+        figures = {**size, "unnamed": unnamed, "share": share}
+        found.append(_remark("intervals_without_patients", "warn", figures, page_one=share >= MANY_UNNAMED))
     if answers.group_count < APPROXIMATE:
         found.append(_remark("few_test_groups", "warn", size, page_one=True))
     for place, name in enumerate(answers.classes):
@@ -205,5 +210,10 @@ def _told(measure: Measure) -> dict[str, float | int | str | None]:
 def _remark(
     code: str, level: Level, figures: Mapping[str, float | int | str | None], *, rows: Sequence[int] = (), page_one: bool = False
 ) -> Finding:
-    known = {name: value for name, value in figures.items() if value is not None}
-    return Finding(code=code, level=level, figures=known, rows=list(rows)[:ROWS], page_one=page_one)
+    return Finding(
+        code=code,
+        level=level,
+        figures={name: value for name, value in figures.items() if value is not None},
+        rows=list(rows)[:ROWS],
+        page_one=page_one,
+    )

@@ -13,12 +13,11 @@ __all__ = ["METRICS", "Metric"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A measure of two classes, and what an interval or a reader has to know of it."""
+    """A measure of two classes, and what an interval has to know of it."""
 
     function: Callable[..., classification.Numbers]  # (truth, what it reads, *, weights)
     reads: Literal["predicted", "probability"]
     scale: Literal["unit", "signed", "positive"] = "unit"  # 0..1, -1..1, or 0..infinity
-    better: Literal["higher", "lower"] = "higher"
 
 
 METRICS: dict[str, Metric] = {
@@ -32,8 +31,8 @@ METRICS: dict[str, Metric] = {
     "mcc": Metric(classification.mcc, "predicted", "signed"),
     "auc": Metric(classification.auc, "probability"),
     "average_precision": Metric(classification.average_precision, "probability"),
-    "brier": Metric(classification.brier, "probability", better="lower"),
-    "ece": Metric(calibration.ece, "probability", better="lower"),
-    "log_loss": Metric(classification.log_loss, "probability", "positive", "lower"),
+    "brier": Metric(classification.brier, "probability"),
+    "ece": Metric(calibration.ece, "probability"),
+    "log_loss": Metric(classification.log_loss, "probability", "positive"),
 }
 """Measures of a classifier, in the order of `tabib.config.METRICS`."""

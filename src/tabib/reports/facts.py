@@ -14,8 +14,10 @@ from typing import Any
 import polars as pl
 
 from tabib.config import Data, Study
+from tabib.dataset import patients_known
 from tabib.errors import RunError
-from tabib.records import PARTS, Checks, Confusion, Decision, Evaluation, Finding, Findings, Measure, Model, PartEvaluation
+from tabib.records import GALLERY, PARTS, Checks, Confusion, Decision, Evaluation, Finding, Findings, Known, Measure, Model, PartEvaluation
+from tabib.reports.text import REASONS, reason_kind
 from tabib.runs import FILES, read_histories, read_manifest, read_result
 
 __all__ = ["Augmented", "Facts", "PartCount", "Refusal", "read_facts", "see_facts"]
@@ -26,21 +28,10 @@ LEVELS = ("fail", "warn", "pass")
 TRAINING_REMARKS = ("overfitting_none", "overfitting_late", "overfitting_early", "still_improving", "unstable_validation")
 """Remarks of the judge that are told beside the curves of the training."""
 
-REASONS = {
-    "refused by name": "by_name",
-    "second copy of": "second_copy",
-    "copy of row": "copy",
-    "copies with two labels": "two_labels",
-    "leak: ": "leak",
-    "has no label": "no_label",
-    "left out by the split file": "file",
-}
-"""How reasons that have words in every language begin; others are shown in English."""
-
 EXAMPLES = 3
 SAMPLES_PER_CLASS = 6
-MISTAKES = 12
-"""Pictures under each of worst, most confident wrong and random."""
+CELLS = 240
+"""Most cells of the confusion matrix whose pictures are shown."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +42,7 @@ class PartCount:
     images: int
     groups: int
     by_class: Mapping[str, int]
+    rows: Sequence[int]  # of the index
 
 
 @dataclass(frozen=True)
@@ -81,7 +73,6 @@ class Facts:
     index: pl.DataFrame
     classes: Sequence[str]
     positive: str | None
-    patients_known: bool
     findings: Findings
     parts: Sequence[PartCount]
     refused: Sequence[Refusal]
@@ -102,14 +93,27 @@ class Facts:
         return self.index.filter(pl.col("refused").is_null())
 
     @property
-    def people(self) -> int | None:
-        """Number of patients with a usable image; `None` where patients are unknown."""
-        return self.good["group"].drop_nulls().n_unique() if self.patients_known else None
+    def used(self) -> pl.DataFrame:
+        """The rows of the index that train, choose or judge; without a split, those that can be used."""
+        return self.rows_of(*PARTS) if self.study and self.parts else self.good
 
     @property
-    def used(self) -> int:
-        """Number of images in training, validation or test; without a split, of images that can be."""
-        return sum(part.images for part in self.parts if part.part in PARTS) if self.parts else self.good.height
+    def patients(self) -> Known:
+        """Of how many of the used images the patient is known."""
+        return patients_known(self.used["group"])
+
+    def rows_of(self, *names: str) -> pl.DataFrame:
+        """The rows of the index that stand in these parts of the split."""
+        return self.index.filter(pl.col("row").is_in([row for part in self.parts if part.part in names for row in part.rows]))
+
+    def people(self, rows: pl.DataFrame) -> int:
+        """Number of known patients in some rows of the index."""
+        restarts = self.study is not None and self.study.split.group_scope == "split"
+        return rows.drop_nulls("group").select("group", *(["given"] if restarts else [])).n_unique()
+
+    def unnamed(self, rows: pl.DataFrame) -> int:
+        """Number of some rows of the index whose patient is unknown."""
+        return rows["group"].null_count()
 
     @property
     def threshold(self) -> float | None:
@@ -182,13 +186,16 @@ class Facts:
             for row, guess in self.predictions.items()
             if guess["part"] == "test" and guess["predicted"] is not None and guess["label"] not in (None, guess["predicted"])
         ]
-        return [row for _, row in sorted(wrong)[:MISTAKES]]
+        return [row for _, row in sorted(wrong)[:GALLERY]]
+
+    def filled_cells(self) -> list[Confusion]:
+        """Cells of the confusion matrix of the test part that hold an image."""
+        test = self.part("test")
+        return [cell for cell in test.confusion if cell.count] if test else []
 
     def cells(self) -> list[Confusion]:
-        """Cells of the confusion matrix of the test part; mistakes first, the most frequent first."""
-        test = self.part("test")
-        cells = [cell for cell in test.confusion if cell.count] if test else []
-        return sorted(cells, key=lambda cell: (cell.truth == cell.predicted, -cell.count))
+        """The cells whose pictures are shown; mistakes first, the most frequent first."""
+        return sorted(self.filled_cells(), key=lambda cell: (cell.truth == cell.predicted, -cell.count))[:CELLS]
 
 
 def read_facts(run_folder: Path, study: Study) -> Facts:
@@ -209,7 +216,6 @@ def read_facts(run_folder: Path, study: Study) -> Facts:
         index=index,
         classes=judge.classes if judge else _classes(index),
         positive=judge.positive if judge else study.positive,
-        patients_known=evaluation.patients_known if evaluation else _patients_known(index),
         findings=read_result(run_folder, "findings") or Findings(findings=[]),
         parts=[] if split is None else _parts(split),
         refused=_refusals(index, "refused"),
@@ -234,7 +240,6 @@ def see_facts(data: Data, index: pl.DataFrame, findings: Findings) -> Facts:
         index=index,
         classes=_classes(index),
         positive=None,
-        patients_known=_patients_known(index),
         findings=findings,
         parts=_parts(_given(index)) if index["given"].drop_nulls().len() else [],
         refused=_refusals(index, "refused"),
@@ -255,13 +260,8 @@ def _classes(index: pl.DataFrame) -> list[str]:
     return sorted(index["label"].drop_nulls().unique().to_list())
 
 
-def _patients_known(index: pl.DataFrame) -> bool:
-    good = index.filter(pl.col("refused").is_null())
-    return good["group"].null_count() < good.height
-
-
 def _given(index: pl.DataFrame) -> pl.DataFrame:
-    return index.filter(pl.col("refused").is_null()).select("label", "group", part=pl.col("given").fill_null("left_out"))
+    return index.filter(pl.col("refused").is_null()).select("row", "label", "group", part=pl.col("given").fill_null("left_out"))
 
 
 def _parts(split: pl.DataFrame) -> list[PartCount]:
@@ -269,7 +269,7 @@ def _parts(split: pl.DataFrame) -> list[PartCount]:
     for part in (*PARTS, "left_out"):
         rows = split.filter(pl.col("part") == part)
         by_class = dict(rows.drop_nulls("label").group_by("label").len().iter_rows())
-        counts.append(PartCount(part, rows.height, rows["group"].drop_nulls().n_unique(), by_class))
+        counts.append(PartCount(part, rows.height, rows["group"].drop_nulls().n_unique(), by_class, rows["row"].to_list()))
     return counts
 
 
@@ -278,7 +278,7 @@ def _refusals(table: pl.DataFrame, column: str) -> list[Refusal]:
     together: dict[str, list[tuple[str, str]]] = {}
     for path, reason in table.drop_nulls(column).sort("path").select("path", column).iter_rows():
         words = reason.removeprefix(f"{path}: ")
-        kind = next((kind for start, kind in REASONS.items() if words.startswith(start)), None)
+        kind = reason_kind(words)
         together.setdefault(kind or re.sub(r"[\d,.]+|'[^']*'", "#", words), []).append((path, words))
     found = [
         Refusal(kind if kind in REASONS.values() else None, rows[0][1], len(rows), [path for path, _ in rows[:EXAMPLES]])

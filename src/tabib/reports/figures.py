@@ -105,7 +105,7 @@ def plot(language: Language, picture: Plot) -> Markup:
     return _svg(width, height, picture.title, "plot", parts)
 
 
-def interval_strip(language: Language, measure: Measure, axis: Sequence[float], title: str) -> Markup:
+def interval_strip(measure: Measure, axis: Sequence[float], title: str) -> Markup:
     """One measure on an axis: a dot for the value, a bar for its interval, a tick for each baseline, a diamond for the goal."""
     low, high = axis[0], axis[-1]
 

@@ -18,7 +18,7 @@ from tabib.config import Bilingual, Data, Study
 from tabib.records import Finding, Findings
 from tabib.reports import figures, views
 from tabib.reports.facts import Facts, read_facts, see_facts
-from tabib.reports.pictures import Picture, take_files, take_pictures
+from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import (
     END,
     FIRST_STRONG,
@@ -42,14 +42,6 @@ PICTURES_PER_CELL = 24
 PICTURES_IN_CELLS = 960
 """Over all cells of a confusion matrix: with many classes each cell shows fewer."""
 PICTURES_PER_FINDING = 12
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Every picture of a page, taken once for all languages."""
-
-    rows: Mapping[int, Picture]
-    files: Mapping[Path, Picture]
 
 
 @dataclass(frozen=True)
@@ -94,22 +86,21 @@ def write_look(path: Path, data: Data, *, index: pl.DataFrame, findings: Finding
 
 def take_gallery(facts: Facts) -> Gallery:
     """Take the pictures a page can show, the most telling first."""
-    rows: list[int] = []
-    for sample in facts.samples().values():
-        rows += sample
+    wanted: list[int | tuple[Path, ...]] = [row for sample in facts.samples().values() for row in sample]
     if facts.evaluation:
-        rows += [*facts.evaluation.worst, *facts.confident_mistakes(), *facts.evaluation.random]
-    for finding in facts.everything():
-        rows += finding.rows[:PICTURES_PER_FINDING]
+        wanted += [*facts.evaluation.worst, *facts.confident_mistakes(), *facts.evaluation.random]
+    wanted += [(each.original, *each.versions) for each in facts.augmented]
+    for chapter in (facts.findings.findings, facts.all_checks(), facts.remarks("training"), facts.remarks("results")):
+        for group in _alike(chapter):
+            wanted += _rows(group)[:PICTURES_PER_FINDING]
     for cell in facts.cells():
-        rows += cell.rows[: cell_limit(facts)]
-    paths = [path for each in facts.augmented for path in (each.original, *each.versions)]
-    return Gallery(take_pictures(facts.data, facts.index, rows), take_files(paths))
+        wanted += cell.rows[: cell_limit(facts)]
+    return take_pictures(facts.data, facts.index, wanted)
 
 
 def cell_limit(facts: Facts) -> int:
     """Pictures under one cell of the confusion matrix."""
-    return max(4, min(PICTURES_PER_CELL, PICTURES_IN_CELLS // max(1, len(facts.cells()))))
+    return min(PICTURES_PER_CELL, PICTURES_IN_CELLS // max(1, len(facts.cells())))
 
 
 def render(template: str, facts: Facts, gallery: Gallery, code: str) -> str:
@@ -164,15 +155,23 @@ def mark(text: str) -> Markup:
 
 def _together(findings: Sequence[Finding], code: str) -> list[Told]:
     """Findings with those of one code and level in one place, where the first of them stands."""
+    told = []
+    for group in _alike(findings):
+        words = [phrase(finding, code, isolate=True) for finding in group]
+        first, title, todo = group[0], mark(words[0].title), mark(words[0].todo)
+        told.append(Told(first.code, first.level, title, [mark(each.sentence) for each in words], todo, _rows(group)))
+    return told
+
+
+def _alike(findings: Sequence[Finding]) -> list[list[Finding]]:
     alike: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         alike.setdefault((finding.code, finding.level), []).append(finding)
-    told = []
-    for (name, level), group in alike.items():
-        words = [phrase(finding, code, isolate=True) for finding in group]
-        rows = list(dict.fromkeys(row for finding in group for row in finding.rows))
-        told.append(Told(name, level, mark(words[0].title), [mark(each.sentence) for each in words], mark(words[0].todo), rows))
-    return told
+    return list(alike.values())
+
+
+def _rows(findings: Sequence[Finding]) -> list[int]:
+    return list(dict.fromkeys(row for finding in findings for row in finding.rows))
 
 
 @cache
@@ -211,6 +210,6 @@ def _run_day(facts: Facts, reader: Language) -> str | None:
     if not isinstance(moment, str):
         return None
     try:
-        return reader.day(datetime.fromisoformat(moment).date())
+        return reader.day(datetime.fromisoformat(moment).astimezone().date())
     except ValueError:
         return None

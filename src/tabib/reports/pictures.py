@@ -1,9 +1,9 @@
-"""The pictures of a report: small JPEGs, each embedded once however often it is shown."""
+"""The pictures of a page: small JPEGs, each embedded once however often it is shown, and all within one budget."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from tabib.dataset import read_row_pixels
 from tabib.errors import ImageError
 from tabib.images import THUMBNAIL_SIDE, Image, encode_jpeg, read_image, resize, to_eight_bit
 
-__all__ = ["Picture", "take_files", "take_pictures"]
+__all__ = ["Gallery", "Picture", "take_pictures"]
 
 LARGEST_SIDE = 160
 QUALITY = 80
-BUDGET_BYTES = 10_000_000
-"""Of the base64 of a report's pictures of index rows, so that the page stays below 15 MB."""
+BUDGET_BYTES = 8_000_000
+"""Of the base64 of all pictures of a page, so that it stays below 15 MB: its tables and curves take up to 6 MB with 100 classes."""
 
 
 @dataclass(frozen=True)
@@ -32,28 +32,39 @@ class Picture:
     width: int
 
 
-def take_pictures(data: Data, index: pl.DataFrame, rows: Iterable[int]) -> dict[int, Picture]:
-    """Small pictures of rows of the index, in the order asked for, until the budget is used up.
+@dataclass(frozen=True)
+class Gallery:
+    """Every picture of a page, taken once for all languages."""
 
-    A picture whose file has gone is drawn from the index's thumbnail.
+    rows: Mapping[int, Picture]  # by row of the index
+    files: Mapping[Path, Picture]  # by file that the run itself wrote
+
+
+def take_pictures(data: Data, index: pl.DataFrame, wanted: Iterable[int | tuple[Path, ...]]) -> Gallery:
+    """Take small pictures of rows of the index and of files, in the order asked for, until the budget is used up.
+
+    Files of one tuple are shown side by side: all of them are taken, or none. A picture of a row whose file has gone is
+    drawn from the index's thumbnail.
     """
-    pictures: dict[int, Picture] = {}
+    taken: dict[int | Path, Picture] = {}
     used = 0
-    for row in dict.fromkeys(rows):
-        pixels = _row_pixels(data, index, row)
-        if pixels is None:
-            continue
-        picture = _embed(pixels)
-        used += len(picture.address)
+    for each in dict.fromkeys(wanted):
+        pictures = dict(_pictures(data, index, each))
+        used += sum(len(picture.address) for picture in pictures.values())
         if used > BUDGET_BYTES:
             break
-        pictures[row] = picture
-    return pictures
+        taken |= pictures
+    return Gallery(
+        {row: picture for row, picture in taken.items() if isinstance(row, int)},
+        {path: picture for path, picture in taken.items() if isinstance(path, Path)},
+    )
 
 
-def take_files(files: Iterable[Path]) -> dict[Path, Picture]:
-    """Small pictures of files that the run itself wrote."""
-    return {path: _embed(_shrink(read_image(path))) for path in files}
+def _pictures(data: Data, index: pl.DataFrame, wanted: int | tuple[Path, ...]) -> Iterator[tuple[int | Path, Picture]]:
+    if isinstance(wanted, tuple):
+        yield from ((path, _embed(_shrink(read_image(path)))) for path in wanted)
+    elif (pixels := _row_pixels(data, index, wanted)) is not None:
+        yield wanted, _embed(pixels)
 
 
 def _row_pixels(data: Data, index: pl.DataFrame, row: int) -> np.ndarray | None:

@@ -15,7 +15,7 @@ import tomllib
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -24,11 +24,12 @@ import jdatetime
 from babel.dates import format_date
 from babel.numbers import format_decimal
 
-from tabib.records import Finding
+from tabib.records import Finding, Typical
 
 __all__ = [
     "FORMATS",
     "LANGUAGES",
+    "REASONS",
     "Language",
     "Phrase",
     "Value",
@@ -38,6 +39,7 @@ __all__ = [
     "phrase",
     "places",
     "plain",
+    "reason_kind",
     "visible",
     "without_controls",
 ]
@@ -45,7 +47,20 @@ __all__ = [
 LANGUAGES = ("en", "fa")
 """The languages a report can be written in: one file of `locales/` each."""
 
-Value = float | int | str | None
+Value = float | int | str | Typical | None
+
+REASONS = {
+    "refused by name": "by_name",
+    "second copy of": "second_copy",
+    "lies outside every class folder": "outside",
+    "an empty folder": "empty_folder",
+    "copy of row": "copy",
+    "copies with two labels": "two_labels",
+    "leak: ": "leak",
+    "has no label": "no_label",
+    "left out by the split file": "file",
+}
+"""How the reasons begin for which an image is not used and that have words in every language; others are shown in English."""
 
 FIRST_STRONG, LEFT_TO_RIGHT, END = "\u2068", "\u2066", "\u2069"
 _ISOLATES = re.compile("[\u2066-\u2069]")
@@ -77,6 +92,11 @@ def visible(text: str) -> str:
 def without_controls(text: str) -> str:
     """Text of the user, line by line, without what could reorder a page."""
     return _CONTROLS.sub("", text)
+
+
+def reason_kind(reason: str) -> str | None:
+    """Which of `REASONS` a reason in English is; `None` where it has no words in other languages."""
+    return next((kind for start, kind in REASONS.items() if reason.startswith(start)), None)
 
 
 def places(template: str) -> set[str]:
@@ -128,6 +148,8 @@ class Language:
         """One figure, written as `spec` says: a name of `FORMATS` and, after a blank, what that format takes."""
         if value is None:
             return self.words["words"]["undefined"]
+        if isinstance(value, dict):
+            return self._typical(value)
         name, _, rest = spec.partition(" ")
         return FORMATS[name](self, value, rest)
 
@@ -151,7 +173,9 @@ class Language:
         if float(value).is_integer():
             return self.integer(value)
         if 0 < abs(value) < _SMALLEST_DECIMAL:
-            return isolated(f"{value:.{significant - 1}e}")
+            mantissa, exponent = f"{value:.{significant - 1}e}".split("e")
+            power = f"{self.integer(10)}^{self.integer(int(exponent))}"
+            return f"{LEFT_TO_RIGHT}{self.number(float(mantissa), significant)} × {power}{END}"
         places = max(0, significant - 1 - math.floor(math.log10(abs(value))))
         return self._local(round(value, places), "#,##0" + ("." + "#" * places if places else ""))
 
@@ -173,6 +197,15 @@ class Language:
             return f"{self._digits(str(jalali.day))} {month} {self._digits(str(jalali.year))}"
         return format_date(day, format="d MMMM y", locale=self.code)
 
+    def month(self, day: date) -> str:
+        """The month of a date. Always of the Gregorian calendar: such a month begins in one Persian month and ends in the next."""
+        return self._digits(format_date(day, format="MMMM y", locale=self.code))
+
+    def moment(self, moment: datetime) -> str:
+        """A moment where the reader is: date and time of day."""
+        local = moment.astimezone()
+        return self.text("words.moment", {"day": self.day(local.date()), "time": self._digits(f"{local:%H:%M}")})
+
     def duration(self, seconds: float) -> str:
         """A duration in the two largest of hours, minutes and seconds."""
         if seconds < 1:
@@ -187,6 +220,30 @@ class Language:
         if len(items) < 2:
             return "".join(items)
         return self.words["words"]["comma"].join(items[:-1]) + self.words["words"]["and"] + items[-1]
+
+    def _typical(self, classes: Typical) -> str:
+        """What is typical of each class: `A: 0.2 (0.1 to 0.3); B: JPEG (90%), PNG (10%)`."""
+        return self.words["words"]["semicolon"].join(f"{isolated(name)}: {self._said(said)}" for name, said in classes.items())
+
+    def _said(self, said: list[float] | list[tuple[str | None, float]]) -> str:
+        written = [
+            f"{self._file_value(value[0])} ({self.percent(value[1])})" if isinstance(value, tuple) else self.number(value, 4)
+            for value in said
+        ]
+        if said and not isinstance(said[0], tuple):
+            low, middle, high = written
+            return f"{middle} ({self.interval(low, high)})"
+        return self.words["words"]["comma"].join(written) or self.words["words"]["not_stated"]
+
+    def _file_value(self, word: str | None) -> str:
+        """A word that a file says of itself; what is English in it, in the reader's language."""
+        if word is None:
+            return self.words["words"]["not_stated"]
+        if re.fullmatch(r"(19|20)\d\d-(0[1-9]|1[0-2])", word):
+            return self.month(date.fromisoformat(f"{word}-01"))
+        if quality := re.fullmatch(r"quality (\d+)", word):
+            return self.text("words.quality", {"n": int(quality[1])})
+        return self.name("file_values", word)
 
     def _digits(self, text: str) -> str:
         return text.translate(str.maketrans("0123456789", self.words["language"]["digits"]))
@@ -234,18 +291,9 @@ def _of_number(write: Callable[[Language, float], str]) -> Callable[[Language, f
     return lambda language, value, rest: isolated(value) if isinstance(value, str) else write(language, value)
 
 
-def _typical(language: Language, value: float | str, rest: str) -> str:
-    """What is typical of each class, `A: 0.2 (0.1 - 0.3); B: JPEG 90%`: numbers in the reader's digits, names as they are."""
-
-    def of_class(entry: str) -> str:
-        name, _, said = entry.partition(": ")
-        numbers = re.fullmatch(r"(\S+) \((\S+) - (\S+)\)", said)
-        if not numbers:
-            return f"{isolated(name)}: {isolated(said)}"
-        middle, low, high = (language.number(float(number), 4) for number in numbers.groups())
-        return f"{isolated(name)}: {middle} ({language.interval(low, high)})"
-
-    return language.words["words"]["semicolon"].join(of_class(entry) for entry in str(value).split("; "))
+def _reason(language: Language, value: float | str, rest: str) -> str:
+    kind = reason_kind(str(value))
+    return isolated(str(value)) if kind is None else language.text(f"reasons.{kind}")
 
 
 FORMATS: dict[str, Callable[[Language, float | str, str], str]] = {
@@ -257,7 +305,7 @@ FORMATS: dict[str, Callable[[Language, float | str, str], str]] = {
     "duration": _of_number(Language.duration),
     "p": _p_value,
     "name": _name,  # {measure:name measures}: the word under [measures]
-    "typical": _typical,
+    "reason": _reason,  # why an image is not used
     "names": _names,  # the same for several names parted by commas
 }
 """How a figure can be written, by the name after the colon in a text."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -20,6 +21,7 @@ __all__ = [
     "METRICS",
     "Augmentation",
     "Cell",
+    "Entry",
     "Figure",
     "Hundred",
     "Matrix",
@@ -33,6 +35,7 @@ __all__ = [
     "class_curves",
     "confusion",
     "distribution",
+    "formula",
     "gap_rows",
     "hundreds",
     "image_facts",
@@ -59,17 +62,19 @@ ONE_SIDED = ("sensitivity", "specificity", "ppv", "npv")
 LOWER_IS_BETTER = ("brier", "ece", "log_loss")
 
 FORMULAS = {
-    "accuracy": "(TP + TN) / N",
     "sensitivity": "TP / (TP + FN)",
     "specificity": "TN / (TN + FP)",
     "ppv": "TP / (TP + FP)",
     "npv": "TN / (TN + FN)",
     "f1": "2 TP / (2 TP + FP + FN)",
-    "mcc": "(TP·TN − FP·FN) / √((TP+FP)(TP+FN)(TN+FP)(TN+FN))",
-    "brier": "mean Σ (p − y)²",
-    "log_loss": "mean −ln p(truth)",
 }
-"""The measures that a short formula defines, as every language writes them."""
+"""The measures of a class that a short formula defines, as every language writes them."""
+
+FORMULAS_OF_TWO = {
+    "accuracy": "(TP + TN) / N",
+    "mcc": "(TP·TN − FP·FN) / √((TP+FP)(TP+FN)(TN+FP)(TN+FN))",
+}
+"""The same for measures that have another formula with more than two classes."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,15 @@ class Matrix:
 
     names: Sequence[str]
     rows: Sequence[tuple[str, Sequence[Cell]]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One value of the manifest, written out."""
+
+    key: str  # where the value stands below its first key; "" where that is all
+    text: str
+    code: bool  # whether it is the same in every language: a hash, a version, a command
 
 
 # --- Measures ---
@@ -225,7 +239,7 @@ def _row(facts: Facts, reader: Language, measure: Measure, axis: Sequence[float]
         method=reader.name("method", measure.method),
         approximate=measure.approximate,
         undefined_draws=measure.undefined_draws,
-        strip=interval_strip(reader, measure, axis, title) if axis else Markup(""),
+        strip=interval_strip(measure, axis, title) if axis else Markup(""),
     )
 
 
@@ -357,10 +371,9 @@ def image_facts(facts: Facts, reader: Language) -> list[tuple[str, str]]:
     good = facts.good
     if good.is_empty():
         return []
-    sides = good.select("height", "width", area=pl.col("height").cast(pl.Int64) * pl.col("width")).sort("area").select("height", "width")
-    smallest, largest = (sides.row(k) for k in (0, -1))
+    sides = good.select("width", "height").sort(pl.col("width").cast(pl.Int64) * pl.col("height"), "width")
     sizes = [
-        f"{LEFT_TO_RIGHT}{reader.integer(height)} × {reader.integer(width)}{END}" for height, width in dict.fromkeys([smallest, largest])
+        reader.text("words.size", {"width": width, "height": height}) for width, height in dict.fromkeys([sides.row(0), sides.row(-1)])
     ]
     colour = int(good["colour"].sum())
     kinds = [("colour_images", colour), ("grey_images", good.height - colour)]
@@ -389,7 +402,7 @@ def split_words(facts: Facts, reader: Language) -> list[str]:
     keys += ["folds"] if facts.folds else []
     keys += [f"leaks_{split.leaks}"] if split.given or split.file else []
     keys += ["scope_split"] if split.given and split.group_scope == "split" else []
-    keys += [] if facts.patients_known else ["groups_unknown"]
+    keys += {"known": [], "partly": ["groups_partly"], "unknown": ["groups_unknown"]}[facts.patients]
     return [reader.text(f"split.{key}", figures) for key in keys]
 
 
@@ -531,6 +544,7 @@ def confusion(facts: Facts, reader: Language) -> Matrix:
     """The confusion matrix of the test part."""
     test = facts.part("test")
     cells = {(cell.truth, cell.predicted): cell for cell in test.confusion} if test else {}
+    opened = {(cell.truth, cell.predicted) for cell in facts.cells()}
     rows = []
     for truth in facts.classes:
         counts = [cells[truth, name].count if (truth, name) in cells else 0 for name in facts.classes]
@@ -539,7 +553,7 @@ def confusion(facts: Facts, reader: Language) -> Matrix:
             (
                 isolated(truth),
                 [
-                    _cell(facts, reader, cells.get((truth, name)), n, total, truth == name)
+                    _cell(facts, reader, cells[truth, name] if (truth, name) in opened else None, n, total, truth == name)
                     for name, n in zip(facts.classes, counts, strict=True)
                 ],
             )
@@ -547,11 +561,11 @@ def confusion(facts: Facts, reader: Language) -> Matrix:
     return Matrix([isolated(name) for name in facts.classes], rows)
 
 
-def _cell(facts: Facts, reader: Language, cell: Confusion | None, count: int, total: int, right: bool) -> Cell:
+def _cell(facts: Facts, reader: Language, opened: Confusion | None, count: int, total: int, right: bool) -> Cell:
     share = count / total if total else 0.0
     percent = reader.percent(share) if total else ""
     return Cell(
-        reader.integer(count), percent, round(100 * share), "right" if right else "wrong", cell_id(facts, cell) if cell and count else None
+        reader.integer(count), percent, round(100 * share), "right" if right else "wrong", cell_id(facts, opened) if opened else None
     )
 
 
@@ -647,7 +661,16 @@ def _operating_point(facts: Facts, kind: str, of: str) -> tuple[float, float] | 
     return (1 - other.value, found.value) if kind == "roc" else (found.value, other.value)
 
 
-# --- Steps and versions ---
+# --- Definitions, steps and versions ---
+
+
+def formula(facts: Facts, reader: Language, name: str) -> str:
+    """The formula of a measure for as many classes as there are; "" where no short one says it."""
+    two = len(facts.classes) <= 2
+    symbols = FORMULAS.get(name) or (FORMULAS_OF_TWO.get(name) if two else None)
+    if symbols:
+        return f"{LEFT_TO_RIGHT}{symbols}{END}"
+    return (None if two else reader.template(f"formulas.{name}_many")) or reader.template(f"formulas.{name}") or ""
 
 
 def step_figures(facts: Facts, reader: Language) -> Mapping[str, Value]:
@@ -670,16 +693,32 @@ def step_figures(facts: Facts, reader: Language) -> Mapping[str, Value]:
     return figures
 
 
-def manifest_rows(manifest: Mapping[str, Any], reader: Language) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Each key of the manifest with its values: pairs of an inner key, or "", and text."""
-    return [(reader.name("manifest", key), list(_flat(value, ""))) for key, value in manifest.items() if key != "given"]
+WRITTEN: dict[str, Callable[[Language, Any], str]] = {
+    "started": lambda reader, value: reader.moment(datetime.fromisoformat(value)),
+    "finished": lambda reader, value: reader.moment(datetime.fromisoformat(value)),
+    "seconds": lambda reader, value: reader.duration(value),
+    "cores": lambda reader, value: reader.integer(value),
+    "memory_gib": lambda reader, value: reader.number(value),
+}
+"""Keys of the manifest whose values are moments, durations and numbers; the others are code."""
 
 
-def _flat(value: Any, key: str) -> Iterator[tuple[str, str]]:
+def manifest_rows(manifest: Mapping[str, Any], reader: Language) -> list[tuple[str, list[Entry]]]:
+    """Each key of the manifest with its values."""
+    return [
+        (reader.name("manifest", key), list(_entries(value, "", WRITTEN.get(key), reader)))
+        for key, value in manifest.items()
+        if key != "given"
+    ]
+
+
+def _entries(value: Any, key: str, write: Callable[[Language, Any], str] | None, reader: Language) -> Iterator[Entry]:
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _flat(inner, f"{key}.{name}".strip("."))
+            yield from _entries(inner, f"{key}.{name}".strip("."), write, reader)
+    elif value is not None and write is not None:
+        yield Entry(key, write(reader, value), code=False)
     elif isinstance(value, Sequence) and not isinstance(value, str):
-        yield key, " ".join(str(part) for part in value)
+        yield Entry(key, " ".join(str(part) for part in value), code=True)
     else:
-        yield key, "" if value is None else str(value)
+        yield Entry(key, "" if value is None else str(value), code=True)
