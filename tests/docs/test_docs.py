@@ -96,12 +96,13 @@ def test_both_readmes_have_the_two_commands() -> None:
         assert "make test" in text
 
 
-def test_the_readme_lists_every_verb() -> None:
+@pytest.mark.parametrize(("readme", "title"), [("README.md", "## The verbs\n"), ("README.fa.md", "## دستورها\n")])
+def test_both_readmes_list_every_verb(readme: str, title: str) -> None:
     from typer.main import get_command
 
     from tabib.cli import app
 
-    listed = (ROOT / "README.md").read_text(encoding="utf-8").split("## The verbs\n")[1].split("\n## ")[0]
+    listed = (ROOT / readme).read_text(encoding="utf-8").split(title)[1].split("\n## ")[0]
     verbs = list(get_command(app).commands)  # pyright: ignore[reportAttributeAccessIssue]
     assert re.findall(r"^    tabib ([a-z-]+)\b.* {2}\S", listed, flags=re.MULTILINE) == verbs
 
