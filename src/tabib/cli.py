@@ -96,7 +96,11 @@ def _leave(refused: int) -> None:
 @app.command()
 def look(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of images, or an .npz file.")],
-    layout: Annotated[Literal["auto", "class_folders", "npz"], typer.Option(help="How the folder says what an image is.")] = "auto",
+    layout: Annotated[Literal["auto", "class_folders", "npz", "table"], typer.Option(help="How the data say what an image is.")] = "auto",
+    table: Annotated[Path | None, typer.Option(metavar="FILE", help="The table of labels: CSV, TSV or Parquet.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=NAME", help="A column of the table, as in --column label=diagnosis; may be repeated.")
+    ] = None,
     group: Annotated[str | None, typer.Option(metavar="PATTERN", help="Regular expression whose captures name the patient.")] = None,
     language: Annotated[Literal["en", "fa"], typer.Option(help="Language of the page.")] = "en",
     runs: Runs = DEFAULT_RUNS,
@@ -109,8 +113,10 @@ def look(
     from tabib.runs import FILES, keep_apart, save
     from tabib.study_file import check_study
 
-    kind = layout if layout != "auto" else "npz" if folder.suffix == ".npz" else "class_folders"
-    study = check_study({"name": "look", "data": {"folder": str(folder), "layout": kind, "group": group}}, source="tabib look")
+    kind = layout if layout != "auto" else "table" if table else "npz" if folder.suffix == ".npz" else "class_folders"
+    columns = {field: name for field, _, name in (text.partition("=") for text in column or ())}
+    data = {"folder": str(folder), "layout": kind, "table": table and str(table), "columns": columns, "group": group}
+    study = check_study({"name": "look", "data": data}, source="tabib look")
     keep_apart(runs, study.data.folder)
     progress = ConsoleProgress()
     index = index_folder(study.data, progress=progress)

@@ -19,6 +19,7 @@ __all__ = [
     "Augment",
     "Bilingual",
     "Calibrate",
+    "Columns",
     "Data",
     "Evaluate",
     "Freeze",
@@ -100,17 +101,48 @@ class Bilingual(Part):
     """The text in Persian."""
 
 
+class Columns(Part):
+    """Which columns of the table say what, by the names in its first line."""
+
+    path: str = "path"
+    """Column of the image's file: its path below the folder, or its name alone, with or without the suffix."""
+    label: str = "label"
+    """Column of the class; an image with no value in it is not used."""
+    group: str | None = None
+    """Column of the patient."""
+    part: str | None = None
+    """Column of the given part of the split: train, validation (val, valid) or test."""
+    scanner: str | None = None
+    """Column of the device, where the files do not say it."""
+    site: str | None = None
+    """Column of the hospital, where the files do not say it."""
+    date: str | None = None
+    """Column of the day of the image, where the files do not say it."""
+
+
 class Data(Part):
     """Which images, and what belongs to one patient."""
 
     folder: Place
     """Folder of the images (or the `.npz` file), relative to the study file."""
-    layout: Literal["class_folders", "npz"] = "class_folders"
-    """How the folder says what an image is: one folder per class, or the arrays of a MedMNIST v2 file."""
+    layout: Literal["class_folders", "npz", "table"] = "class_folders"
+    """How the data say what an image is: one folder per class, the arrays of a MedMNIST v2 file, or a table with a line per image."""
+    table: Place | None = None
+    """The table (CSV, TSV or Parquet) of `layout: table`, relative to the study file."""
+    columns: Columns = Columns()
+    """What the columns of the table say."""
     group: Annotated[str, AfterValidator(_pattern)] | None = None
     """Regular expression on the path below the folder; its joined non-empty captures name the patient."""
     copies: Literal["keep_one", "tie"] = "keep_one"
     """What to do with exact copies: leave all but one out, or keep all, which a drawn split holds on one side."""
+
+    @model_validator(mode="after")
+    def _table_with_its_layout(self) -> Self:
+        if (self.layout == "table") != (self.table is not None):
+            raise ValueError("layout: table and table: go together; give both, as in {folder: images, layout: table, table: labels.csv}")
+        if self.columns.group is not None and self.group is not None:
+            raise ValueError("group: and columns.group: are two answers to one question; keep one")
+        return self
 
 
 class Split(Part):

@@ -139,7 +139,8 @@ def fingerprint(*values: object) -> str:
         elif isinstance(value, Study):
             digest.update(_anywhere(value).model_dump_json(exclude=WORDS).encode())
         elif isinstance(value, Data):
-            digest.update((value.model_dump_json(exclude={"folder"}) + list_data(value.folder, times=True)).encode())
+            table = file_hash(value.table) if value.table else ""
+            digest.update((value.model_dump_json(exclude={"folder", "table"}) + table + list_data(value.folder, times=True)).encode())
         elif isinstance(value, BaseModel):
             digest.update(value.model_dump_json().encode())
         elif isinstance(value, (str, int, float, Path)) or value is None:
@@ -172,8 +173,13 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 def study_id(study: Study) -> str:
     """Twelve hexadecimal digits that name a study (defaults written out, words left out) and its data, wherever they lie."""
-    files = [path for path in (study.split.file, study.model.weights) if isinstance(path, Path) and path.is_file()]
+    files = [path for path in _files(study) if path.is_file()]
     return fingerprint(study, list_data(study.data.folder), *map(file_hash, files))[:12]
+
+
+def _files(study: Study) -> list[Path]:
+    """The files that a study names beside its images."""
+    return [path for path in (study.data.table, study.split.file, study.model.weights) if isinstance(path, Path)]
 
 
 def _anywhere(study: Study) -> Study:
@@ -182,7 +188,7 @@ def _anywhere(study: Study) -> Study:
 
 
 def _with_paths(study: Study, change: Callable[[Path], Path]) -> Study:
-    data = study.data.model_copy(update={"folder": change(study.data.folder)})
+    data = study.data.model_copy(update={"folder": change(study.data.folder), "table": study.data.table and change(study.data.table)})
     split = study.split.model_copy(update={"file": study.split.file and change(study.split.file)})
     weights = study.model.weights
     model = study.model.model_copy(update={"weights": change(weights) if isinstance(weights, Path) else weights})
@@ -602,7 +608,7 @@ def _what_changed(study: Study, folder: Path) -> str:
     before = _flat(json.loads(others[-1].read_text(encoding="utf-8"))["given"])
     now = _flat(study.model_dump(mode="json"))
     changed = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    files = [f"the content of {path}" for path in (study.split.file, study.model.weights) if isinstance(path, Path)]
+    files = [f"the content of {path}" for path in _files(study)]
     what = "\n  ".join(changed) or " or ".join(["the files of the data folder", *files])
     return f"The study has changed since {others[-1].parent}:\n  {what}\nStart a new run without --resume, or undo the change."
 

@@ -167,7 +167,7 @@ def _values(node: yaml.Node, key: Key, source: str, places: dict[Key, str]) -> A
 
 def _anchor_paths(values: dict[str, Any], base: Path) -> None:
     """Make the paths of the file independent of where Tabib was started."""
-    for section, name in (("data", "folder"), ("split", "file"), ("model", "weights")):
+    for section, name in (("data", "folder"), ("data", "table"), ("split", "file"), ("model", "weights")):
         part = values.get(section)
         if not isinstance(part, dict) or not isinstance(part.get(name), str) or "\0" in part[name]:
             continue

@@ -17,7 +17,7 @@ import torch
 from pydantic import BaseModel
 
 from listens import Listens
-from tabib.config import Goals, Study, parts_in
+from tabib.config import Columns, Goals, Study, parts_in
 from tabib.errors import DataError, StudyError
 from tabib.progress import SILENT, Advance, Progress
 from tabib.records import Measure
@@ -196,6 +196,8 @@ WITHOUT = {
     "task": "has one value until segmentation comes",
     "data.folder": "is what every other test changes",
     "data.layout": "has a test of its own below",
+    "data.table": "is what tests/dataset/test_table.py changes",
+    **{f"data.columns.{name}": "is changed in tests/dataset/test_table.py" for name in Columns.model_fields},
     "training.device": "has a test of its own below",
     "training.threads": "has a test of its own below",
     **{f"goals.{name}": "has a test of its own below" for name in Goals.model_fields},

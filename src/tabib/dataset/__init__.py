@@ -6,7 +6,8 @@ from tabib.dataset.groups import patients_known, propose_group_pattern
 from tabib.dataset.hashes import hamming, perceptual_hash
 from tabib.dataset.index import index_folder, lost_images, read_row_pixels
 from tabib.dataset.inspection import inspect_dataset
-from tabib.dataset.layouts import NO_IMAGES, Listed, junk, list_folder
+from tabib.dataset.layouts import list_folder
+from tabib.dataset.listing import NO_IMAGES, Listed, junk
 from tabib.dataset.pixels import STATISTICS, fit_image, intensity_statistics
 from tabib.dataset.positive import guess_positive, positive_class
 from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset

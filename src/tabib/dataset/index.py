@@ -18,7 +18,8 @@ import polars as pl
 
 from tabib.config import Data
 from tabib.dataset.hashes import perceptual_hash
-from tabib.dataset.layouts import NO_IMAGES, Listed, list_folder
+from tabib.dataset.layouts import list_folder
+from tabib.dataset.listing import NO_IMAGES, Listed
 from tabib.dataset.npz import image_of, map_array, npz_file, parse_row, read_row, unpack
 from tabib.engines import Crashed, map_in_processes
 from tabib.errors import DataError, ImageError
@@ -33,7 +34,7 @@ def index_folder(data: Data, *, workers: int | None = None, progress: Progress =
     """Make the index: a row per file the layout sees, with label, group, hashes, thumbnail and facts.
 
     A file that cannot be read is a row too, with the reason in `refused`. `group` is the joined non-empty captures of
-    `data.group` in the path, null where it does not match; without a pattern it stands for DICOM's PatientID, null where
+    `data.group` in the path, null where it does not match, or what the table says; without either it stands for DICOM's PatientID, null where
     there is none. The identifier itself is kept nowhere, and not as a digest either, which trying all numbers would turn
     back: a patient is named by the content of one of their images.
 
@@ -65,10 +66,11 @@ def index_folder(data: Data, *, workers: int | None = None, progress: Progress =
         if isinstance(look, Crashed):
             look = {"refused": f"the decoder crashed: {look.reason}"}
         values = {"row": row, "path": entry.path, "label": entry.label, "given": entry.given, "group": group, **look}
+        values |= {name: value for name, value in entry.facts.items() if not look.get(name)}
         patients.append(values.pop("patient", None))
         for name, value in values.items():
             columns[name][row] = value
-    if data.group is None:
+    if data.group is None and data.columns.group is None:
         columns["group"] = _pseudonyms(patients, columns["content"])
     index = pl.DataFrame(columns, schema=INDEX_SCHEMA)
     if index["refused"].null_count() == 0:
@@ -102,7 +104,7 @@ def read_row_pixels(data: Data, index: pl.DataFrame, row: int) -> Image:
 
 def _groups(pattern: str | None, listed: Sequence[Listed]) -> list[str | None]:
     if pattern is None:
-        return [None] * len(listed)
+        return [entry.group for entry in listed]
     compiled = re.compile(pattern)
     groups: list[str | None] = []
     for entry in listed:

@@ -174,8 +174,9 @@ def _patients(good: pl.DataFrame, study: Study, pattern: str | None) -> Iterator
         unnamed = good.filter(pl.col("group").is_null())
         figures |= {"unnamed": len(unnamed), "share": len(unnamed) / len(good), "example": unnamed["path"][0]}
         yield _finding("patients_partly_unknown", "warn", figures, unnamed["row"].to_list(), page_one=True)
-    if len(counts) == len(known) and study.data.group is not None:
-        yield _finding("every_image_a_patient", "warn", {"images": len(known), "pattern": study.data.group}, page_one=True)
+    named_by = study.data.group or study.data.columns.group
+    if len(counts) == len(known) and named_by is not None:
+        yield _finding("every_image_a_patient", "warn", {"images": len(known), "pattern": named_by}, page_one=True)
 
 
 def _classes(good: pl.DataFrame, patients: pl.Series) -> Iterator[Finding]:

@@ -19,10 +19,12 @@ from typing import IO, TypeVar
 
 import numpy as np
 
+from tabib.config import Data
+from tabib.dataset.listing import PART_NAMES, Listed
 from tabib.errors import DataError
 from tabib.images import Image, ImageFacts
 
-__all__ = ["image_of", "map_array", "npz_file", "parse_row", "read_headers", "read_labels", "read_row", "unpack"]
+__all__ = ["image_of", "list_arrays", "map_array", "npz_file", "parse_row", "read_headers", "read_labels", "read_row", "unpack"]
 
 _PARTS = ("train", "val", "test")
 _ROW = re.compile(r"(\w+)\[(\d+)\]")
@@ -40,6 +42,17 @@ def npz_file(folder: Path) -> Path:
     if not folder.exists():
         raise DataError(f"There is no file {folder}. Check its name; in a study, data.folder is relative to the study file.")
     return folder
+
+
+def list_arrays(data: Data) -> list[Listed]:
+    """List the images of the arrays, by part and place."""
+    file = npz_file(data.folder)
+    headers = read_headers(file)
+    listed: list[Listed] = []
+    for part in headers:
+        labels = read_labels(file, part)
+        listed += [Listed(f"{part}_images[{position}]", str(label), PART_NAMES[part]) for position, label in enumerate(labels.tolist())]
+    return listed
 
 
 def read_headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:

@@ -1,0 +1,180 @@
+"""Tables that say what images are: CSV in whatever encoding and with whatever separator, TSV, Parquet.
+
+Every value is text, as it stands; an empty one is null.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from tabib.config import Data
+from tabib.dataset.listing import NOT_NAMED, PART_NAMES, Listed, Walk
+from tabib.errors import DataError
+
+__all__ = ["Files", "list_table", "read_table"]
+
+SEPARATORS = (",", ";", "\t", "|")
+
+MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+"""How a file in Unicode may begin."""
+
+_SNIFFED = 50  # lines that the separator is found from
+
+
+def list_table(data: Data) -> list[Listed]:
+    """List what the table of a study says of the files below its folder; a file that it does not name is refused."""
+    assert data.table is not None
+    if not data.folder.is_dir():
+        raise DataError(f"There is no folder {data.folder}. Check its name; in a study, data.folder is relative to the study file.")
+    table = read_table(data.table)
+    columns = {field: name for field, name in data.columns.model_dump().items() if name is not None}
+    missing = [f"{field}: {name}" for field, name in columns.items() if name not in table.columns]
+    if missing:
+        raise DataError(
+            f"{data.table} has no column for {', '.join(missing)}. It has: {', '.join(table.columns)}. "
+            "Name the columns of your table in data.columns, as in {path: image_id, label: diagnosis, group: patient}."
+        )
+    table = table.select(**{field: pl.col(name) for field, name in columns.items()})
+    found = list(Walk({os.path.realpath(data.folder): "."}).below(data.folder, "."))
+    found = {entry.path.removeprefix("./"): entry for entry in found}
+    files = Files([path for path, entry in found.items() if entry.refused is None])
+    listed: dict[str, Listed] = {}
+    for line, row in enumerate(table.iter_rows(named=True), start=2):
+        entry = _of_line(row, files, f"{data.table.name}, line {line}")
+        other = listed.setdefault(entry.path, entry)
+        if other is not entry and not other.refused and (other.label, other.given, other.group) != (entry.label, entry.given, entry.group):
+            listed[entry.path] = replace(other, refused=f"stands in {data.table.name} several times, and not with the same values")
+    for path, entry in found.items():
+        if path not in listed:
+            listed[path] = Listed(path, refused=entry.refused or NOT_NAMED)
+    return list(listed.values())
+
+
+def _of_line(row: dict[str, str | None], files: Files, place: str) -> Listed:
+    """What one line of a table says of an image."""
+    name, part = row["path"], row.get("part")
+    found = files.find(name) if name else []
+    path = found[0] if len(found) == 1 else name or place
+    refused = None
+    if not found:
+        refused = f"there is no such file below the folder ({place})" if name else f"the line names no file ({place})"
+    elif len(found) > 1:
+        refused = f"{len(found)} files are called so, as {found[0]!r} and {found[1]!r}; write the path below the folder ({place})"
+    elif part and part.casefold() not in PART_NAMES:
+        refused = f"the part of the split is {part!r}, and must be one of {', '.join(PART_NAMES)} ({place})"
+    label = row["label"] and unicodedata.normalize("NFC", row["label"])
+    given = PART_NAMES.get(part.casefold()) if part else None
+    facts = {name: row[name] for name in ("scanner", "site", "date") if row.get(name)}
+    return Listed(path, label, given, refused, row.get("group"), facts)
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """Read a table as text.
+
+    A CSV file is read as UTF-8 or UTF-16 where it is; else as Windows-1256 (Persian, Arabic) where letters beyond ASCII
+    stand side by side, as Windows-1252 where they stand alone among Latin ones. The separator is whichever of comma,
+    semicolon, tab and bar divides the first lines into the same number of columns, and into most.
+
+    Returns:
+        A column of strings per column of the file, without spaces around names and values; null for an empty value.
+
+    Raises:
+        DataError: no such file, no table, columns without a name or with the same one.
+    """
+    try:
+        parquet = path.suffix.lower() == ".parquet"
+        table = pl.read_parquet(path).cast(pl.String) if parquet else _from_csv(path.read_bytes(), path)
+    except OSError as error:
+        raise DataError(f"The table {path} cannot be read: {error.strerror}. Check data.table; it is relative to the study file.") from None
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} is not a table that can be read ({reason}). Expected CSV, TSV or Parquet with a line per image.") from None
+    if table.is_empty():
+        raise DataError(f"{path} holds no lines below its header. Expected a line per image.")
+    return table.select(pl.all().str.strip_chars().replace("", None))
+
+
+def _from_csv(data: bytes, path: Path) -> pl.DataFrame:
+    text = data.decode(_encoding(data), errors="replace")
+    lines = text.splitlines()[:_SNIFFED]
+    if not lines:
+        raise DataError(f"{path} is empty. Expected a table with a line per image.")
+    separator = max(SEPARATORS, key=lambda sign: _columns(lines, sign))
+    names = [name.strip() for name in next(csv.reader(lines[:1], delimiter=separator))]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not all(names):
+        raise DataError(
+            f"{path} has {f'the column {twice[0]!r} twice' if twice and twice[0] else 'a column without a name'}. Give each column a name of its own."
+        )
+    return pl.read_csv(io.BytesIO(text.encode()), separator=separator, infer_schema=False, new_columns=names)
+
+
+def _encoding(data: bytes) -> str:
+    for mark, name in MARKS:
+        if data.startswith(mark):
+            return name
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        beyond = re.findall(rb"[\x80-\xff]+", data)
+        return "cp1256" if sum(map(len, beyond)) >= 2 * len(beyond) else "cp1252"
+    return "utf-8"
+
+
+def _columns(lines: list[str], separator: str) -> tuple[bool, int]:
+    """Whether a separator divides every line alike, and into how many columns."""
+    try:
+        widths = {len(cells) for cells in csv.reader(lines, delimiter=separator) if cells}
+    except csv.Error:
+        return False, 0
+    # The last of the lines may be cut inside a quoted value; one column is no division at all.
+    return len(widths) == 1 and widths != {1}, max(widths, default=0)
+
+
+class Files:
+    """The files below a folder, found by whatever a table calls them.
+
+    A table may write the path below the folder, the name alone, or either without its suffix (public sets often do). Of a path
+    from the root of another machine the end is compared.
+    """
+
+    def __init__(self, paths: list[str]) -> None:
+        """`paths` are relative to the folder, with "/" between parts."""
+        self._called: dict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            for name in dict.fromkeys((path, _without_suffix(path), _last(path), _without_suffix(_last(path)))):
+                self._called[name].append(path)
+
+    def find(self, name: str) -> list[str]:
+        """The paths that a name may stand for: one where it is clear, none where there is no such file."""
+        wanted = name.replace("\\", "/").removeprefix("./")
+        tails = [wanted]
+        if _FROM_ROOT.match(wanted):
+            parts = _FROM_ROOT.sub("", wanted).split("/")
+            tails = ["/".join(parts[start:]) for start in range(len(parts))]
+        for tail in tails:
+            found = self._called.get(tail, [])
+            if found:
+                return [tail] if tail in found else found
+        return []
+
+
+_FROM_ROOT = re.compile(r"^([A-Za-z]:)?/+")
+
+
+def _without_suffix(path: str) -> str:
+    return re.sub(r"(\.nii)?\.[^./]+$", "", path)
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
