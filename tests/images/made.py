@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
@@ -64,8 +65,13 @@ def dicom(
     colour: str = "MONOCHROME2",
     drop: tuple[str, ...] = (),
     values: dict[str, object] | None = None,
+    frames: list[bytes] | None = None,
+    fragments: int = 1,
 ) -> bytes:
-    """A DICOM file written by pydicom; `stored` (H, W) or (H, W, 3), signed or not, `values` set over the usual ones."""
+    """A DICOM file written by pydicom; `stored` (H, W) or (H, W, 3), signed or not, `values` set over the usual ones.
+
+    `frames` are compressed frames, each in so many fragments, to hold instead of the pixels.
+    """
     array = stored if isinstance(stored, np.ndarray) else np.zeros((4, 4), np.uint16)
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = syntax
@@ -85,6 +91,10 @@ def dicom(
     data = stored if isinstance(stored, bytes) else array.astype(array.dtype.newbyteorder(byte_order)).tobytes()
     file.PixelData = data + b"\0" * (len(data) % 2)
     file["PixelData"].VR = "OW" if array.itemsize == 2 else "OB"
+    if frames is not None:
+        file.PixelData = encapsulate(frames, fragments_per_frame=fragments)
+        file.NumberOfFrames = len(frames)
+        file["PixelData"].VR, file["PixelData"].is_undefined_length = "OB", True
     for name, value in (values or {}).items():
         setattr(file, name, value)
     for name in drop:

@@ -124,7 +124,7 @@ def test_a_few_wrong_bytes_give_an_image_or_a_refusal(kind, place, junk):
         (b"\x1f\x8b\x08\x00", "gzip"),
         (b"\0" * 344 + b"n+1\0", "NIfTI"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
-        (b"hello", r"first bytes 68 65 6c 6c 6f\); PNG, JPEG, TIFF and DICOM are read"),
+        (b"hello", r"first bytes 68 65 6c 6c 6f\); DICOM, JPEG, PNG and TIFF are read"),
     ],
 )
 def test_what_it_is_instead_is_said(data, says):
