@@ -11,7 +11,7 @@ from typing import TypeVar
 from tabib.errors import ImageError
 from tabib.images.image import MAX_BYTES, Image, choose_frame, shown_name
 from tabib.images.quiet import quiet
-from tabib.images.raster import read_jpeg, read_png
+from tabib.images.raster import read_bmp, read_jpeg, read_png, read_webp
 
 __all__ = ["FORMATS", "Format", "count_frames", "read_file", "read_image", "read_image_bytes"]
 
@@ -43,25 +43,41 @@ def _count_dicom(data: bytes) -> int:
 def _read_tiff(data: bytes, frame: int | None) -> Image:
     from tabib.images.tiff import read_tiff  # so does tifffile, and most folders hold neither
 
-    choose_frame(frame, 1, "TIFF")
-    return read_tiff(data)
+    return read_tiff(data, frame)
 
 
-def _one(name: str, mark: bytes, read: Callable[[bytes], Image]) -> Format:
+def _count_tiff(data: bytes) -> int:
+    from tabib.images.tiff import count_tiff_pages
+
+    return count_tiff_pages(data)
+
+
+def _read_nifti(data: bytes) -> Image:
+    from tabib.images.nifti import read_nifti
+
+    return read_nifti(data)
+
+
+def _one(name: str, mark: bytes, read: Callable[[bytes], Image], *, place: int = 0) -> Format:
     """A kind of file that holds one picture."""
 
     def read_one(data: bytes, frame: int | None) -> Image:
         choose_frame(frame, 1, name)
         return read(data)
 
-    return Format(name, ((0, mark),), read_one, lambda data: 1)
+    return Format(name, ((place, mark),), read_one, lambda data: 1)
 
 
 FORMATS: tuple[Format, ...] = (  # DICOM comes first: its free preamble may look like a TIFF
     Format("DICOM", ((128, b"DICM"),), _read_dicom, _count_dicom),
     _one("JPEG", b"\xff\xd8\xff", read_jpeg),
+    _one("BMP", b"BM", read_bmp),
     _one("PNG", b"\x89PNG\r\n\x1a\n", read_png),
-    Format("TIFF", ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")), _read_tiff, lambda data: 1),
+    Format("TIFF", ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")), _read_tiff, _count_tiff),
+    _one("WebP", b"WEBP", read_webp, place=8),
+    _one("NIfTI", b"\x1f\x8b", _read_nifti),
+    _one("NIfTI", b"n+1\0", _read_nifti, place=344),
+    _one("NIfTI", b"n+2\0\r\n\x1a\n", _read_nifti, place=4),
 )
 """What is read, in the order in which a file is tried."""
 
@@ -72,21 +88,18 @@ FOREIGN: tuple[tuple[int, bytes, str], ...] = (  # what else turns up in image f
     (0, b"<svg", "an SVG drawing"),
     (0, b"{", "a JSON text"),
     (0, b"gif8", "a GIF picture"),
-    (0, b"bm", "a BMP picture"),
-    (8, b"webp", "a WebP picture"),
     (4, b"ftypheic", "a HEIC picture"),
     (4, b"ftypavif", "an AVIF picture"),
     (4, b"jp  ", "a JPEG 2000 picture"),
     (0, b"%pdf", "a PDF document"),
     (0, b"pk\x03\x04", "a ZIP archive"),
-    (0, b"\x1f\x8b", "a gzip archive (or a NIfTI volume in one)"),
-    (344, b"n+1\0", "a NIfTI volume"),
+    (344, b"ni1\0", "the header of a NIfTI volume, whose pixels are in another file"),
     (0, b"version https://git-lfs", "a Git LFS pointer instead of the file it stands for"),
 )
 
 
 def read_image(path: Path, frame: int | None = None) -> Image:
-    """Read one picture of an image file: PNG, JPEG, TIFF or DICOM.
+    """Read one picture of an image file: DICOM, JPEG, PNG, TIFF, BMP, WebP or a slice in NIfTI.
 
     Args:
         path: any name; what the file holds decides how it is read.
@@ -156,7 +169,7 @@ def _understood(data: bytes, name: str, use: Callable[[Format], _T]) -> _T:
 
 
 def _not_an_image(data: bytes) -> str:
-    names = [kind.name for kind in FORMATS]
+    names = list(dict.fromkeys(kind.name for kind in FORMATS))
     supported = f"{', '.join(names[:-1])} and {names[-1]} are read"
     if not data.strip(b"\0"):
         return f"the file is empty ({len(data)} bytes, none of them not zero); copy it again"
