@@ -177,10 +177,8 @@ def _without_segment(data: bytes, mark: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("fragments", [1, 3])
-@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEG2000Lossless, RLELossless], ids=lambda uid: uid.keyword)
-def test_frames_in_fragments(syntax, fragments):
-    if syntax == RLELossless and fragments > 1:
-        pytest.skip("PS3.5 8.2.2: each frame of RLE is one fragment")
+@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEG2000Lossless], ids=lambda uid: uid.keyword)
+def test_a_frame_in_fragments(syntax, fragments):
     pixels = picture(12)
     data = dicom(pixels, syntax=syntax, bits=12, frames=[encoded(pixels, syntax)], fragments=fragments)
     np.testing.assert_array_equal(read_image_bytes(data, "a.dcm").pixels, pixels)
@@ -267,3 +265,18 @@ def test_a_frame_that_is_no_picture():
         for frame in (b"\0\0", b"\xff\xd8", b"\xff\x4f\xff\x51", RANDOM.bytes(500)):
             with pytest.raises(ImageError, match=r"^a\.dcm: "):
                 read_image_bytes(dicom(picture(8), syntax=syntax, bits=8, frames=[frame]), "a.dcm")
+
+
+@pytest.mark.parametrize(
+    "syntax", [JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, RLELossless], ids=lambda uid: uid.keyword
+)
+def test_every_frame_of_a_compressed_film(syntax):
+    pictures = [picture(8) for _ in range(4)]
+    data = dicom(pictures[0], syntax=syntax, bits=8, frames=[encoded(pixels, syntax) for pixels in pictures])
+    for number, pixels in enumerate(pictures):
+        image = read_image_bytes(data, "a.dcm", number)
+        assert np.abs(image.pixels.astype(int) - pixels).max() <= (12 if syntax == JPEGBaseline8Bit else 0)
+    with pytest.raises(ImageError, match="is a DICOM file of 4 frames, and nothing says which one counts"):
+        read_image_bytes(data, "a.dcm")
+    with pytest.raises(ImageError, match="has no frame 4"):
+        read_image_bytes(data, "a.dcm", 4)

@@ -6,6 +6,8 @@ import gzip
 import importlib.util
 import io
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import imagecodecs
@@ -89,7 +91,7 @@ READ = {  # what: examples
     ],
     "1 to 8 bits": [_saved(PICTURE.convert(mode), "TIFF") for mode in ("1", "P", "CMYK", "RGBA")],
     "LZW": [
-        *(_tiff(WIDE, compression=name) for name in ("lzw", "deflate", "packbits", "jpeg2000", "zstd")),
+        *(_tiff(WIDE, compression=name) for name in ("lzw", "deflate", "packbits", "zstd", "lzma")),
         _tiff(GREY, compression="jpeg"),
         _saved(PICTURE.convert("1"), "TIFF", compression="group4"),
     ],
@@ -111,6 +113,7 @@ REFUSED = {
     "16 bits in colours": [_tiff(np.zeros((8, 8, 4), np.uint16), photometric="separated")],
     "channels": [_tiff(np.zeros((8, 8, 2), np.uint16), photometric="minisblack", planarconfig="contig")],
     "old-style": [tiff(GREY, {256: (4, 1, 16), 257: (4, 1, 16), 258: (3, 1, 8), 259: (3, 1, 6), 262: (3, 1, 1)})],
+    "JPEG 2000": [_tiff(COLOUR, photometric="rgb", compression=name) for name in ("jpeg2000", "jpegxl", "webp", "png")],
     "WebP animation": [_saved(PICTURE, "WEBP", save_all=True, append_images=[PICTURE.rotate(90)])],
     "volumes": [nifti(GREY, sides=(4, 4, 16))],
     "NIfTI floating point without": [nifti(WIDE.astype(np.float32)), nifti(WIDE.astype(np.int32))],
@@ -148,6 +151,12 @@ def test_what_the_page_calls_refused_is_refused_with_its_words(kind, what, reaso
         with pytest.raises(ImageError) as caught:
             read_image_bytes(example, "a")
         assert reason in str(caught.value)
+
+
+def test_what_reads_rare_formats_is_not_imported_before_it_is_needed():
+    """Every worker process of an index imports the readers, and most folders hold PNG or JPEG only."""
+    code = "import sys, tabib.images; found = {'pydicom', 'tifffile', 'nibabel', 'imagecodecs', 'polars', 'torch'} & set(sys.modules); assert not found, found"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_every_example_stands_on_the_page():

@@ -36,6 +36,7 @@ LIBTIFF = (  # compressions that are left to Pillow where it keeps every bit
     COMPRESSION.DEFLATE,
     COMPRESSION.PACKBITS,
 )
+BOUNDED = (COMPRESSION.NONE, COMPRESSION.ZSTD, COMPRESSION.LZMA)  # whose decoders stop at the size of a strip or tile
 MAX_PAGES = 10_000
 COPY_OR_MASK = 1 | 4  # bits of NewSubfileType (TIFF 6.0, tag 254)
 PLAIN_COLOURS = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
@@ -104,8 +105,11 @@ def _refuse_unsupported(file: TiffFile, page: TiffPage, size: int) -> None:
         raise ImageError("is a big-endian BigTIFF of neither grey nor RGB, which is not read; save it as a usual TIFF")
     if page.imagedepth > 1 or (len(file.pages) == 1 and (file.is_imagej or file.is_shaped) and file.series[0].size != page.size):
         raise ImageError("is a TIFF that holds several planes in one page; save the one that counts as a file of its own")
-    if page.compression == COMPRESSION.OJPEG:
-        raise ImageError("is a TIFF with old-style JPEG (compression 6), which its own standard gave up; save it with another compression")
+    if page.compression not in (*LIBTIFF, *BOUNDED) or (page.compression == COMPRESSION.JPEG and page.bitspersample == 16):
+        name = {COMPRESSION.OJPEG: "old-style JPEG, which its own standard gave up"}.get(
+            page.compression, COMPRESSION(page.compression).name
+        )
+        raise ImageError(f"is a TIFF of {page.bitspersample} bits compressed as {name}, which is not read; save it as LZW or deflate")
     kind = SAMPLEFORMAT(page.sampleformat).name.lower()
     if page.bitspersample not in (1, 2, 4, 8, 16) or (kind, page.bitspersample) not in (("uint", page.bitspersample), ("int", 16)):
         raise ImageError(
