@@ -61,6 +61,16 @@ def test_a_ct_window_in_hounsfield_units():
     assert to_eight_bit(image).tolist() == [[0, 0, 0, 128, 255, 255, 255]]
 
 
+def test_a_ct_without_a_window_is_shown_from_air_to_metal():
+    values = np.array([[-1024, 1023, 3071, 32767]], np.int16)
+    header = {"Modality": "CT", "RescaleSlope": 1, "RescaleIntercept": 0}
+    image = read_image_bytes(dicom(values, bits=16, values=header), "a.dcm")
+    np.testing.assert_array_equal(image.pixels, values.astype(int) + 32768)
+    np.testing.assert_allclose(shown(image), [[0, 2047 / 4095, 1, 1]], atol=1e-5)
+    other = read_image_bytes(dicom(values, bits=16, values=header | {"Modality": "MR"}), "a.dcm")
+    assert (other.low, other.high) == (0, 65535)
+
+
 def test_a_film_with_a_window_and_dark_bones():
     values = np.array([[0, 1000, 2048, 3000, 4095]], np.uint16)
     window = {"WindowCenter": 2000.5, "WindowWidth": 2001}

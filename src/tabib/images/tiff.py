@@ -106,9 +106,8 @@ def _refuse_unsupported(file: TiffFile, page: TiffPage, size: int) -> None:
     if page.imagedepth > 1 or (len(file.pages) == 1 and (file.is_imagej or file.is_shaped) and file.series[0].size != page.size):
         raise ImageError("is a TIFF that holds several planes in one page; save the one that counts as a file of its own")
     if page.compression not in (*LIBTIFF, *BOUNDED) or (page.compression == COMPRESSION.JPEG and page.bitspersample == 16):
-        name = {COMPRESSION.OJPEG: "old-style JPEG, which its own standard gave up"}.get(
-            page.compression, COMPRESSION(page.compression).name
-        )
+        old = page.compression == COMPRESSION.OJPEG
+        name = "old-style JPEG, which its own standard gave up" if old else COMPRESSION(page.compression).name
         raise ImageError(f"is a TIFF of {page.bitspersample} bits compressed as {name}, which is not read; save it as LZW or deflate")
     kind = SAMPLEFORMAT(page.sampleformat).name.lower()
     if page.bitspersample not in (1, 2, 4, 8, 16) or (kind, page.bitspersample) not in (("uint", page.bitspersample), ("int", 16)):

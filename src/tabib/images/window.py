@@ -14,6 +14,10 @@ from tabib.errors import ImageError
 __all__ = ["Grey", "as_meant"]
 
 
+HOUNSFIELD = (-1024.0, 3071.0)
+"""Black and white of a CT picture without a window: the twelve bits that Hounsfield units have by custom, from air to metal."""
+
+
 class Grey(NamedTuple):
     """A grey picture, brighter meaning more, and which of its values are black and white."""
 
@@ -28,7 +32,8 @@ def as_meant(pixels: np.ndarray, value: Callable[[str], Any], *, bits: int, sign
 
     A window moves `low` and `high` and leaves the pixels as they are stored. What is no straight line (look-up tables, a
     sigmoid) is applied: the pixels become shares of the full range of their type. Of several windows or tables the first
-    counts, and a table before a window. A window of no width, or outside what the bits can say, is no window.
+    counts, and a table before a window. A window of no width, or outside what the bits can say, is no window. A CT without
+    one is shown from -1024 to 3071 Hounsfield units: its 16 bits would make it flat.
 
     Args:
         pixels: (H, W) stored values, moved up by 2**(bits - 1) where they are signed.
@@ -44,6 +49,8 @@ def as_meant(pixels: np.ndarray, value: Callable[[str], Any], *, bits: int, sign
     modality, voi = _first(value("ModalityLUTSequence")), _first(value("VOILUTSequence"))
     sigmoid = str(value("VOILUTFunction") or "").upper() == "SIGMOID"
     window = _window(value)
+    if window is None and value("Modality") == "CT" and value("RescaleIntercept") is not None:
+        window = HOUNSFIELD
     if modality is None and voi is None and not (sigmoid and window):
         rescale = (slope, intercept - slope * offset) if value("RescaleSlope") is not None else None
         low, high = ((edge - intercept) / slope + offset for edge in window) if window else (0.0, float(full))
