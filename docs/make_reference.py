@@ -98,6 +98,74 @@ def findings_page() -> str:
     return "\n".join([*lines, ""])
 
 
+READ = (  # format, what of it, what becomes of it; each line is tried by tests/images/test_formats.py
+    ("DICOM", "uncompressed, little or big-endian, implicit or explicit; deflated", "all stored bits"),
+    ("DICOM", "JPEG baseline, extended (12 bits) and lossless (any predictor)", "as decoded"),
+    ("DICOM", "JPEG-LS, JPEG 2000, High-Throughput JPEG 2000, each with or without loss; RLE", "as decoded"),
+    ("DICOM", "window, rescaling", "black and white are the window's edges; the stored values stay"),
+    ("DICOM", "look-up tables (modality, VOI), sigmoid", "applied, as shares of the full range"),
+    ("DICOM", "MONOCHROME1, negative slopes, signed values, 1 to 16 bits", "brighter means more, from 0 on"),
+    ("DICOM", "PALETTE COLOR, RGB, YBR_FULL, YBR_FULL_422, YBR_ICT, YBR_RCT", "RGB"),
+    ("DICOM", "several frames, enhanced multi-frame", "one of them, with its own window and spacing"),
+    ("JPEG", "grey, colour, CMYK, progressive", "8 bits, upright by EXIF"),
+    ("PNG", "1 to 16 bits, palette, opacity, interlaced", "8 or 16 bits, on black"),
+    ("TIFF", "grey and RGB of 8 or 16 bits in strips, tiles or planes; BigTIFF; several pages", "8 or 16 bits; one page"),
+    ("TIFF", "1 to 8 bits, palette, CMYK, YCbCr, opacity", "8 bits, on black"),
+    ("TIFF", "LZW, deflate, PackBits, Zstandard, LZMA, CCITT; JPEG of 8 bits", "as decoded"),
+    ("BMP", "1 to 32 bits a pixel", "8 bits"),
+    ("WebP", "one picture, with or without loss", "8 bits, on black"),
+    ("NIfTI", "one slice of 8 or 16-bit integers or RGB; NIfTI-1 and 2; in gzip", "8 or 16 bits, lying as on film"),
+    ("NIfTI", "floating point with cal_min and cal_max", "16-bit shares of that range"),
+)
+REFUSED = (  # format, what of it, words of the reason
+    ("DICOM", "no preamble and no DICM mark", "holds no format that is known here"),
+    ("DICOM", "video (MPEG-2, MPEG-4, HEVC)", "which is not read; save the picture that counts"),
+    ("DICOM", "reports, plans, waveforms", "without integer pixels"),
+    ("DICOM", "32 bits (dose), floating point", "1 to 16 stored bits in 8 or 16 allocated ones are read"),
+    ("DICOM", "a palette in segments", "a palette in segments, or with none"),
+    ("DICOM", "several frames and nothing said", "nothing says which one counts"),
+    ("PNG", "animation", "holds an animation"),
+    ("PNG", "16-bit colour with one transparent colour", "one transparent colour"),
+    ("TIFF", "floating point, 32 bits", "whose black and white are not defined"),
+    ("TIFF", "16 bits in colours other than grey and RGB", "which is not read; save it as grey or RGB"),
+    ("TIFF", "channels that are no colours", "save the channel that counts"),
+    ("TIFF", "old-style JPEG", "old-style JPEG"),
+    ("TIFF", "JPEG 2000, JPEG XL, WebP, PNG inside", "save it as LZW or deflate"),
+    ("WebP", "animation", "holds an animation"),
+    ("NIfTI", "volumes", "slices"),
+    ("NIfTI", "floating point without a range, 32 bits", "whose black and white are not defined"),
+    ("NIfTI", "a header whose pixels are in another file", "whose pixels are in another file"),
+    ("any", "more than 100,000,000 pixels", "at most 100,000,000 are read"),
+    ("any", "cut short or damaged", "copy"),
+    ("others", "GIF, HEIC, AVIF, JPEG 2000 outside DICOM, SVG, PDF, archives", "convert it"),
+)
+
+
+def formats_page() -> str:
+    """Every kind of image file that is read, and that is refused with a reason."""
+    lines = [
+        "# Image files",
+        "",
+        "What a file holds decides how it is read, not what it is called. What would be read only in part, or with a meaning that has to be "
+        "guessed, is refused with a reason and a way out; the file becomes a row of the index that says so, and the others go on. Why windows "
+        "move black and white: [decision 7](../decisions/0007-dicom-window.md).",
+        "",
+        "## Read",
+        "",
+        "| format | what | becomes |",
+        "|---|---|---|",
+        *(f"| {name} | {_cell(what)} | {_cell(becomes)} |" for name, what, becomes in READ),
+        "",
+        "## Refused",
+        "",
+        "| format | what | the reason says |",
+        "|---|---|---|",
+        *(f"| {name} | {_cell(what)} | … {_cell(reason)} … |" for name, what, reason in REFUSED),
+        "",
+    ]
+    return "\n".join(lines)
+
+
 def library_page() -> str:
     """The public names of `import tabib`."""
     lines = ["# The library", "", "```python", inspect.cleandoc(tabib.__doc__ or ""), "```", "", "| name | what it is |", "|---|---|"]
@@ -134,6 +202,7 @@ PAGES = {
     "commands.md": commands_page,
     "errors.md": errors_page,
     "findings.md": findings_page,
+    "formats.md": formats_page,
     "library.md": library_page,
 }
 

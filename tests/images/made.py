@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
@@ -64,8 +65,13 @@ def dicom(
     colour: str = "MONOCHROME2",
     drop: tuple[str, ...] = (),
     values: dict[str, object] | None = None,
+    frames: list[bytes] | None = None,
+    fragments: int = 1,
 ) -> bytes:
-    """A DICOM file written by pydicom; `stored` (H, W) or (H, W, 3), signed or not, `values` set over the usual ones."""
+    """A DICOM file written by pydicom; `stored` (H, W) or (H, W, 3), signed or not, `values` set over the usual ones.
+
+    `frames` are compressed frames, each in so many fragments, to hold instead of the pixels.
+    """
     array = stored if isinstance(stored, np.ndarray) else np.zeros((4, 4), np.uint16)
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = syntax
@@ -85,6 +91,10 @@ def dicom(
     data = stored if isinstance(stored, bytes) else array.astype(array.dtype.newbyteorder(byte_order)).tobytes()
     file.PixelData = data + b"\0" * (len(data) % 2)
     file["PixelData"].VR = "OW" if array.itemsize == 2 else "OB"
+    if frames is not None:
+        file.PixelData = encapsulate(frames, fragments_per_frame=fragments)
+        file.NumberOfFrames = len(frames)
+        file["PixelData"].VR, file["PixelData"].is_undefined_length = "OB", True
     for name, value in (values or {}).items():
         setattr(file, name, value)
     for name in drop:
@@ -92,3 +102,21 @@ def dicom(
     stream = io.BytesIO()
     dcmwrite(stream, file, implicit_vr=syntax == "1.2.840.10008.1.2", little_endian=byte_order == "<")
     return stream.getvalue()
+
+
+def nifti(stored: np.ndarray, *, sides: tuple[int, ...] | None = None, kind: int | None = None, order: str = "<", **fields: float) -> bytes:
+    """A NIfTI-1 file written by hand; `fields` are those of HEADER by name, `sides` what the header says instead of the truth."""
+    sides = sides or stored.shape[:2]
+    kind = kind or {"u1": 2, "i2": 4, "i4": 8, "f4": 16, "f8": 64, "i1": 256, "u2": 512, "u4": 768}[stored.dtype.str[1:]]
+    header = bytearray(348)
+    struct.pack_into(order + "i", header, 0, 348)
+    struct.pack_into(order + "8h", header, 40, len(sides), *sides, *[1] * (7 - len(sides)))
+    struct.pack_into(order + "2h", header, 70, kind, 8 * stored.itemsize * (stored.shape[2] if stored.ndim == 3 else 1))
+    struct.pack_into(order + "8f", header, 76, *[1.0] * 8)
+    struct.pack_into(order + "3f", header, 108, 352.0, 1.0, 0.0)
+    header[123], header[344:348] = 2, b"n+1\0"  # millimetres
+    places = {"scl_slope": 112, "scl_inter": 116, "cal_max": 124, "cal_min": 128, "row_mm": 84, "column_mm": 80}
+    for name, value in fields.items():
+        struct.pack_into(order + "f", header, places[name], value)
+    axes = (1, 0) if stored.ndim == 2 else (1, 0, 2)  # the first side runs fastest
+    return bytes(header) + b"\0" * 4 + stored.transpose(axes).astype(stored.dtype.newbyteorder(order)).tobytes()

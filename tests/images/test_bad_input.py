@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import struct
@@ -11,25 +12,34 @@ import warnings
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless
 
-from images.made import dicom, png, png_chunk
+from images.made import dicom, nifti, png, png_chunk
 from tabib.errors import ImageError
-from tabib.images import MAX_PIXELS, read_image, read_image_bytes
+from tabib.images import MAX_PIXELS, read_image, read_image_bytes, spread
 from tabib.images import image as image_module
 
 RANDOM = np.random.default_rng(11)
 PIXELS = RANDOM.integers(0, 65536, (40, 40, 3), np.uint16)
+GREY, EIGHT = np.ascontiguousarray(PIXELS[..., 0]), (PIXELS >> 8).astype(np.uint8)
 
 
 def _jpeg() -> bytes:
     stream = io.BytesIO()
     Pillow.fromarray((PIXELS >> 8).astype(np.uint8)).save(stream, "JPEG", quality=95)
+    return stream.getvalue()
+
+
+def _saved(kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    Pillow.fromarray(EIGHT).save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -53,8 +63,20 @@ GOOD = {
     "tiff_deflate": _tiff(compression="zlib"),
     "tiff_lzw": _pillow_tiff("tiff_lzw"),
     "tiff_jpeg": _pillow_tiff("jpeg"),
+    "bmp": _saved("BMP"),
+    "webp": _saved("WEBP", quality=90),
+    "webp_lossless": _saved("WEBP", lossless=True),
+    "nifti": nifti(GREY),
+    "nifti_gzip": gzip.compress(nifti(GREY)),
     "dicom": dicom(PIXELS[..., 0] >> 4, bits=12),
     "dicom_colour": dicom(PIXELS, colour="RGB"),
+    "dicom_jpeg": dicom(EIGHT, syntax=JPEGBaseline8Bit, bits=8, colour="YBR_FULL_422", frames=[bytes(imagecodecs.jpeg8_encode(EIGHT))]),
+    "dicom_lossless": dicom(GREY, syntax=JPEGLosslessSV1, frames=[bytes(imagecodecs.jpeg8_encode(GREY, lossless=True, bitspersample=16))]),
+    "dicom_jpeg_ls": dicom(GREY, syntax=JPEGLSLossless, frames=[bytes(imagecodecs.jpegls_encode(GREY))]),
+    "dicom_jpeg_2000": dicom(
+        GREY, syntax=JPEG2000Lossless, frames=[bytes(imagecodecs.jpeg2k_encode(GREY, codecformat="j2k", reversible=True))]
+    ),
+    "dicom_window": dicom(GREY, values={"WindowCenter": 30000, "WindowWidth": 9000, "RescaleSlope": 2, "RescaleIntercept": -9}),
 }
 
 
@@ -74,7 +96,7 @@ def test_the_good_ones_are_good(kind):
     assert read_image_bytes(GOOD[kind], kind).pixels.shape[:2] == (40, 40)
 
 
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.98])
+@pytest.mark.parametrize("share", [0.02, *(number / 20 for number in range(1, 20)), 0.98])
 @pytest.mark.parametrize("kind", GOOD)
 def test_cut_short(kind, share, capfd, caplog):
     refusal(GOOD[kind][: int(share * len(GOOD[kind]))])
@@ -106,7 +128,8 @@ def test_a_few_wrong_bytes_give_an_image_or_a_refusal(kind, place, junk):
     assert image.pixels.dtype in (np.uint8, np.uint16)
     assert image.pixels.ndim in (2, 3)
     assert image.pixels.shape[2:] in ((), (3,))
-    assert image.low <= image.pixels.min() <= image.pixels.max() <= image.high
+    assert image.low < image.high
+    assert spread(image.pixels, image.low, image.high).dtype == image.pixels.dtype
 
 
 @pytest.mark.parametrize(
@@ -117,14 +140,14 @@ def test_a_few_wrong_bytes_give_an_image_or_a_refusal(kind, place, junk):
         (b"\n<!DOCTYPE html><html><body>404</body></html>", "web page"),
         (b"\xef\xbb\xbf<html>", "web page"),
         (b"GIF89a" + b"\0" * 20, "GIF"),
-        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "WebP"),
         (b"\0\0\0\x1cftypheic" + b"\0" * 20, "HEIC"),
         (b"%PDF-1.7", "PDF"),
         (b"PK\x03\x04aaaa", "ZIP"),
         (b"\x1f\x8b\x08\x00", "gzip"),
-        (b"\0" * 344 + b"n+1\0", "NIfTI"),
+        (gzip.compress(b"hello" * 200), "gzip archive of something else"),
+        (b"\0" * 344 + b"ni1\0", "header of a NIfTI volume, whose pixels are in another file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
-        (b"hello", r"first bytes 68 65 6c 6c 6f\); PNG, JPEG, TIFF and DICOM are read"),
+        (b"hello", r"first bytes 68 65 6c 6c 6f\); DICOM, JPEG, BMP, PNG, TIFF, WebP and NIfTI are read"),
     ],
 )
 def test_what_it_is_instead_is_said(data, says):
@@ -158,7 +181,10 @@ HUGE_FILES = {
     "tiff": _huge_tiff("tiff"),
     "tiff_deflate": _huge_tiff("tiff_deflate"),
     "tiff_lzw": _huge_tiff("tiff_lzw"),
+    "tiff_jpeg": _huge_tiff("tiff_jpeg"),
+    "bmp": GOOD["bmp"][:18] + struct.pack("<ii", HUGE, HUGE) + GOOD["bmp"][26:],
     "dicom": dicom(PIXELS[..., 0], values={"Rows": HUGE, "Columns": HUGE}),
+    "dicom_jpeg_2000": dicom(PIXELS[..., 0], values={"Rows": HUGE, "Columns": HUGE}, syntax=JPEG2000Lossless, frames=[b"\xff\x4f\xff\x51"]),
 }
 
 
@@ -288,3 +314,37 @@ def test_broken_png_chunk_sizes():
     refusal(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header[:5]))
     refusal(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IEND", b""))
     refusal(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + struct.pack(">I", 2**31) + b"IDAT")
+
+
+def test_a_webp_of_a_huge_canvas_takes_no_memory():
+    """Its header can say 16,384 pixels a side for each kind of picture, and 16,777,216 for a canvas."""
+    canvas = b"RIFF\x1a\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xff\xff\xff" * 2
+    plain = GOOD["webp"][:26] + struct.pack("<HH", 16383, 16383) + GOOD["webp"][30:]
+    lossless = GOOD["webp_lossless"][:21] + struct.pack("<I", 2**28 - 1) + GOOD["webp_lossless"][25:]
+    for data in (canvas, plain, lossless):
+        tracemalloc.start()
+        try:
+            assert "at most 100,000,000 are read" in refusal(data)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 4_000_000
+
+
+def test_a_nifti_slice_of_a_huge_header_takes_no_memory():
+    for data in (nifti(GREY, sides=(32_000, 32_000)), gzip.compress(nifti(GREY, sides=(32_000, 32_000)))):
+        assert "32,000 x 32,000 pixels, and at most 100,000,000 are read" in refusal(data)
+
+
+def test_a_gzip_bomb_stays_small():
+    """A slice is inflated as far as it says that it reaches, and a volume not beyond its header."""
+    bomb = gzip.compress(nifti(GREY) + b"\0" * 50_000_000)
+    volume = gzip.compress(nifti(GREY, sides=(4096, 4096, 900)) + b"\0" * 50_000_000)
+    tracemalloc.start()
+    try:
+        read_image_bytes(bomb, "a.nii.gz")
+        assert "volume of 900 slices" in refusal(volume)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000

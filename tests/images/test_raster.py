@@ -15,7 +15,7 @@ from PIL import ImageOps
 
 from images.made import PNG_COLOURS, png, png_chunk
 from tabib.errors import ImageError
-from tabib.images import encode_png, read_image, read_image_bytes
+from tabib.images import count_frames, encode_png, read_image, read_image_bytes
 
 RANDOM = np.random.default_rng(3)
 
@@ -202,3 +202,45 @@ def test_text_chunk_bomb_is_refused():
     text = png_chunk(b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 2_000_000))
     with pytest.raises(ImageError, match="cannot be decoded"):
         read_image_bytes(png(noise(2, 2, 1), chunks=text), "a.png")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_bmp_comes_back(mode):
+    picture = Pillow.fromarray(noise(9, 7, 4) if mode == "RGBA" else noise(9, 7, 3)).convert(mode)
+    image = read_image_bytes(saved(picture, "BMP"), "a.bmp")
+    plain = np.asarray(picture.convert({"1": "L", "P": "RGB", "RGBA": "RGB"}.get(mode, mode)))
+    np.testing.assert_array_equal(image.pixels, plain)  # the fourth byte of a plain bitmap means nothing
+    assert (image.facts.format, image.facts.bits, image.high) == ("BMP", 8, 255)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("lossless", [True, False])
+def test_webp_is_what_pillow_decodes(mode, lossless):
+    picture = Pillow.fromarray(np.kron(noise(4, 5, len(mode)), np.ones((8, 8, 1), np.uint8)).squeeze(), mode)
+    data = saved(picture, "WEBP", lossless=lossless, exact=True, quality=90)
+    image = read_image_bytes(data, "a.webp")
+    expected = np.asarray(Pillow.open(io.BytesIO(data)))
+    if mode == "RGBA":
+        expected = on_black(expected[..., :3], expected[..., 3:], 255)
+    np.testing.assert_array_equal(image.pixels, expected)
+    if lossless and mode == "RGB":
+        np.testing.assert_array_equal(image.pixels, np.asarray(picture))
+    kind = "VP8X" if mode == "RGBA" and not lossless else "VP8L" if lossless else "VP8"
+    assert (image.facts.format, image.facts.compression) == ("WebP", kind)
+
+
+def test_an_animated_webp_is_refused():
+    frames = [Pillow.fromarray(noise(8, 8, 3)) for _ in range(3)]
+    with pytest.raises(ImageError, match="holds an animation of 3 pictures"):
+        read_image_bytes(saved(frames[0], "WEBP", save_all=True, append_images=frames[1:]), "a.webp")
+
+
+def test_a_file_of_one_picture_has_frame_0_only(tmp_path):
+    pixels = noise(3, 4)
+    for kind in ("PNG", "JPEG", "BMP", "WEBP"):
+        data = saved(Pillow.fromarray(pixels), kind)
+        np.testing.assert_array_equal(read_image_bytes(data, "a", 0).pixels, read_image_bytes(data, "a").pixels)
+        with pytest.raises(ImageError, match=r"of 1 frames, numbered from 0, and has no frame 1"):
+            read_image_bytes(data, "a", 1)
+        (tmp_path / "a").write_bytes(data)
+        assert count_frames(tmp_path / "a") == 1

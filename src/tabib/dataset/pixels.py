@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from tabib.images import Image, resize, to_grey
+from tabib.images import Image, resize, spread, to_grey
 
 __all__ = ["STATISTICS", "fit_image", "intensity_statistics", "widen"]
 
@@ -21,16 +21,12 @@ def fit_image(image: Image, *, height: int, width: int, channels: int, fit: Lite
     """Bring an image to the shape of the network's input.
 
     Returns:
-        (channels, height, width): uint8 as it was for 8-bit images, else uint16 with the nominal range of the image
-        spread over 0..65535.
+        (channels, height, width): uint8 for images of at most 8 bits, else uint16; black is 0 and white the highest value.
     """
-    pixels = image.pixels
+    pixels = spread(image.pixels, image.low, image.high)
     if channels == 1 and pixels.ndim == 3:
         pixels = to_grey(pixels)
     pixels = resize(pixels, height, width, fit=fit)
-    if (pixels.dtype, image.low, image.high) != (np.dtype(np.uint8), 0, 255):
-        share = (pixels.astype(np.float64) - image.low) / (image.high - image.low)
-        pixels = np.rint(share.clip(0, 1) * 65535).astype(np.uint16)
     if pixels.ndim == 2:
         pixels = np.broadcast_to(pixels[:, :, None], (*pixels.shape, channels))
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

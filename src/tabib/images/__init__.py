@@ -1,17 +1,19 @@
 """From a file to pixels with their range, geometry and facts. Numpy only, no torch."""
 
 from tabib.images.glance import THUMBNAIL_SIDE, glance, glance_at_file
-from tabib.images.image import MAX_PIXELS, Image, ImageFacts, has_colour, printable, shown_name, to_grey
-from tabib.images.read import read_file, read_image, read_image_bytes
+from tabib.images.image import MAX_BYTES, MAX_PIXELS, Image, ImageFacts, has_colour, printable, shown_name, spread, to_grey
+from tabib.images.read import count_frames, read_file, read_image, read_image_bytes
 from tabib.images.resize import Fit, resize
 from tabib.images.write import encode_jpeg, encode_png, to_eight_bit
 
 __all__ = [
+    "MAX_BYTES",
     "MAX_PIXELS",
     "THUMBNAIL_SIDE",
     "Fit",
     "Image",
     "ImageFacts",
+    "count_frames",
     "encode_jpeg",
     "encode_png",
     "glance",
@@ -23,6 +25,7 @@ __all__ = [
     "read_image_bytes",
     "resize",
     "shown_name",
+    "spread",
     "to_eight_bit",
     "to_grey",
 ]

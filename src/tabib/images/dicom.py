@@ -1,85 +1,154 @@
-"""Uncompressed single-frame DICOM, by pydicom."""
+"""DICOM: the file and its facts by pydicom, compressed frames by `codestreams`, the meaning of grey by `window`."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.filereader import data_element_generator
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import get_frame, parse_basic_offsets
+from pydicom.filereader import data_element_generator, read_dataset
+from pydicom.pixels.processing import apply_color_lut, convert_color_space
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from tabib.errors import ImageError
-from tabib.images.image import Image, ImageFacts, check_size
+from tabib.images.image import MAX_BYTES, Image, ImageFacts, check_size, choose_frame
 from tabib.images.raster import day
+from tabib.images.window import as_meant
 
-__all__ = ["read_dicom"]
+__all__ = ["COLOURS", "count_dicom_frames", "read_dicom"]
 
-UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
-COLOURS = {"MONOCHROME1": 1, "MONOCHROME2": 1, "RGB": 3, "YBR_FULL": 3}  # photometric interpretation: samples per pixel
+UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
+COLOURS = {  # photometric interpretation: samples per pixel
+    "MONOCHROME1": 1,
+    "MONOCHROME2": 1,
+    "PALETTE COLOR": 1,
+    "RGB": 3,
+    "YBR_FULL": 3,
+    "YBR_FULL_422": 3,
+    "YBR_ICT": 3,
+    "YBR_RCT": 3,
+}
 
 
-def read_dicom(data: bytes) -> Image:
-    """Decode a DICOM file of one uncompressed picture (PS3.3 C.7.6.3, PS3.5 8).
+def read_dicom(data: bytes, frame: int | None = None) -> Image:
+    """Decode one picture of a DICOM file (PS3.3 C.7.6.3, PS3.5 8).
 
-    The pixels are the stored values: all `BitsStored` bits, no window, no rescaling. Three things are done to them.
-    Signed values are moved up by 2**(bits - 1), so black is 0. A picture in which the smallest stored value is the
-    brightest (MONOCHROME1, or a negative rescale slope, but not both) is inverted in its nominal range. YBR_FULL becomes RGB.
+    The pixels are the stored values, all `BitsStored` bits of them, and `low`..`high` is the window of the file. Signed
+    values are moved up by 2**(bits - 1), so they start at 0. A picture in which the smallest stored value is the brightest
+    (MONOCHROME1, or a negative rescale slope, but not both) is inverted in its nominal range. Look-up tables are applied;
+    see `window.as_meant`. Palettes and Y, Cb, Cr become RGB.
     """
-    syntax = _transfer_syntax(data)
-    if syntax not in UNCOMPRESSED:
-        raise ImageError(
-            f"is a DICOM file in the transfer syntax {syntax.name}, and only uncompressed ones are read; "
-            "decompress it, for example with `gdcmconv --raw IN OUT` or `dcmdjpeg IN OUT`"
-        )
-    file = dcmread(io.BytesIO(data))
-    bits, shift, colour = _refuse_unsupported(file)
-    # pydicom masks the stored bits as if they were always the lowest ones; given all bits, it leaves them alone.
-    file.BitsStored, file.HighBit = file.BitsAllocated, file.BitsAllocated - 1
-    stored = pixel_array(file, raw=colour != "YBR_FULL")
-    highest = 2**bits - 1
-    pixels = stored.astype(stored.dtype.newbyteorder("="), copy=False).view(f"u{stored.itemsize}") >> shift
-    pixels &= highest  # bits above the stored ones may hold overlays
-    if file.PixelRepresentation == 1:
-        pixels ^= 1 << (bits - 1)  # two's complement to offset binary
-    if (colour == "MONOCHROME1") != (_number(file, "RescaleSlope", 1) < 0):
-        pixels = highest - pixels
-    pixels = pixels.astype(np.uint8 if bits <= 8 else np.uint16, copy=False)
+    file, syntax = _parse(data)
+    _refuse_without_pixels(file, syntax)
+    frame = choose_frame(frame, _frames(file), "DICOM file")
+    form = _form(file)
+    value = partial(_value, file, frame)
+    pixels = _uncompressed(file, form, frame) if syntax in UNCOMPRESSED else _compressed(file, form, frame, syntax)
+    bits, low, high, rescale = form.bits, 0.0, float(2**form.bits - 1), None
+    if form.colour == "PALETTE COLOR":
+        pixels = _through_palette(pixels, file)
+        bits = 8 * pixels.itemsize
+        high = float(2**bits - 1)
+    elif form.samples == 1:
+        if form.signed:
+            pixels ^= 1 << (bits - 1)  # two's complement to offset binary
+        pixels = pixels.astype(np.uint8 if bits <= 8 else np.uint16, copy=False)
+        inverse = form.colour == "MONOCHROME1"
+        little = syntax != ExplicitVRBigEndian
+        pixels, low, high, rescale = as_meant(pixels, value, bits=bits, signed=form.signed, inverse=inverse, little=little)
     facts = ImageFacts(
         format="DICOM",
         bits=bits,
-        mode=colour,
+        mode=form.colour,
         compression=syntax.name,
         scanner=_text(file, "Manufacturer", "ManufacturerModelName"),
         site=_text(file, "InstitutionName"),
         date=_date(file),
         patient=_text(file, "PatientID"),
     )
-    return Image(np.ascontiguousarray(pixels), 0, highest, _spacing(file), _orientation(file), facts)
+    return Image(np.ascontiguousarray(pixels), low, high, _spacing(value), _orientation(value), facts, rescale)
 
 
-def _transfer_syntax(data: bytes) -> UID:
-    """Read the transfer syntax alone: reading more would inflate a deflated file, however large it turns out."""
+def count_dicom_frames(data: bytes) -> int:
+    """Give how many pictures a DICOM file holds; ImageError where it holds none."""
+    file, syntax = _parse(data)
+    _refuse_without_pixels(file, syntax)
+    return _frames(file)
+
+
+def _parse(data: bytes) -> tuple[Dataset, UID]:
+    """Read the file and its transfer syntax; a deflated one is never inflated beyond the largest file that is read."""
     stream = io.BytesIO(data)
     stream.seek(132)
+    syntax = None
     for element in data_element_generator(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2):
         if element.tag == 0x00020010 and isinstance(element.value, bytes):
-            return UID(element.value.decode("ascii").rstrip("\0 "))
-    raise ImageError("is a DICOM file that does not name its transfer syntax; export it again")
+            syntax = UID(element.value.decode("ascii").rstrip("\0 "))
+    if syntax is None:
+        raise ImageError("is a DICOM file that does not name its transfer syntax; export it again")
+    if syntax == DeflatedExplicitVRLittleEndian:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        inflated = inflater.decompress(data[stream.tell() :], MAX_BYTES)
+        if not inflater.eof:
+            raise ImageError("is a deflated DICOM file that is damaged, cut short or too large; copy or export it again")
+        file = read_dataset(io.BytesIO(inflated), is_implicit_VR=False, is_little_endian=True)
+        file.file_meta = FileMetaDataset()
+        file.file_meta.TransferSyntaxUID = syntax
+        return file, syntax
+    return dcmread(io.BytesIO(data)), syntax
 
 
-def _refuse_unsupported(file: Dataset) -> tuple[int, int, str]:
-    """Refuse what would be read in part or wrongly; give the bits stored, those below them, and the colours."""
+def _refuse_without_pixels(file: Dataset, syntax: UID) -> None:
     if "PixelData" not in file:
         kind = UID(str(file.get("SOPClassUID", ""))).name or "unknown kind"
-        raise ImageError(f"is a DICOM file without integer pixels ({kind}); leave it out of the images")
-    check_size(int(file.get("Rows", 0)), int(file.get("Columns", 0)))
-    frames = int(file.get("NumberOfFrames") or 1)
-    if frames != 1:
-        raise ImageError(f"is a DICOM file of {frames} frames; save the frame that counts as a file of its own")
+        raise ImageError(
+            f"is a DICOM file without integer pixels ({kind}); leave it out of the images, or copy it again if it should be one"
+        )
+    if syntax in UNCOMPRESSED:
+        return
+    from tabib.images.codestreams import COMPRESSED  # the decoders take half a second, and many files need none
+
+    if syntax not in COMPRESSED:
+        raise ImageError(
+            f"is a DICOM file in the transfer syntax {syntax.name}, which is not read; "
+            "save the picture that counts uncompressed or as JPEG 2000"
+        )
+
+
+def _frames(file: Dataset) -> int:
+    return max(1, int(file.get("NumberOfFrames") or 1))
+
+
+class _Form(NamedTuple):
+    """How the pixels of a file lie in memory."""
+
+    rows: int
+    columns: int
+    colour: str
+    samples: int
+    allocated: int
+    bits: int
+    shift: int  # bits below the stored ones
+    signed: bool
+
+
+def _form(file: Dataset) -> _Form:
+    """Read the description of the pixels, and refuse what would be read in part or wrongly."""
+    rows, columns = int(file.get("Rows", 0)), int(file.get("Columns", 0))
+    check_size(rows, columns)
     colour = str(file.get("PhotometricInterpretation", "missing"))
     samples = int(file.get("SamplesPerPixel", 1))
     if COLOURS.get(colour) != samples:
@@ -90,22 +159,79 @@ def _refuse_unsupported(file: Dataset) -> tuple[int, int, str]:
     allocated = int(file.get("BitsAllocated", 0))
     bits = int(file.get("BitsStored", allocated))
     high = int(file.get("HighBit", bits - 1))
-    if allocated not in (8, 16) or not 1 <= bits <= high + 1 <= allocated or (samples == 3 and bits != allocated):
+    whole = samples == 3 and (bits != allocated or (colour != "RGB" and bits != 8))
+    if allocated not in (1, 8, 16) or not 1 <= bits <= high + 1 <= allocated or whole:
         raise ImageError(
-            f"is a DICOM picture with {allocated} bits allocated, {bits} stored and {high} as the highest bit; "
-            "1 to 16 stored bits in 8 or 16 allocated ones are read (colour: all of them); convert it"
+            f"is a DICOM picture with {allocated} bits allocated, {bits} stored and {high} as the highest bit; 1 to 16 stored "
+            "bits in 8 or 16 allocated ones are read (colour: all of them, and 8 unless it is RGB): convert it"
         )
-    pictures = len(file.PixelData) // (int(file.Rows) * int(file.Columns) * samples * allocated // 8)
-    if pictures > 1:
-        raise ImageError(f"is a DICOM file that says one frame and holds {pictures}; save the one that counts alone")
-    return bits, high + 1 - bits, colour
+    return _Form(rows, columns, colour, samples, allocated, bits, high + 1 - bits, file.get("PixelRepresentation") == 1)
 
 
-def _number(file: Dataset, name: str, missing: float) -> float:
-    try:
-        return float(file.get(name, missing))
-    except (TypeError, ValueError):
-        return missing
+def _uncompressed(file: Dataset, form: _Form, frame: int) -> np.ndarray:
+    size = form.rows * form.columns * (2 if form.colour == "YBR_FULL_422" else form.samples) * form.allocated
+    frames, pictures = _frames(file), len(file.PixelData) * 8 // size
+    if pictures > frames and (form.allocated > 1 or pictures > 8):
+        raise ImageError(f"is a DICOM file that says {_counted(frames)} and holds {pictures}; save the one that counts alone")
+    # pydicom masks the stored bits as if they were always the lowest ones; given all bits, it leaves them alone.
+    file.BitsStored, file.HighBit = form.allocated, form.allocated - 1
+    stored = pixel_array(file, index=frame, raw=not form.colour.startswith("YBR"))
+    if form.samples == 3:
+        return stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    return _counting_bits(stored.astype(stored.dtype.newbyteorder("="), copy=False).view(f"u{stored.itemsize}"), form)
+
+
+def _compressed(file: Dataset, form: _Form, frame: int, syntax: UID) -> np.ndarray:
+    from tabib.images.codestreams import decode_frame
+
+    frames, pictures = _frames(file), len(parse_basic_offsets(file.PixelData))
+    if pictures > frames:
+        raise ImageError(f"is a DICOM file that says {_counted(frames)} and holds {pictures}; save the one that counts alone")
+    extended = None
+    if "ExtendedOffsetTable" in file and "ExtendedOffsetTableLengths" in file:
+        extended = (file.ExtendedOffsetTable, file.ExtendedOffsetTableLengths)
+    decoded = decode_frame(
+        get_frame(file.PixelData, frame, number_of_frames=frames, extended_offsets=extended),
+        syntax,
+        rows=form.rows,
+        columns=form.columns,
+        samples=form.samples,
+        allocated=form.allocated,
+        stored=form.bits,
+        signed=form.signed,
+    )
+    if form.samples == 1:
+        return _counting_bits(decoded.samples, form)
+    luma_chroma = decoded.luma_chroma
+    if luma_chroma is None:  # JPEG 2000 undoes YBR_ICT and YBR_RCT itself
+        luma_chroma = form.colour in ("YBR_FULL", "YBR_FULL_422")
+    return convert_color_space(decoded.samples, "YBR_FULL", "RGB") if luma_chroma else decoded.samples
+
+
+def _counting_bits(words: np.ndarray, form: _Form) -> np.ndarray:
+    """The bits that count, lowest first: those above may hold overlays."""
+    return (words >> form.shift) & (2**form.bits - 1)
+
+
+def _counted(frames: int) -> str:
+    return "one frame" if frames == 1 else f"{frames} frames"
+
+
+def _through_palette(pixels: np.ndarray, file: Dataset) -> np.ndarray:
+    """(H, W, 3) colours, 8 or 16 bits as the palette has them (PS3.3 C.7.6.3.1.5)."""
+    if "RedPaletteColorLookupTableData" not in file:
+        raise ImageError("is a DICOM picture with a palette in segments, or with none, which is not read; save it as RGB")
+    return apply_color_lut(pixels, file)[..., :3]
+
+
+def _value(file: Dataset, frame: int, name: str) -> Any:
+    """The value of an attribute for a frame: its own, the shared one (PS3.3 C.7.6.16) or the file's; None where missing."""
+    own, shared = file.get("PerFrameFunctionalGroupsSequence") or (), file.get("SharedFunctionalGroupsSequence") or ()
+    for groups in (*own[frame : frame + 1], *shared[:1]):
+        for group in groups:
+            if group.VR == "SQ" and group.value and group.value[0].get(name) is not None:
+                return group.value[0].get(name)
+    return file.get(name)
 
 
 def _text(file: Dataset, *names: str) -> str | None:
@@ -121,11 +247,11 @@ def _date(file: Dataset) -> str | None:
     return None
 
 
-def _spacing(file: Dataset) -> tuple[float, float] | None:
+def _spacing(value: Callable[[str], Any]) -> tuple[float, float] | None:
     """Millimetres between rows and between columns; at the detector where the file gives nothing nearer to the body."""
     for name in ("PixelSpacing", "ImagerPixelSpacing"):
         try:
-            rows, columns = (float(value) for value in file.get(name) or ())
+            rows, columns = (float(number) for number in value(name) or ())
         except (TypeError, ValueError):
             continue
         if 0 < rows < float("inf") and 0 < columns < float("inf"):
@@ -133,9 +259,9 @@ def _spacing(file: Dataset) -> tuple[float, float] | None:
     return None
 
 
-def _orientation(file: Dataset) -> str | None:
+def _orientation(value: Callable[[str], Any]) -> str | None:
     for name in ("ImageOrientationPatient", "PatientOrientation"):
-        values = file.get(name)
+        values = value(name)
         if isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0:
-            return "\\".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+            return "\\".join(f"{item:g}" if isinstance(item, float) else str(item) for item in values)
     return None

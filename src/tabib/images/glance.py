@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tabib.errors import ImageError
-from tabib.images.image import Image, has_colour, to_grey
+from tabib.images.image import Image, has_colour, spread, to_grey
 from tabib.images.read import read_file, read_image_bytes
 from tabib.images.resize import resize
 
@@ -38,12 +38,13 @@ def glance_at_file(path: Path) -> dict[str, Any]:
 def glance(image: Image, content: str, size: int) -> dict[str, Any]:
     """Give the columns of an image's index row, and `patient`: what the file calls the patient, which goes into no table.
 
-    `content` is the SHA-256 of the bytes that the image came from, `size` their number. Means and deviations are those of the grey picture, as fractions of its nominal range.
+    `content` is the SHA-256 of the bytes that the image came from, `size` their number. Means and deviations are those of the
+    grey picture from black to white, as fractions; the hash of the pixels is of all that is stored, beyond a window too.
     """
     pixels = image.pixels
     plain = _without_repeats(pixels)
-    grey = to_grey(plain)
-    span = image.high - image.low
+    grey = to_grey(spread(plain, image.low, image.high))
+    most = np.iinfo(grey.dtype).max
     values = grey.ravel().astype(np.float32)
     mean = float(values.mean())
     values -= mean
@@ -65,8 +66,8 @@ def glance(image: Image, content: str, size: int) -> dict[str, Any]:
         "compression": facts.compression,
         "spacing_row_mm": spacing[0],
         "spacing_column_mm": spacing[1],
-        "mean": round((mean - image.low) / span, 6),
-        "contrast": round(contrast / span, 6),
+        "mean": round(mean / most, 6),
+        "contrast": round(contrast / most, 6),
         "border": round(_border(grey), 6),
         "scanner": facts.scanner,
         "site": facts.site,

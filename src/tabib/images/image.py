@@ -9,7 +9,19 @@ import numpy as np
 
 from tabib.errors import ImageError
 
-__all__ = ["MAX_PIXELS", "Image", "ImageFacts", "check_size", "has_colour", "printable", "shown_name", "to_grey"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "Image",
+    "ImageFacts",
+    "check_size",
+    "choose_frame",
+    "has_colour",
+    "printable",
+    "shown_name",
+    "spread",
+    "to_grey",
+]
 
 MAX_PIXELS = 100_000_000
 """Largest image that is decoded, in pixels (height x width).
@@ -17,6 +29,9 @@ MAX_PIXELS = 100_000_000
 The largest single radiographs, digital mammograms, have some 30 million; whole slides, which have billions, must be cut
 into tiles anyway. At 16 bits and three channels this bounds one image to 600 MB.
 """
+
+MAX_BYTES = MAX_PIXELS * 3 * 2 * 5 // 4
+"""Largest file that is read: the largest image uncompressed, and a quarter for whatever else its file holds."""
 
 COLOUR_TOLERANCE = 8  # of 255: how far JPEG's rounding of its colour channels moves a grey film saved as RGB
 
@@ -40,15 +55,17 @@ class Image:
     """One image, upright, with more meaning brighter.
 
     A full pixel value always means the same fraction of `low`..`high`, whatever the picture shows: nothing is stretched
-    to the picture's own range.
+    to the picture's own range. Where a DICOM file says a window, `low` and `high` are the window's edges, and pixels beyond
+    them are as black or as white as the edges; they are kept as they are.
     """
 
-    pixels: np.ndarray  # (H, W) grey or (H, W, 3) RGB; uint8 or uint16
-    low: float  # value of black
-    high: float  # value of white: 255, 65535, or 2**bits - 1 of a DICOM file
+    pixels: np.ndarray  # (H, W) grey or (H, W, 3) RGB; uint8, or uint16 where the file stores more than 8 bits
+    low: float  # value of black; below 0 where a window begins below what the bits can say
+    high: float  # value of white: 255, 65535, 2**bits - 1 of a DICOM file, or the end of its window
     spacing_mm: tuple[float, float] | None  # between rows, between columns
     orientation: str | None  # DICOM ImageOrientationPatient or PatientOrientation, values joined by "\\"
     facts: ImageFacts
+    rescale: tuple[float, float] | None = None  # (slope, intercept) from a pixel to what was measured, of a CT Hounsfield units
 
 
 def check_size(height: int, width: int) -> None:
@@ -60,6 +77,30 @@ def check_size(height: int, width: int) -> None:
             f"the header says {width:,} x {height:,} pixels, and at most {MAX_PIXELS:,} are read; cut the image into "
             "tiles or make it smaller, and if it should be small, the file is damaged"
         )
+
+
+def choose_frame(frame: int | None, frames: int, kind: str) -> int:
+    """Give the frame to read, from 0; a file of several is refused where none is asked for."""
+    if frame is None and frames > 1:
+        raise ImageError(
+            f"is a {kind} of {frames} frames, and nothing says which one counts; "
+            f"ask for one of 0 to {frames - 1}, or save the one that counts as a file of its own"
+        )
+    if frame is not None and not 0 <= frame < frames:
+        raise ImageError(f"is a {kind} of {frames} frames, numbered from 0, and has no frame {frame}; ask for one of 0 to {frames - 1}")
+    return frame or 0
+
+
+def spread(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Give pixels with `low`..`high` spread over the whole range of their type; what lies beyond is black or white.
+
+    Pixels that fill their type already are returned as they are.
+    """
+    most = np.iinfo(pixels.dtype).max
+    if (low, high) == (0, most):
+        return pixels
+    shares = (np.arange(most + 1) - low) / (high - low)
+    return np.rint(shares.clip(0, 1) * most).astype(pixels.dtype)[pixels]
 
 
 def to_grey(pixels: np.ndarray) -> np.ndarray:

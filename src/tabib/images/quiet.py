@@ -10,7 +10,7 @@ from threading import Lock
 
 __all__ = ["quiet"]
 
-LOGGERS = ("PIL.Image", "PIL.PngImagePlugin", "PIL.TiffImagePlugin", "pydicom", "tifffile")
+LOGGERS = ("PIL.Image", "PIL.PngImagePlugin", "PIL.TiffImagePlugin", "nibabel.global", "pydicom", "tifffile")
 
 _lock = Lock()
 _inside = 0  # how many threads are in `quiet` now

@@ -1,4 +1,4 @@
-"""PNG and JPEG, by Pillow, and what TIFF shares with them."""
+"""PNG, JPEG, BMP and WebP, by Pillow, and what TIFF shares with them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags
+from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from tabib.errors import ImageError
 from tabib.images.image import Image, ImageFacts, check_size
 
-__all__ = ["day", "eight_bit_pixels", "on_black", "read_jpeg", "read_png", "sixteen_bit_pixels", "upright"]
+__all__ = ["day", "eight_bit_pixels", "on_black", "read_bmp", "read_jpeg", "read_png", "read_webp", "upright"]
 
 
 def read_png(data: bytes) -> Image:
@@ -60,6 +62,39 @@ def read_jpeg(data: bytes) -> Image:
     return Image(upright(pixels, exif.orientation), 0, 255, None, None, facts)
 
 
+def read_bmp(data: bytes) -> Image:
+    """Decode a BMP file (Windows bitmap) of 1 to 32 bits a pixel."""
+    with BmpImageFile(io.BytesIO(data)) as file:
+        check_size(file.height, file.width)
+        facts = ImageFacts(format="BMP", bits=8, mode=file.mode)
+        return Image(eight_bit_pixels(file), 0, 255, None, None, facts)
+
+
+def read_webp(data: bytes) -> Image:
+    """Decode a WebP file of one picture, lossy or not."""
+    check_size(*_webp_size(data))  # opening it takes the memory
+    with WebPImageFile(io.BytesIO(data)) as file:
+        if file.n_frames > 1:
+            raise ImageError(f"holds an animation of {file.n_frames} pictures; save the one that counts as a file of its own")
+        pixels = eight_bit_pixels(file)
+        exif = _exif(file)
+        facts = ImageFacts(
+            format="WebP", bits=8, mode=file.mode, compression=data[12:16].decode().strip(), scanner=exif.scanner, date=exif.date
+        )
+    return Image(upright(pixels, exif.orientation), 0, 255, None, None, facts)
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Height and width of a WebP picture, from its first chunk (RFC 9649, 2.5 to 2.7)."""
+    kind, first = data[12:16], data[20:30]
+    if kind == b"VP8X":
+        return int.from_bytes(first[7:10], "little") + 1, int.from_bytes(first[4:7], "little") + 1
+    if kind == b"VP8L":
+        sides = int.from_bytes(first[1:5], "little")
+        return (sides >> 14 & 0x3FFF) + 1, (sides & 0x3FFF) + 1
+    return int.from_bytes(first[8:10], "little") & 0x3FFF, int.from_bytes(first[6:8], "little") & 0x3FFF
+
+
 def eight_bit_pixels(file: ImageFile) -> np.ndarray:
     """Decode an opened Pillow file of at most 8 bits to (H, W) or (H, W, 3) uint8."""
     file.load()
@@ -95,37 +130,34 @@ def on_black(pixels: np.ndarray) -> np.ndarray:
     return laid[..., 0] if laid.shape[2] == 1 else laid
 
 
-def sixteen_bit_pixels(open_file: Callable[[], ImageFile], high: str | tuple[str, ...], low: str | tuple[str, ...]) -> np.ndarray:
+def _sixteen_bit_colour(data: bytes, layout: str) -> np.ndarray:
+    if layout == "RGB;16B":
+        if b"tRNS" in data[: data.find(b"IDAT")]:
+            raise ImageError("is a 16-bit colour PNG with one transparent colour, which is not read; save it without")
+        return _two_bytes(data, "RGB")
+    if layout == "RGBA;16B":
+        return on_black(_two_bytes(data, "RGBA"))
+    # Grey with opacity: four bytes a pixel, taken as they are, in the order of the file.
+    with PngImageFile(io.BytesIO(data)) as file:
+        file.tile = [tile._replace(args="RGBA") for tile in file.tile]
+        stored = np.asarray(file)
+    return on_black(stored.view(">u2").astype(np.uint16))
+
+
+def _two_bytes(data: bytes, pixel: str) -> np.ndarray:
     """Decode 16-bit colour, (H, W, C) uint16, of which Pillow keeps only one byte a sample.
 
-    The file is decoded twice: once as laid out so that the `high` byte is kept, once so that the `low` byte is.
+    The file is decoded twice: once as laid out so that the high byte is kept, once so that the low byte is.
     """
     halves = []
-    for layout in (high, low):
-        with open_file() as file:
-            file.tile = [tile._replace(args=layout) for tile in file.tile]
+    for order in ("16B", "16L"):
+        with PngImageFile(io.BytesIO(data)) as file:
+            file.tile = [tile._replace(args=f"{pixel};{order}") for tile in file.tile]
             halves.append(np.asarray(file))
     pixels = halves[0].astype(np.uint16)
     pixels <<= 8
     pixels |= halves[1]
     return pixels
-
-
-def _sixteen_bit_colour(data: bytes, layout: str) -> np.ndarray:
-    def open_file() -> ImageFile:
-        return PngImageFile(io.BytesIO(data))
-
-    if layout == "RGB;16B":
-        if b"tRNS" in data[: data.find(b"IDAT")]:
-            raise ImageError("is a 16-bit colour PNG with one transparent colour, which is not read; save it without")
-        return sixteen_bit_pixels(open_file, "RGB;16B", "RGB;16L")
-    if layout == "RGBA;16B":
-        return on_black(sixteen_bit_pixels(open_file, "RGBA;16B", "RGBA;16L"))
-    # Grey with opacity: four bytes a pixel, taken as they are, in the order of the file.
-    with open_file() as file:
-        file.tile = [tile._replace(args="RGBA") for tile in file.tile]
-        stored = np.asarray(file)
-    return on_black(stored.view(">u2").astype(np.uint16))
 
 
 def _without_transparent_grey(pixels: np.ndarray, transparent: object) -> np.ndarray:

@@ -4,41 +4,82 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tabib.errors import ImageError
-from tabib.images.image import MAX_PIXELS, Image, shown_name
+from tabib.images.image import MAX_BYTES, Image, choose_frame, shown_name
 from tabib.images.quiet import quiet
-from tabib.images.raster import read_jpeg, read_png
+from tabib.images.raster import read_bmp, read_jpeg, read_png, read_webp
 
-__all__ = ["MAX_BYTES", "read_file", "read_image", "read_image_bytes"]
+__all__ = ["FORMATS", "Format", "count_frames", "read_file", "read_image", "read_image_bytes"]
 
-MAX_BYTES = MAX_PIXELS * 3 * 2 * 5 // 4
-"""Largest file that is read: the largest image uncompressed, and a quarter for whatever else its file holds."""
+_T = TypeVar("_T")
 
 
-def _read_dicom(data: bytes) -> Image:
+@dataclass(frozen=True)
+class Format:
+    """One kind of file."""
+
+    name: str
+    marks: tuple[tuple[int, bytes], ...]  # where a mark stands, and the mark; one of them is enough
+    read: Callable[[bytes, int | None], Image]  # the bytes and the frame that is asked for
+    count: Callable[[bytes], int]  # how many frames
+
+
+def _read_dicom(data: bytes, frame: int | None) -> Image:
     from tabib.images.dicom import read_dicom  # pydicom takes longer to import than everything else here together
 
-    return read_dicom(data)
+    return read_dicom(data, frame)
 
 
-def _read_tiff(data: bytes) -> Image:
+def _count_dicom(data: bytes) -> int:
+    from tabib.images.dicom import count_dicom_frames
+
+    return count_dicom_frames(data)
+
+
+def _read_tiff(data: bytes, frame: int | None) -> Image:
     from tabib.images.tiff import read_tiff  # so does tifffile, and most folders hold neither
 
-    return read_tiff(data)
+    return read_tiff(data, frame)
 
 
-READERS: tuple[tuple[int, bytes, str, Callable[[bytes], Image]], ...] = (
-    # Where the mark stands, the mark, the format, and what reads it. DICOM comes first: its free preamble may look like a TIFF.
-    (128, b"DICM", "DICOM", _read_dicom),
-    (0, b"\xff\xd8\xff", "JPEG", read_jpeg),
-    (0, b"\x89PNG\r\n\x1a\n", "PNG", read_png),
-    (0, b"II*\0", "TIFF", _read_tiff),
-    (0, b"MM\0*", "TIFF", _read_tiff),
-    (0, b"II+\0", "TIFF", _read_tiff),
-    (0, b"MM\0+", "TIFF", _read_tiff),
+def _count_tiff(data: bytes) -> int:
+    from tabib.images.tiff import count_tiff_pages
+
+    return count_tiff_pages(data)
+
+
+def _read_nifti(data: bytes) -> Image:
+    from tabib.images.nifti import read_nifti
+
+    return read_nifti(data)
+
+
+def _one(name: str, mark: bytes, read: Callable[[bytes], Image], *, place: int = 0) -> Format:
+    """A kind of file that holds one picture."""
+
+    def read_one(data: bytes, frame: int | None) -> Image:
+        choose_frame(frame, 1, name)
+        return read(data)
+
+    return Format(name, ((place, mark),), read_one, lambda data: 1)
+
+
+FORMATS: tuple[Format, ...] = (  # DICOM comes first: its free preamble may look like a TIFF
+    Format("DICOM", ((128, b"DICM"),), _read_dicom, _count_dicom),
+    _one("JPEG", b"\xff\xd8\xff", read_jpeg),
+    _one("BMP", b"BM", read_bmp),
+    _one("PNG", b"\x89PNG\r\n\x1a\n", read_png),
+    Format("TIFF", ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")), _read_tiff, _count_tiff),
+    _one("WebP", b"WEBP", read_webp, place=8),
+    _one("NIfTI", b"\x1f\x8b", _read_nifti),
+    _one("NIfTI", b"n+1\0", _read_nifti, place=344),
+    _one("NIfTI", b"n+2\0\r\n\x1a\n", _read_nifti, place=4),
 )
+"""What is read, in the order in which a file is tried."""
 
 FOREIGN: tuple[tuple[int, bytes, str], ...] = (  # what else turns up in image folders: offset, mark, what it is
     (0, b"<!doctype", "a web page (HTML)"),
@@ -47,32 +88,36 @@ FOREIGN: tuple[tuple[int, bytes, str], ...] = (  # what else turns up in image f
     (0, b"<svg", "an SVG drawing"),
     (0, b"{", "a JSON text"),
     (0, b"gif8", "a GIF picture"),
-    (0, b"bm", "a BMP picture"),
-    (8, b"webp", "a WebP picture"),
     (4, b"ftypheic", "a HEIC picture"),
     (4, b"ftypavif", "an AVIF picture"),
     (4, b"jp  ", "a JPEG 2000 picture"),
     (0, b"%pdf", "a PDF document"),
     (0, b"pk\x03\x04", "a ZIP archive"),
-    (0, b"\x1f\x8b", "a gzip archive (or a NIfTI volume in one)"),
-    (344, b"n+1\0", "a NIfTI volume"),
+    (344, b"ni1\0", "the header of a NIfTI volume, whose pixels are in another file"),
     (0, b"version https://git-lfs", "a Git LFS pointer instead of the file it stands for"),
 )
 
 
-def read_image(path: Path) -> Image:
-    """Read one image file: PNG, JPEG, TIFF or a single uncompressed DICOM picture.
+def read_image(path: Path, frame: int | None = None) -> Image:
+    """Read one picture of an image file: DICOM, JPEG, PNG, TIFF, BMP, WebP or a slice in NIfTI.
 
     Args:
         path: any name; what the file holds decides how it is read.
+        frame: which picture of a file of several, from 0; None where the file must hold one only.
 
     Returns:
-        The image: upright, brighter meaning more, with its nominal range and what the file says of itself.
+        The image: upright, brighter meaning more, with its range and what the file says of itself.
 
     Raises:
         ImageError: the file cannot be read, is damaged, too large, or of a kind that would only be read in part.
     """
-    return read_image_bytes(read_file(path), path.name)
+    return read_image_bytes(read_file(path), path.name, frame)
+
+
+def count_frames(path: Path) -> int:
+    """Give how many pictures an image file holds, from its header; ImageError where it cannot be read."""
+    data = read_file(path)
+    return _understood(data, path.name, lambda kind: kind.count(data))
 
 
 def read_file(path: Path) -> bytes:
@@ -94,32 +139,38 @@ def read_file(path: Path) -> bytes:
         raise ImageError(f"{name}: cannot be opened: {reason}; check that it exists and that you may read it") from None
 
 
-def read_image_bytes(data: bytes, name: str) -> Image:
+def read_image_bytes(data: bytes, name: str, frame: int | None = None) -> Image:
     """Decode the bytes of an image file; `name` only stands in the messages.
 
     Whatever goes wrong inside a decoder comes out as ImageError, and no warning or log line of Python escapes.
     """
-    known = next((row for row in READERS if data.startswith(row[1], row[0])), None)
-    if known is None:
-        raise ImageError(f"{shown_name(name)}: {_not_an_image(data)}")
-    _, _, kind, reader = known
-    try:
-        with quiet():
-            image = reader(data)
-    except ImageError as error:
-        raise ImageError(f"{shown_name(name)}: {error}") from None
-    except Exception as error:  # SyntaxError, struct.error, MemoryError: decoders raise nearly anything
-        detail = " ".join(str(error).split())[:200]
-        raise ImageError(
-            f"{shown_name(name)}: starts as {kind} and cannot be decoded ({type(error).__name__}: {detail}); "
-            "the file is probably damaged or cut short: copy or export it again"
-        ) from error
+    image = _understood(data, name, lambda kind: kind.read(data, frame))
     image.pixels.flags.writeable = False
     return image
 
 
+def _understood(data: bytes, name: str, use: Callable[[Format], _T]) -> _T:
+    """Find out what the bytes are and use them; whatever goes wrong becomes an ImageError that names the file."""
+    name = shown_name(name)
+    known = next((kind for kind in FORMATS if any(data.startswith(mark, place) for place, mark in kind.marks)), None)
+    if known is None:
+        raise ImageError(f"{name}: {_not_an_image(data)}")
+    try:
+        with quiet():
+            return use(known)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
+    except Exception as error:  # SyntaxError, struct.error, MemoryError: decoders raise nearly anything
+        detail = " ".join(str(error).split())[:200]
+        raise ImageError(
+            f"{name}: starts as {known.name} and cannot be decoded ({type(error).__name__}: {detail}); "
+            "the file is probably damaged or cut short: copy or export it again"
+        ) from error
+
+
 def _not_an_image(data: bytes) -> str:
-    supported = "PNG, JPEG, TIFF and DICOM are read"
+    names = list(dict.fromkeys(kind.name for kind in FORMATS))
+    supported = f"{', '.join(names[:-1])} and {names[-1]} are read"
     if not data.strip(b"\0"):
         return f"the file is empty ({len(data)} bytes, none of them not zero); copy it again"
     start = data[:512].lower()

@@ -1,23 +1,22 @@
-"""TIFF: the directory and uncompressed grey and RGB by tifffile, everything else by Pillow's libtiff.
+"""TIFF: the directory, 16 bits and what is uncompressed by tifffile, other pictures of 8 bits and fewer by Pillow's libtiff.
 
-Pillow alone would keep 8 of 16 bits of a colour image, and tifffile alone knows few compressions without a further package.
+Pillow alone would keep 8 of 16 bits of a colour image, and tifffile leaves palettes, inks, opacity and chroma to its caller.
 """
 
 from __future__ import annotations
 
 import io
-import sys
-from typing import cast
+import struct
 
 import numpy as np
 from PIL.TiffImagePlugin import TiffImageFile
-from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG, SAMPLEFORMAT, TiffFile, TiffPage
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, SAMPLEFORMAT, TiffFile, TiffPage
 
 from tabib.errors import ImageError
-from tabib.images.image import Image, ImageFacts, check_size
-from tabib.images.raster import eight_bit_pixels, on_black, sixteen_bit_pixels, upright
+from tabib.images.image import Image, ImageFacts, check_size, choose_frame
+from tabib.images.raster import eight_bit_pixels, on_black, upright
 
-__all__ = ["read_tiff"]
+__all__ = ["count_tiff_pages", "read_tiff"]
 
 SAMPLES: dict[int, int] = {  # photometric interpretation: samples a pixel has, without opacity
     PHOTOMETRIC.MINISWHITE: 1,
@@ -27,26 +26,37 @@ SAMPLES: dict[int, int] = {  # photometric interpretation: samples a pixel has, 
     PHOTOMETRIC.YCBCR: 3,
     PHOTOMETRIC.SEPARATED: 4,
 }
+LIBTIFF = (  # compressions that are left to Pillow where it keeps every bit
+    COMPRESSION.CCITTRLE,
+    COMPRESSION.CCITT_T4,
+    COMPRESSION.CCITT_T6,
+    COMPRESSION.LZW,
+    COMPRESSION.JPEG,
+    COMPRESSION.ADOBE_DEFLATE,
+    COMPRESSION.DEFLATE,
+    COMPRESSION.PACKBITS,
+)
+BOUNDED = (COMPRESSION.NONE, COMPRESSION.ZSTD, COMPRESSION.LZMA)  # whose decoders stop at the size of a strip or tile
+MAX_PAGES = 10_000
+COPY_OR_MASK = 1 | 4  # bits of NewSubfileType (TIFF 6.0, tag 254)
 PLAIN_COLOURS = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
 
 
-def read_tiff(data: bytes) -> Image:
-    """Decode a TIFF file of one page: 1 to 8 bits of any usual colour, 16 bits of grey or RGB.
+def read_tiff(data: bytes, frame: int | None = None) -> Image:
+    """Decode a page of a TIFF file: 1 to 8 bits of any usual colour, 16 bits of grey or RGB.
 
-    Signed 16-bit values are moved up by 32768. White-is-zero pictures are inverted, transparency is laid on black.
-    Resolution tags are about printing and say nothing of the body, so there is no spacing.
+    Pages that say that they are smaller copies or masks of others are not counted. Signed 16-bit values are moved up by
+    32768. White-is-zero pictures are inverted, transparency is laid on black. Resolution tags are about printing and say
+    nothing of the body, so there is no spacing.
     """
     with TiffFile(io.BytesIO(data)) as file:
-        page = file.pages.first
+        pages = _pages(file, data)
+        place, page = pages[choose_frame(frame, len(pages), "TIFF file")]
         _refuse_unsupported(file, page, len(data))
         wide = page.bitspersample == 16
-        if page.compression == COMPRESSION.NONE and page.bitspersample >= 8 and page.photometric in PLAIN_COLOURS:
-            pixels = _plain(_by_tifffile(page), page)
-        elif wide:
-            pixels = _plain(_by_pillow(data, page), page)
-        else:
-            with TiffImageFile(io.BytesIO(data)) as picture:
-                pixels = eight_bit_pixels(picture)
+        own = page.compression not in LIBTIFF or file.is_bigtiff
+        plain = wide or (own and page.bitspersample == 8 and page.photometric in PLAIN_COLOURS)
+        pixels = _plain(_by_tifffile(page), page) if plain else _by_pillow(data, place)
         facts = ImageFacts(
             format="TIFF",
             bits=page.bitspersample,
@@ -57,16 +67,48 @@ def read_tiff(data: bytes) -> Image:
     return Image(pixels, 0, 65535 if wide else 255, None, None, facts)
 
 
+def count_tiff_pages(data: bytes) -> int:
+    """Give how many pages a TIFF file holds, without smaller copies and masks."""
+    with TiffFile(io.BytesIO(data)) as file:
+        return len(_pages(file, data))
+
+
+def _pages(file: TiffFile, data: bytes) -> list[tuple[int, TiffPage]]:
+    """Every page that is a picture of its own, with its place in the file."""
+    pages = [(place, page) for place in range(_directories(file, data)) if isinstance(page := file.pages[place], TiffPage)]
+    return [(place, page) for place, page in pages if not page.subfiletype & COPY_OR_MASK] or pages[:1]
+
+
+def _directories(file: TiffFile, data: bytes) -> int:
+    """Follow the chain of directories (TIFF 6.0, section 2) to its end; where it leads back, tifffile would go round for ever."""
+    start, step, count, link = (8, 20, "Q", "Q") if file.is_bigtiff else (4, 12, "H", "I")
+    (place,) = struct.unpack_from(file.byteorder + link, data, start)
+    seen: set[int] = set()
+    while place:
+        if place in seen or len(seen) == MAX_PAGES:
+            raise ImageError(
+                f"is a TIFF whose pages lead back to themselves, or of more than {MAX_PAGES:,} pages; export it again, or split it"
+            )
+        seen.add(place)
+        (entries,) = struct.unpack_from(file.byteorder + count, data, place)
+        (place,) = struct.unpack_from(file.byteorder + link, data, place + struct.calcsize(count) + step * entries)
+    return len(seen)
+
+
 def _text(value: object) -> str:
     return " ".join(value.split()) if isinstance(value, str) else ""
 
 
 def _refuse_unsupported(file: TiffFile, page: TiffPage, size: int) -> None:
     check_size(page.imagelength, page.imagewidth)
-    if file.is_bigtiff and file.byteorder == ">" and page.compression != COMPRESSION.NONE:
-        raise ImageError("is a compressed big-endian BigTIFF, which is not read; save it uncompressed, or as usual TIFF")
-    if len(file.pages) > 1 or page.imagedepth > 1 or ((file.is_imagej or file.is_shaped) and file.series[0].size != page.size):
-        raise ImageError("is a TIFF of several pages or planes; save the one that counts as a file of its own")
+    if file.is_bigtiff and file.byteorder == ">" and page.photometric not in PLAIN_COLOURS:
+        raise ImageError("is a big-endian BigTIFF of neither grey nor RGB, which is not read; save it as a usual TIFF")
+    if page.imagedepth > 1 or (len(file.pages) == 1 and (file.is_imagej or file.is_shaped) and file.series[0].size != page.size):
+        raise ImageError("is a TIFF that holds several planes in one page; save the one that counts as a file of its own")
+    if page.compression not in (*LIBTIFF, *BOUNDED) or (page.compression == COMPRESSION.JPEG and page.bitspersample == 16):
+        old = page.compression == COMPRESSION.OJPEG
+        name = "old-style JPEG, which its own standard gave up" if old else COMPRESSION(page.compression).name
+        raise ImageError(f"is a TIFF of {page.bitspersample} bits compressed as {name}, which is not read; save it as LZW or deflate")
     kind = SAMPLEFORMAT(page.sampleformat).name.lower()
     if page.bitspersample not in (1, 2, 4, 8, 16) or (kind, page.bitspersample) not in (("uint", page.bitspersample), ("int", 16)):
         raise ImageError(
@@ -99,31 +141,15 @@ def _refuse_unsupported(file: TiffFile, page: TiffPage, size: int) -> None:
 
 
 def _by_tifffile(page: TiffPage) -> np.ndarray:
-    pixels = page.asarray()
+    pixels = page.asarray(maxworkers=1)
     pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
     return upright(pixels, page.tags.valueof("Orientation") or 1)
 
 
-def _by_pillow(data: bytes, page: TiffPage) -> np.ndarray:
-    """Decode what is compressed, 16 bits a sample; Pillow turns it upright."""
-
-    def open_file() -> TiffImageFile:
-        return TiffImageFile(io.BytesIO(data))
-
-    with open_file() as file:
-        layout, *rest = cast(tuple[str, ...], file.tile[0].args)
-        if page.samplesperpixel == 1:
-            # libtiff hands samples over in the byte order of the machine, which Pillow forgets for signed ones.
-            file.tile = [tile._replace(args=("I;16N", *rest)) for tile in file.tile]
-            return np.asarray(file).astype(np.uint16)
-    pixel, _, order = layout.partition(";")
-    if order[:2] != "16" or pixel not in ("RGB", "RGBX", "RGBA", "RGBa") or page.planarconfig != PLANARCONFIG.CONTIG:
-        raise ImageError(
-            f"is a TIFF of compressed 16-bit samples laid out as {layout}, in {PLANARCONFIG(page.planarconfig).name} planes, which is not read; save it uncompressed"
-        )
-    high, low = ("16L", "16B") if sys.byteorder == "little" else ("16B", "16L")
-    pixel = pixel.upper()  # RGBa would be divided by its opacity, and it lies on black as it is
-    return sixteen_bit_pixels(open_file, (f"{pixel};{high}", *rest), (f"{pixel};{low}", *rest))
+def _by_pillow(data: bytes, place: int) -> np.ndarray:
+    with TiffImageFile(io.BytesIO(data)) as picture:
+        picture.seek(place)
+        return eight_bit_pixels(picture)
 
 
 def _plain(pixels: np.ndarray, page: TiffPage) -> np.ndarray:
