@@ -1,4 +1,4 @@
-"""The command line: each verb is one call of the library.
+"""The command line: each verb is a few calls of the library.
 
 Nothing heavy is imported before a verb runs, so that `--help` answers at once and `look`, `evaluate` and `report` never
 import torch. Results go to standard output, everything else to standard error.
@@ -377,7 +377,8 @@ def _finding_lines(findings: list[Finding]) -> list[str]:
 
 def _headline(evaluation: Evaluation) -> list[str]:
     test = next(part for part in evaluation.parts if part.part == "test")
-    lines = [f"Test: {test.rows} images of {test.groups} {'patients' if evaluation.patients_known else 'groups (patients unknown)'}"]
+    of = {"known": "patients", "partly": "groups (some patients unknown)", "unknown": "groups (patients unknown)"}[evaluation.patients]
+    lines = [f"Test: {test.rows} images of {test.groups} {of}"]
     for measure in test.measures:
         # Of more than two classes the area under the curve is a mean over classes.
         if (measure.of is None or (measure.name, measure.of) == ("auc", "macro")) and measure.name in HEADLINES:
