@@ -157,6 +157,33 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".json"])
+def test_a_write_that_the_system_refuses_half_way_is_said(tmp_path: Path, suffix: str) -> None:
+    script = textwrap.dedent(
+        """
+        import resource, signal, sys
+        from pathlib import Path
+        import polars as pl
+        from tabib.errors import RunError
+        from tabib.records import Findings
+        from tabib.runs import save
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        path = Path(sys.argv[1])
+        words = [f"{number ** 9}" for number in range(20_000)]
+        value = Findings(findings=[], group_pattern="".join(words)) if path.suffix == ".json" else pl.DataFrame({"a": words})
+        try:
+            save(path, value)
+        except RunError as error:
+            print(error)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / f"out{suffix}")], capture_output=True, text=True, check=True)
+    assert f"out{suffix} could not be written: File too large" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_table_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder.csv").mkdir()

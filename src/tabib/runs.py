@@ -308,7 +308,9 @@ def save(path: Path, value: object) -> None:
         elif isinstance(value, BaseModel):
             file.write(value.model_dump_json(indent=1).encode())
         elif isinstance(value, pl.DataFrame):
-            value.write_csv(file) if path.suffix == ".csv" else value.write_parquet(file)
+            buffer = io.BytesIO()  # a full disk is an error of the system here, and one of polars where it writes itself
+            value.write_csv(buffer) if path.suffix == ".csv" else value.write_parquet(buffer)
+            file.write(buffer.getbuffer())
         else:
             raise TypeError(f"{type(value).__name__} has no file format")
 
