@@ -236,8 +236,8 @@ def main() -> None:
     chapters["Two classes, 40 groups, other designs"] = ("design", list(designs), [(judged, clinic) for clinic in designs.values()])
     chapters["Four classes"] = (
         "groups",
-        [str(groups) for groups in GROUPS[1:]],
-        [(judged, Clinic(groups=groups, classes=four, rare=0.2)) for groups in GROUPS[1:]],
+        [str(groups) for groups in GROUPS],
+        [(judged, Clinic(groups=groups, classes=four, rare=0.2)) for groups in GROUPS],
     )
     chapters["Differences (the true one is 0)"] = (
         "groups",
