@@ -66,11 +66,20 @@ def test_commands_in_the_pages_exist(page: Path) -> None:
 
     verbs = get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    code = "\n".join(re.findall(r"^(?:    |```\w*\n)(.*?)(?:\n```)?$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL))
-    for verb in re.findall(r"^\s*(?:\$ )?tabib ([a-z-]+)", code, flags=re.MULTILINE):
-        assert verb in verbs, f"{page.name}: tabib {verb}"
-    for target in re.findall(r"^\s*(?:\$ )?make ([a-z-]+)$", code, flags=re.MULTILINE):
-        assert target in targets, f"{page.name}: make {target}"
+    for program, name in commands_in(page.read_text(encoding="utf-8")):
+        assert name in (verbs if program == "tabib" else targets), f"{page.name}: {program} {name}"
+
+
+def commands_in(text: str) -> list[tuple[str, str]]:
+    """What `tabib` and `make` are told in the code of a page: indented lines, and every line between fences."""
+    fenced = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
+    indented = "\n".join(re.findall(r"^ {4}.*$", text, flags=re.MULTILINE))
+    return re.findall(r"^\s*(?:\$ )?(tabib|make) ([a-z-]+)\b", f"{fenced}\n{indented}", flags=re.MULTILINE)
+
+
+def test_every_command_of_a_page_is_seen() -> None:
+    page = "x\n\n    make demo   # a comment\n\n```sh\nmake test\n$ tabib nonsense x\n```\nmake nothing\n"
+    assert set(commands_in(page)) == {("make", "demo"), ("make", "test"), ("tabib", "nonsense")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
