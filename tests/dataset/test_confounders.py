@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -35,10 +35,11 @@ def test_a_fact_that_goes_with_the_class_is_found_with_what_is_typical() -> None
     (scanner, border) = try_facts(index, each(index), ACQUISITION)
     assert (scanner.fact, scanner.tells) == ("scanner", True)
     assert (border.fact, border.tells) == ("border", False)
-    assert [word for word, _ in scanner.values["ILL"]] == ["Acme", "Third"]  # type: ignore[misc]
-    assert sum(share for _, share in scanner.values["ILL"]) == pytest.approx(1)  # type: ignore[misc]
-    low, middle, high = border.values["ILL"]
-    assert 0 <= low < middle < high <= 1  # type: ignore[operator]
+    words = dict(cast("list[tuple[str, float]]", scanner.values["ILL"]))
+    assert list(words) == ["Acme", "Third"]
+    assert sum(words.values()) == pytest.approx(1)
+    low, middle, high = cast("list[float]", border.values["ILL"])
+    assert 0 <= low < middle < high <= 1
     assert {index["label"][row] for row in scanner.rows} == {"ILL", "WELL"}
     assert {machine[row] for row in scanner.rows if labels[row] == "ILL"} == {"Acme"}
 
