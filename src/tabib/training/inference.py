@@ -14,7 +14,7 @@ from tabib.training.freezing import set_inference
 from tabib.training.losses import class_logits
 from tabib.training.networks import Network
 
-__all__ = ["INFERENCE_BATCH", "log_probabilities", "mean_of_members", "say"]
+__all__ = ["INFERENCE_BATCH", "log_probabilities", "mean_of_members", "pooled_features", "say"]
 
 INFERENCE_BATCH = 64
 """Images per forward pass. One number everywhere, so that a row is computed alike wherever it is predicted."""
@@ -34,6 +34,17 @@ def log_probabilities(network: Network, samples: Samples, *, intensity: Intensit
         images, statistics, _ = samples.load(places)
         parts.append(say(network, images, statistics, intensity=intensity).cpu())
     return torch.cat(parts).double().numpy()
+
+
+@torch.inference_mode()
+def pooled_features(network: Network, samples: Samples, *, intensity: Intensity) -> np.ndarray:
+    """What the head is given of every image of a part: the pooled features of the backbone, (n, F) float32, in its order."""
+    set_inference(network)
+    parts = []
+    for places in in_order(samples, INFERENCE_BATCH):
+        images, statistics, _ = samples.load(places)
+        parts.append(network.features(normalise(images, statistics, intensity, network)).float().cpu())
+    return torch.cat(parts).numpy()
 
 
 def mean_of_members(members: Sequence[np.ndarray]) -> np.ndarray:
