@@ -133,8 +133,8 @@ class Data(Part):
     """What the columns of the table say."""
     group: Annotated[str, AfterValidator(_pattern)] | None = None
     """Regular expression on the path below the folder; its joined non-empty captures name the patient."""
-    copies: Literal["keep_one", "tie"] = "keep_one"
-    """What to do with exact copies: leave all but one out, or keep all, which a drawn split holds on one side."""
+    copies: Literal["keep_one", "tie", "keep"] = "keep_one"
+    """What to do with exact copies: leave all but one out (`keep_one`), keep all, which a drawn split holds on one side (`tie`), or keep all as if they were different images, also under two labels, and warn (`keep`)."""
 
     @model_validator(mode="after")
     def _table_with_its_layout(self) -> Self:
@@ -146,7 +146,7 @@ class Data(Part):
 
 
 class Split(Part):
-    """Who trains, who chooses and who judges. Groups are never divided, unless a given split does so and `leaks` keeps it."""
+    """Who trains, who chooses and who judges. Groups are not divided, unless `by: image` asks for it, or a given split does so and `leaks` keeps it."""
 
     train: Fraction = 0.6
     """Share of the images that trains, by ratio."""
@@ -156,6 +156,10 @@ class Split(Part):
     """Share that judges, once, at the end."""
     seed: Seed = 0
     """Seed of the draw."""
+    by: Literal["group", "image"] = "group"
+    """What is drawn: groups (a patient with all copies and near copies), or single images, whoever they show, with a warning on the first page."""
+    rounding: Literal["floor", "nearest"] = "floor"
+    """How the images of a class are rounded: each share down and the rest to the last part, or each to the nearest. Groups are drawn as near to it as they allow."""
     folds: Annotated[int, Field(ge=2, le=20)] | None = None
     """Number of folds: the images outside the test set are divided into so many, and each trains one member."""
     given: bool = False
@@ -184,6 +188,8 @@ class Split(Part):
                 )
         if self.given and self.file is not None:
             raise ValueError("given: true and file: are two answers to one question; keep one")
+        if self.by == "image" and self.file is not None:
+            raise ValueError("by: image and file: are two answers to one question: a written split is not drawn; keep one")
         return self
 
 

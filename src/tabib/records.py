@@ -95,7 +95,7 @@ SPLIT_SCHEMA: dict[str, pl.DataType] = {
     "path": pl.String(),
     "content": pl.String(),
     "label": pl.String(),
-    "group": pl.String(),  # what is never separated: the patient, or the near-copy cluster where patients are unknown
+    "group": pl.String(),  # the patient, or the near-copy cluster where patients are unknown: separated only if a study asks for it
     "part": pl.String(),  # one of PARTS, or "left_out"
     "fold": pl.Int32(),  # 0..k-1 for training rows of a k-fold split, else null
     "reason": pl.String(),  # why a row is left out; null otherwise

@@ -275,3 +275,14 @@ def test_the_control_has_nothing_alarming() -> None:
     findings = inspect(real_index("cats_dogs"))
     assert {finding.code for finding in findings.findings if finding.page_one} == {"patients_unknown"}
     assert codes(findings) >= {"exact_copies_none", "near_copies_none", "acquisition_confounder_none"}
+
+
+def test_what_a_study_asks_to_be_drawn_apart_is_said_on_page_one() -> None:
+    films = make_index([*FILMS, FILMS[0]], labels=[*LABELS, "ILL"], columns={"group": [*PATIENTS, PATIENTS[0]]})
+    study = Study.model_validate({"name": "x", "positive": "ILL", "data": {"folder": ".", "copies": "keep"}, "split": {"by": "image"}})
+    found = inspect_dataset(films, study)
+    assert one(found, "copies_kept").figures == {"sets": 1, "images": 2}
+    assert one(found, "split_by_image").figures == {"images": 81, "patients": 40, "rows": 81, "clusters": 0}
+    assert all(one(found, code).page_one for code in ("copies_kept", "split_by_image"))
+    assert not codes(inspect(films)) & {"copies_kept", "split_by_image"}
+    assert "copies_kept" not in {each.code for each in inspect_dataset(index_of(), study).findings}

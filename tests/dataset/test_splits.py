@@ -474,3 +474,79 @@ def test_a_study_of_many_images_is_divided(tmp_path: Path) -> None:
     total = Counter(label for label, *_ in rows)
     for (part, label), count in found.items():
         assert count / total[label] == pytest.approx({"train": 0.6, "validation": 0.2, "test": 0.2}[part], abs=0.002)
+
+
+def chest_rows() -> list[Row]:
+    """As many images as the public chest archive holds, several to a patient."""
+    sick = [("PNEUMONIA", f"p{row // 3}", None, f"sick{row}") for row in range(4273)]
+    return [*sick, *(("NORMAL", f"n{row // 2}", None, f"well{row}") for row in range(1583))]
+
+
+def test_images_drawn_one_by_one_have_the_counts_of_the_arithmetic() -> None:
+    table = divided(chest_rows(), by="image")
+    wanted = {"train": (949, 2563), "validation": (316, 854), "test": (318, 856)}
+    assert counts(table) == {
+        (part, label): count for part, both in wanted.items() for label, count in zip(("NORMAL", "PNEUMONIA"), both, strict=True)
+    }
+    crossing = table.group_by("group").agg((pl.col("part").n_unique() > 1).alias("crosses"))
+    assert crossing["crosses"].sum() > len(crossing) / 2  # the patients stand in the table, and stand on two sides
+    assert counts(divided(chest_rows(), by="image", rounding="nearest")) == {
+        ("train", "NORMAL"): 950,
+        ("validation", "NORMAL"): 317,
+        ("test", "NORMAL"): 316,
+        ("train", "PNEUMONIA"): 2564,
+        ("validation", "PNEUMONIA"): 855,
+        ("test", "PNEUMONIA"): 854,
+    }
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    images=st.lists(st.integers(5, 400), min_size=2, max_size=3),
+    shares=st.sampled_from([(60, 20, 20), (70, 15, 15), (33, 33, 34), (80, 7, 13)]),
+)
+def test_nearest_is_off_by_less_than_an_image_and_floor_gives_the_rest_to_the_last(images: list[int], shares: tuple[int, int, int]) -> None:
+    rows = [row for number, count in enumerate(images) for row in singles(f"class{number}", count)]
+    given_shares = dict(zip(PARTS, (share / 100 for share in shares), strict=True))
+    for rounding in ("nearest", "floor"):
+        found = counts(divided(rows, rounding=rounding, **given_shares))
+        for number, count in enumerate(images):
+            held = [found[part, f"class{number}"] for part in PARTS]
+            exact = [count * share / 100 for share in shares]
+            if min(exact) < 1:
+                continue  # a class of few images reaches every part all the same
+            if rounding == "nearest":
+                assert all(abs(own - wanted) < 1 for own, wanted in zip(held, exact, strict=True))
+            else:
+                assert held[:2] == [count * share // 100 for share in shares[:2]]
+
+
+def test_images_drawn_one_by_one_still_hold_copies_that_are_tied() -> None:
+    rows = [*people("a", 20, 3), *people("b", 20, 3)]
+    twice = [*rows, *rows]
+    tied, kept = (divided(twice, copies=copies, by="image") for copies in ("tie", "keep"))
+    assert tied.group_by("content").agg(pl.col("part").n_unique())["part"].to_list() == [1] * 120
+    assert 2 in kept.group_by("content").agg(pl.col("part").n_unique())["part"]
+    assert kept["reason"].null_count() == tied["reason"].null_count() == 240
+    near = [[0, 3], [9, 30]]
+    assert_undivided(divided(rows, near), [[1 if row in pair else None for row in range(120)] for pair in near])
+
+
+def test_copies_that_are_kept_hold_neither_one_another_nor_their_labels() -> None:
+    rows = [*singles("a", 40), *singles("b", 40), *singles("a", 40), ("b", None, None, "Nonea3")]
+    table = divided(rows, copies="keep")
+    assert table["reason"].null_count() == 121
+    assert 2 in table.group_by("content").agg(pl.col("part").n_unique())["part"]
+    patients = [(label, f"{label}{row}", None, content) for row, (label, _, _, content) in enumerate(rows[:80])]
+    again = [*patients, *((label, group, None, content) for label, group, _, content in patients)]
+    assert_undivided(divided(again, copies="keep"), [[group for _, group, _, _ in again]])
+
+
+def test_given_parts_that_share_a_copy_leak_also_where_copies_are_kept() -> None:
+    with pytest.raises(LeakError):
+        divided([*given_rows(), ("a", None, "train", "same"), ("a", None, "test", "same")], given=True, copies="keep", by="image")
+
+
+def test_a_written_split_is_not_drawn_by_image() -> None:
+    with pytest.raises(ValueError, match="by: image and file:"):
+        divided(chest_rows(), by="image", file="split.csv")

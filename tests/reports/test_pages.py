@@ -282,6 +282,16 @@ def test_groups_are_said_to_be_whole_only_where_they_are(films: tuple[Path, Stud
     assert ("groups are divided and the figures flatter" in told) == (leaks == "keep")
 
 
+def test_images_and_copies_that_were_drawn_apart_are_said(films: tuple[Path, Study], tmp_path: Path) -> None:
+    run = shutil.copytree(films[0], tmp_path / "run")
+    data, split = films[1].data.model_copy(update={"copies": "keep"}), films[1].split.model_copy(update={"by": "image"})
+    told = pages(run, films[1].model_copy(update={"data": data, "split": split}))["en"].text
+    assert "Images were drawn one by one" in told
+    assert "Exact copies were kept and do not hold one another" in told
+    assert "Groups are never divided" not in told
+    assert "Groups are never divided" in pages(*films)["en"].text
+
+
 def test_what_is_left_out_because_of_validation_is_not_laid_to_the_test_set(films: tuple[Path, Study], tmp_path: Path) -> None:
     run = shutil.copytree(films[0], tmp_path / "run")
     split = pl.read_csv(run / "split.csv", schema=SPLIT_SCHEMA)

@@ -30,6 +30,8 @@ Change = dict[str, Any]
 PLATEAU: Change = {"schedule": "plateau", "best": "accuracy", "learning_rate": 1e-6, "epochs": 5, "plateau": {"patience": 1, "minimum": 0}}
 """A training in which nothing improves, so that the rate falls."""
 
+UNEVEN: Change = {"by": "image", "train": 0.59, "validation": 0.18, "test": 0.23}  # shares that are no whole images
+
 OUTVOTED: Change = {
     "films": "unbalanced",
     "model": {"freeze": "all_but_head"},
@@ -96,6 +98,8 @@ EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
     ),
     "split.test": ("test", {"split": {"validation": 0.1, "test": 0.3}}),
     "split.seed": ("parts", {"split": {"seed": 1}}),
+    "split.by": ("parts", {"split": {"by": "image"}}),
+    "split.rounding": ("parts", {"split": UNEVEN | {"rounding": "nearest"}}, {"split": UNEVEN}),
     "split.folds": ("parts", {"split": {"folds": 3}}),
     "split.given": ("parts", {"split": {"given": True, "leaks": "drop"}, "films": "given"}, {"films": "given"}),
     "split.leaks": (

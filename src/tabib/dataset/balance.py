@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 
@@ -15,7 +16,9 @@ _DECIMALS = 9  # equal changes must be equal on every machine, or the draw would
 _MOST_KINDS = 400  # pairs are weighed only where units are so few that single moves leave the shares uneven
 
 
-def divide(counts: np.ndarray, names: Sequence[str], shares: Sequence[float], *, seed: str) -> np.ndarray | None:
+def divide(
+    counts: np.ndarray, names: Sequence[str], shares: Sequence[float], *, seed: str, rounding: Literal["floor", "nearest"] = "floor"
+) -> np.ndarray | None:
     """Give each unit one part so that every class has its shares as nearly as moving and exchanging units can bring them.
 
     A unit starts where its hash falls on the shares laid end to end. Then, as long as moving one unit (or exchanging
@@ -26,9 +29,10 @@ def divide(counts: np.ndarray, names: Sequence[str], shares: Sequence[float], *,
     Args:
         counts: (units, classes) images of each class in each unit.
         names: a name per unit; they, the seed and the counts decide the draw, the order of units does not.
-        shares: of each part, above 0 and adding up to 1. Wanted images are rounded down, and the rest goes to the last
-            part; equal shares are not rounded.
+        shares: of each part, above 0 and adding up to 1; equal ones ask for no whole numbers.
         seed: any text; another one is another draw.
+        rounding: of the images wanted of a class. "floor" rounds down and gives the rest to the last part; "nearest" gives
+            the rest to the largest remainders (Hamilton's method), so that no part is off by a whole image.
 
     Returns:
         (units,) part of each unit, or None where some class did not reach every part.
@@ -36,8 +40,7 @@ def divide(counts: np.ndarray, names: Sequence[str], shares: Sequence[float], *,
     total = counts.sum(0)
     wanted = np.outer(total, shares)
     if len(set(shares)) > 1:
-        wanted = np.floor(wanted + 1e-9)
-        wanted[:, -1] = total - wanted[:, :-1].sum(1)
+        wanted = _whole(wanted, total, rounding)
     for attempt in range(_ATTEMPTS):
         drawn = np.array([_uniform(f"{seed}|{attempt}|{name}") for name in names])
         start = np.searchsorted(np.cumsum(shares)[:-1], drawn, side="right")
@@ -47,6 +50,18 @@ def divide(counts: np.ndarray, names: Sequence[str], shares: Sequence[float], *,
         if (balance.bearers > 0).all():
             return balance.part
     return None
+
+
+def _whole(wanted: np.ndarray, total: np.ndarray, rounding: Literal["floor", "nearest"]) -> np.ndarray:
+    """Whole numbers (classes, parts) that add up to the images of each class."""
+    whole = np.floor(wanted + 1e-9)
+    rest = total - whole.sum(1)
+    if rounding == "floor":
+        whole[:, -1] += rest
+        return whole
+    order = np.argsort(-(wanted - whole).round(_DECIMALS), axis=1, kind="stable")  # (classes, parts), largest remainder first
+    rank = np.argsort(order, axis=1, kind="stable")
+    return whole + (rank < rest[:, None])
 
 
 class _Balance:

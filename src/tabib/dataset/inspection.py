@@ -62,9 +62,10 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
             *_patients(good, study, pattern),
             *_positive(good, study),
             *_classes(good, patients),
-            *_exact_copies(good),
+            *_exact_copies(good, study),
             *_near_copies(good, patients, near),
             *_given_parts(good, near, study),
+            *_drawn_apart(good, patients, near, study),
             *_pictures(good),
             *telltales,
         ]
@@ -214,7 +215,7 @@ def _positive(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
 # --- Copies ---
 
 
-def _exact_copies(good: pl.DataFrame) -> Iterator[Finding]:
+def _exact_copies(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
     sets = good.group_by("pixels", maintain_order=True).agg(
         "row",
         pl.len().alias("copies"),
@@ -232,7 +233,10 @@ def _exact_copies(good: pl.DataFrame) -> Iterator[Finding]:
         "too_many": int(sets["copies"].sum()) - len(sets),
         "identical_files": int((sets["files"] < sets["copies"]).sum()),
     }
-    yield _finding("exact_copies", "warn", figures, list(chain.from_iterable(sets["row"].to_list())))
+    rows = list(chain.from_iterable(sets["row"].to_list()))
+    yield _finding("exact_copies", "warn", figures, rows)
+    if study.data.copies == "keep":
+        yield _finding("copies_kept", "warn", {"sets": len(sets), "images": int(sets["copies"].sum())}, rows, page_one=True)
     if len(contradicting):
         figures = {"sets": len(contradicting), "images": int(contradicting["copies"].sum())}
         rows = list(chain.from_iterable(contradicting["row"].to_list()))
@@ -295,6 +299,19 @@ def _given_parts(good: pl.DataFrame, near: NearCopies, study: Study) -> Iterator
         test_rows = sum(given[row] == "test" for row in rows)
         figures = {"sets": len(leaking), "test_rows": test_rows, "other_rows": len(rows) - test_rows}
         yield _finding("given_leak_copies", "warn", figures, rows, page_one=kept)
+
+
+def _drawn_apart(good: pl.DataFrame, patients: pl.Series, near: NearCopies, study: Study) -> Iterator[Finding]:
+    """What a draw of single images may divide."""
+    if study.split.by == "image":
+        several = good.with_columns(patient=patients).drop_nulls("patient").group_by("patient").len().filter(pl.col("len") > 1)
+        figures: Figures = {
+            "images": len(good),
+            "patients": len(several),
+            "rows": int(several["len"].sum()),
+            "clusters": len(near.clusters),
+        }
+        yield _finding("split_by_image", "warn", figures, page_one=True)
 
 
 # --- What tells the class without the picture ---

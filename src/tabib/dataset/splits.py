@@ -1,7 +1,8 @@
 """Who trains, who chooses and who judges.
 
 What is never divided is a *unit*: the rows joined by a patient, by exact copies (the same bytes or the same pixels) or
-by a cluster of near copies, followed through. Every way to split gives a unit one part:
+by a cluster of near copies, followed through. Every way to split gives a unit one part, unless the study asks aloud for
+images to be drawn one by one (`split.by: image`) or for copies not to hold one another (`data.copies: keep`):
 
 - by ratio, or into folds: `balance.divide`;
 - *given* by folders or by a file: rows stay where they were put, a unit that stands on two sides is a leak, and
@@ -43,20 +44,22 @@ def split_dataset(index: pl.DataFrame, findings: Findings, study: Study) -> pl.D
         study: its `split` and `data.copies`.
 
     Returns:
-        SPLIT_SCHEMA, in the order of the index.
+        SPLIT_SCHEMA, in the order of the index. `group` is the unit, also where a study asked to draw it apart: a leak
+        that was asked for can be seen in the table.
 
     Raises:
         LeakError: given parts share a unit and `split.leaks` is "refuse".
         DataError: a class that cannot reach every part; a split file that does not fit the index.
     """
     split = study.split
-    table = _Table(index, findings, split)
+    table = _Table(index, findings, study)
     if split.given or split.file is not None:
         _place_given(table, split)
         if split.folds is not None and not any(fold is not None for fold in table.fold):
             table.part = ["train" if part == "validation" else part for part in table.part]
         _leave_out_leaks(table, split)
-    _leave_out_copies(table, keep_one=study.data.copies == "keep_one")
+    if study.data.copies != "keep":
+        _leave_out_copies(table, keep_one=study.data.copies == "keep_one")
     _check_classes_left(table)
     _draw(table, split)
     _check_parts(table)
@@ -66,7 +69,7 @@ def split_dataset(index: pl.DataFrame, findings: Findings, study: Study) -> pl.D
 class _Table:
     """The split while it is made: a value per row of the index."""
 
-    def __init__(self, index: pl.DataFrame, findings: Findings, split: Split) -> None:
+    def __init__(self, index: pl.DataFrame, findings: Findings, study: Study) -> None:
         self.path: list[str] = index["path"].to_list()
         self.content: list[str | None] = index["content"].to_list()
         self.pixels: list[str | None] = index["pixels"].to_list()
@@ -76,7 +79,7 @@ class _Table:
         self.fold: list[int | None] = [None] * len(index)
         self.reason: list[str | None] = [None] * len(index)
         self.patient: list[str | None] = index["group"].to_list()
-        if split.group_scope == "split":
+        if study.split.group_scope == "split":
             self.patient = [f"{part}/{name}" if name and part else name for name, part in zip(self.patient, self.given, strict=True)]
         for row, refused in enumerate(index["refused"].to_list()):
             if refused is not None:
@@ -84,34 +87,47 @@ class _Table:
             elif self.label[row] is None:
                 self.leave_out(row, "has no label")
         self.good = [row for row in range(len(index)) if self.part[row] is None]
-        self.units, self.unit_of = self._units(findings.near_copies)
-        self.group: list[str | None] = [self.unit_of.get(row, self.patient[row]) for row in range(len(index))]
+        copies = (self.content, self.pixels)
+        self.units = self._joined((self.patient, *copies), findings.near_copies)
+        self.drawn = self.units  # what a draw does not divide
+        held = copies if study.data.copies != "keep" else ()
+        if study.split.by == "image":
+            self.drawn = self._joined(held)
+        elif not held:
+            self.drawn = self._joined((self.patient,), findings.near_copies)
+        unit_of = {row: name for name, rows in self.units.items() for row in rows}
+        self.group: list[str | None] = [unit_of.get(row, self.patient[row]) for row in range(len(index))]
 
     def leave_out(self, row: int, reason: str) -> None:
         self.part[row], self.fold[row], self.reason[row] = LEFT_OUT, None, reason
 
-    def _units(self, near_copies: Sequence[Sequence[int]]) -> tuple[dict[str, list[int]], dict[int, str]]:
+    def _joined(self, keys: Sequence[Sequence[str | None]], clusters: Sequence[Sequence[int]] = ()) -> dict[str, list[int]]:
+        """The good rows that share a key or a cluster, followed through, each set under a name of its own."""
         joined = _Joined(len(self.path))
-        for key in (self.patient, self.content, self.pixels):
+        for key in keys:
             first: dict[str, int] = {}
             for row in self.good:
                 name = key[row]
                 if name is not None:
                     joined.join(first.setdefault(name, row), row)
         good = set(self.good)
-        for cluster in near_copies:
+        for cluster in clusters:
             rows = [row for row in cluster if row in good]
             for row in rows[1:]:
                 joined.join(rows[0], row)
-        rows_of: dict[int, list[int]] = defaultdict(list)
+        sets: dict[int, list[int]] = defaultdict(list)
         for row in self.good:
-            rows_of[joined.root(row)].append(row)
-        units = {self._name(rows): rows for rows in rows_of.values()}
-        return units, {row: name for name, rows in units.items() for row in rows}
+            sets[joined.root(row)].append(row)
+        named: dict[str, list[list[int]]] = defaultdict(list)
+        for rows in sets.values():
+            named[self._name(rows, by_patient=self.patient in keys)].append(rows)
+        # Copies that do not hold one another have one name; which of them gets which number changes nothing but the file.
+        numbered = ((f"{name}.{number}" if number else name, rows) for name, sets in named.items() for number, rows in enumerate(sets))
+        return dict(numbered)
 
-    def _name(self, rows: Sequence[int]) -> str:
-        """A name that depends on who and what is in the unit, not on where the files lie."""
-        patients = [name for row in rows if (name := self.patient[row])]
+    def _name(self, rows: Sequence[int], *, by_patient: bool) -> str:
+        """A name that depends on who and what is in the set, not on where the files lie."""
+        patients = [name for row in rows if (name := self.patient[row])] if by_patient else []
         if patients:
             return min(patients)
         first = min(content for row in rows if (content := self.content[row]))
@@ -265,18 +281,18 @@ def _draw(table: _Table, split: Split) -> None:
     drawn = [row for row in table.good if table.part[row] is None]
     if split.folds is not None:
         if drawn:
-            _assign(table, drawn, {"train": 1 - split.test, "test": split.test}, split.seed)
+            _assign(table, drawn, {"train": 1 - split.test, "test": split.test}, split)
         training = [row for row in table.good if table.part[row] == "train"]
-        _assign(table, training, {str(fold): 1 / split.folds for fold in range(split.folds)}, split.seed)
+        _assign(table, training, {str(fold): 1 / split.folds for fold in range(split.folds)}, split)
         for row in training:
             table.fold[row], table.part[row] = int(table.part[row] or 0), "train"
     elif drawn:
-        _assign(table, drawn, {"train": split.train, "validation": split.validation, "test": split.test}, split.seed)
+        _assign(table, drawn, {"train": split.train, "validation": split.validation, "test": split.test}, split)
     elif "validation" not in table.part:
         _needs(split.validation, "split.validation")
         _needs(1 - split.validation, "1 - split.validation")
         training = [row for row in table.good if table.part[row] == "train"]
-        _assign(table, training, {"train": 1 - split.validation, "validation": split.validation}, split.seed)
+        _assign(table, training, {"train": 1 - split.validation, "validation": split.validation}, split)
 
 
 def _needs(share: float, name: str) -> None:
@@ -286,14 +302,13 @@ def _needs(share: float, name: str) -> None:
         )
 
 
-def _assign(table: _Table, rows: Sequence[int], shares: Mapping[str, float], seed: int) -> None:
-    """Divide the units of some rows over parts with these shares."""
+def _assign(table: _Table, rows: Sequence[int], shares: Mapping[str, float], split: Split) -> None:
+    """Divide the units of some rows over parts with these shares, by the seed and the rounding of the study."""
     shares = {part: share for part, share in shares.items() if share > 0}
     labels = sorted({label for row in rows if (label := table.label[row])})
     number = {label: place for place, label in enumerate(labels)}
-    units: dict[str, list[int]] = defaultdict(list)
-    for row in rows:
-        units[table.unit_of[row]].append(row)
+    taken = set(rows)
+    units = {name: inside for name, unit in table.drawn.items() if (inside := [row for row in unit if row in taken])}
     names = sorted(units)
     counts = np.zeros((len(names), len(labels)), np.int64)
     for place, name in enumerate(names):
@@ -302,7 +317,7 @@ def _assign(table: _Table, rows: Sequence[int], shares: Mapping[str, float], see
     for label, images, groups in zip(labels, counts.sum(0).tolist(), (counts > 0).sum(0).tolist(), strict=True):
         if groups < len(shares):
             raise DataError(_cannot_reach(label, images, groups, list(shares), alone=len(names) == 1))
-    chosen = divide(counts, names, list(shares.values()), seed=f"{seed}|{' '.join(shares)}")
+    chosen = divide(counts, names, list(shares.values()), seed=f"{split.seed}|{' '.join(shares)}", rounding=split.rounding)
     if chosen is None:
         raise DataError(
             f"The patients of the classes overlap so that no division of {len(names)} patients was found in which each class reaches "

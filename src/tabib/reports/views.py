@@ -400,6 +400,8 @@ def split_words(facts: Facts, reader: Language) -> list[str]:
     figures: dict[str, Value] = {"seed": split.seed, "folds": facts.folds, "file": split.file.name if split.file else None}
     keys = ["file" if split.file else "given" if split.given else "ratio"]
     keys += ["folds"] if facts.folds else []
+    keys += ["by_image"] if split.by == "image" else ["whole"] if keys == ["ratio"] else []
+    keys += ["copies_keep"] if facts.study.data.copies == "keep" else []
     keys += [f"leaks_{split.leaks}"] if split.given or split.file else []
     keys += ["scope_split"] if split.given and split.group_scope == "split" else []
     keys += {"known": [], "partly": ["groups_partly"], "unknown": ["groups_unknown"]}[facts.patients]
