@@ -114,8 +114,8 @@ READ = (  # format, what of it, what becomes of it; each line is tried by tests/
     ("TIFF", "LZW, deflate, PackBits, Zstandard, LZMA, CCITT; JPEG of 8 bits", "as decoded"),
     ("BMP", "1 to 32 bits a pixel", "8 bits"),
     ("WebP", "one picture, with or without loss", "8 bits, on black"),
-    ("NIfTI", "one slice of 8 or 16-bit integers or RGB; NIfTI-1 and 2; in gzip", "8 or 16 bits, lying as on film"),
-    ("NIfTI", "floating point with cal_min and cal_max", "16-bit shares of that range"),
+    ("NIfTI", "integers of 8 or 16 bits or RGB; NIfTI-1 and 2; in gzip; volumes slice by slice", "8 or 16 bits, lying as on film"),
+    ("NIfTI", "wider integers, floating point", "16-bit shares of cal_min to cal_max, or of the range of the volume"),
 )
 REFUSED = (  # format, what of it, words of the reason
     ("DICOM", "no preamble and no DICM mark", "holds no format that is known here"),
@@ -132,13 +132,38 @@ REFUSED = (  # format, what of it, words of the reason
     ("TIFF", "old-style JPEG", "old-style JPEG"),
     ("TIFF", "JPEG 2000, JPEG XL, WebP, PNG inside", "save it as LZW or deflate"),
     ("WebP", "animation", "holds an animation"),
-    ("NIfTI", "volumes", "slices"),
-    ("NIfTI", "floating point without a range, 32 bits", "whose black and white are not defined"),
+    ("NIfTI", "several slices and nothing said", "nothing says which one counts"),
+    ("NIfTI", "complex numbers, CIFTI matrices", "no picture"),
     ("NIfTI", "a header whose pixels are in another file", "whose pixels are in another file"),
     ("any", "more than 100,000,000 pixels", "at most 100,000,000 are read"),
     ("any", "cut short or damaged", "copy"),
     ("others", "GIF, HEIC, AVIF, JPEG 2000 outside DICOM, SVG, PDF, archives", "convert it"),
 )
+CHECKED = (  # library, its test files that hold pixels and are refused, words of the reason; tried by tests/images/test_bundled.py
+    ("pydicom", "MR_truncated.dcm", "less than expected"),
+    ("pydicom", "badVR.dcm", "invalid literal"),
+    ("pydicom", "JPEG2000-embedded-sequence-delimiter.dcm", "compressed frame is of"),
+    ("pydicom", "SC_rgb_rle_32bit.dcm", "32 bits allocated"),
+    ("pydicom", "SC_rgb_rle_32bit_2frame.dcm", "32 bits allocated"),
+    ("pydicom", "rtdose.dcm", "32 bits allocated"),
+    ("pydicom", "rtdose_1frame.dcm", "32 bits allocated"),
+    ("pydicom", "rtdose_expb.dcm", "32 bits allocated"),
+    ("pydicom", "rtdose_expb_1frame.dcm", "32 bits allocated"),
+    ("pydicom", "rtdose_rle.dcm", "32 bits allocated"),
+    ("pydicom", "rtdose_rle_1frame.dcm", "32 bits allocated"),
+    ("pydicom", "meta_missing_tsyntax.dcm", "does not name its transfer syntax"),
+    ("pydicom", "nested_priv_SQ.dcm", "0 x 0 pixels"),
+    ("nibabel", "*.BRIK.gz", "something else than a NIfTI file"),
+    ("nibabel", "*.HEAD", "no format that is known here"),
+    ("nibabel", "*.BRIK", "no format that is known here"),
+    ("nibabel", "*.PAR", "the header of a PAR/REC volume"),
+    ("nibabel", "*.REC", "no format that is known here"),
+    ("nibabel", "*.dconn.nii", "a CIFTI matrix"),
+    ("nibabel", "*.mgz", "something else than a NIfTI file"),
+    ("nibabel", "*.mnc", "a MINC volume"),
+)
+EQUAL = {"pydicom": 113, "nibabel": 7}
+"""Pictures of pydicom's files, and volumes of nibabel's, whose pixels are equal to what that library gives."""
 
 
 def formats_page() -> str:
@@ -161,6 +186,15 @@ def formats_page() -> str:
         "| format | what | the reason says |",
         "|---|---|---|",
         *(f"| {name} | {_cell(what)} | … {_cell(reason)} … |" for name, what, reason in REFUSED),
+        "",
+        "## Checked",
+        "",
+        f"Every test file that comes with pydicom and nibabel is tried. {EQUAL['pydicom']} pictures are equal to pydicom's, pixel by pixel, and "
+        f"{EQUAL['nibabel']} volumes to nibabel's. These hold pixels and are refused, the last ones because they are neither DICOM nor NIfTI:",
+        "",
+        "| library | file | the reason says |",
+        "|---|---|---|",
+        *(f"| {library} | `{name}` | … {_cell(reason)} … |" for library, name, reason in CHECKED),
         "",
     ]
     return "\n".join(lines)

@@ -1,37 +1,27 @@
-"""Every DICOM file that comes with pydicom: pixels equal to pydicom's, with GDCM where it needs one, or a reason."""
+"""Every file that comes with pydicom or nibabel: pixels equal to that library's, DICOM with GDCM where it needs one, or a reason."""
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import cast
 
 import gdcm
+import nibabel
 import numpy as np
 import pydicom
 import pytest
+from nibabel.spatialimages import SpatialImage
 from pydicom.pixels.processing import apply_color_lut
 
+from images.page import PAGE
 from tabib.errors import ImageError
-from tabib.images import count_frames, read_image
+from tabib.images import Image, count_frames, read_image
 
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
-
-REASONS = {  # what is refused although it holds pixels
-    "MR_truncated.dcm": "less than expected",
-    "badVR.dcm": "invalid literal",  # for its number of frames
-    "JPEG2000-embedded-sequence-delimiter.dcm": "compressed frame is of",  # pydicom cannot read it either
-    "SC_rgb_rle_32bit.dcm": "32 bits allocated",
-    "SC_rgb_rle_32bit_2frame.dcm": "32 bits allocated",
-    "rtdose.dcm": "32 bits allocated",
-    "rtdose_1frame.dcm": "32 bits allocated",
-    "rtdose_expb.dcm": "32 bits allocated",
-    "rtdose_expb_1frame.dcm": "32 bits allocated",
-    "rtdose_rle.dcm": "32 bits allocated",
-    "rtdose_rle_1frame.dcm": "32 bits allocated",
-    "meta_missing_tsyntax.dcm": "does not name its transfer syntax",
-    "nested_priv_SQ.dcm": "0 x 0 pixels",
-}
+VOLUMES = Path(nibabel.__file__).parent
 
 
 def reference(file: pydicom.FileDataset, frame: int) -> np.ndarray:
@@ -66,16 +56,22 @@ def test_every_bundled_file_is_read_as_pydicom_reads_it_or_refused():
                     expected = _by_gdcm(path)
                 np.testing.assert_array_equal(image.pixels, expected, err_msg=path.name)
                 counts["equal"] += 1
-    assert counts == {"equal": 113, "refused": len(REASONS), "no picture": 81}
+    refused = [name for library, name, _ in PAGE.CHECKED if library == "pydicom"]
+    assert counts == {"equal": PAGE.EQUAL["pydicom"], "refused": len(refused), "no picture": 81}
 
 
 def _justified(path: Path, message: str) -> str:
     assert message.startswith(f"{path.name}: ")
-    if path.name in REASONS:
-        assert REASONS[path.name] in message
+    if reason := _reason("pydicom", path):
+        assert reason in message
         return "refused"
     assert "without integer pixels" in message or path.read_bytes()[128:132] != b"DICM"
     return "no picture"
+
+
+def _reason(library: str, path: Path) -> str | None:
+    """What the page of image files says of a file that is refused although it holds pixels."""
+    return next((reason for of, name, reason in PAGE.CHECKED if of == library and path.match(name)), None)
 
 
 def _by_gdcm(path: Path) -> np.ndarray:
@@ -95,3 +91,55 @@ def test_several_frames_ask_which():
         with pytest.raises(ImageError, match=f"has no frame {frame}; ask for one of 0 to 1"):
             read_image(path, frame)
     assert not np.array_equal(read_image(path, 0).pixels, read_image(path, 1).pixels)
+
+
+def test_every_volume_that_comes_with_nibabel_is_read_as_nibabel_reads_it_or_refused():
+    counts: Counter[str] = Counter()
+    folders = [VOLUMES / "tests" / "data", VOLUMES / "nicom" / "tests" / "data"]
+    for path in sorted(path for folder in folders for path in folder.iterdir() if path.is_file() and path.suffix != ".py"):
+        values = _by_nibabel(path)
+        try:
+            images = [read_image(path, frame) for frame in range(count_frames(path))]
+        except ImageError as error:
+            counts[_out_of_scope(path, str(error)) if values is not None else "no volume"] += 1
+            continue
+        if values is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                np.testing.assert_array_equal(images[0].pixels, reference(pydicom.dcmread(path), 0))
+            counts["DICOM"] += 1
+            continue
+        _equal_to_nibabel(images, values)
+        counts["equal"] += 1
+    assert counts == {"equal": PAGE.EQUAL["nibabel"], "refused": 14, "DICOM": 6, "no volume": 72}
+
+
+def _out_of_scope(path: Path, message: str) -> str:
+    reason = _reason("nibabel", path)
+    assert reason
+    assert reason in message
+    return "refused"
+
+
+def _by_nibabel(path: Path) -> np.ndarray | None:
+    """The measured values of a volume; None where nibabel cannot read it, or its pixels do not come with it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            values = np.asanyarray(cast(SpatialImage, nibabel.load(path)).dataobj)
+        except Exception:  # noqa: BLE001 - nibabel raises nearly anything
+            values = None
+        gc.collect()  # here, where nobody minds that nibabel leaves files of PAR/REC open
+    return values
+
+
+def _equal_to_nibabel(images: list[Image], values: np.ndarray) -> None:
+    """Each slice has the values that nibabel gives, as they lie on film; a value that is no number is black."""
+    slices = np.nan_to_num(values, nan=np.nanmin(values)).reshape(*values.shape[:2], -1, order="F")
+    assert len(images) == slices.shape[2]
+    for number, image in enumerate(images):
+        slope, intercept = image.rescale or (1.0, -32768.0 if values.dtype.kind == "i" else 0.0)
+        film = image.pixels * slope + intercept
+        turned = [np.rot90(picture, quarter) for picture in (slices[..., number], slices[..., number].T) for quarter in range(4)]
+        near = 0.51 * slope if values.dtype.itemsize == 4 else 1e-3  # floating-point numbers become 16-bit shares
+        assert any(film.shape == picture.shape and np.allclose(film, picture, atol=near) for picture in turned)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import io
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import imagecodecs
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -28,6 +27,7 @@ from pydicom.uid import (
 )
 
 from images.made import dicom, nifti, png, png_chunk, tiff
+from images.page import PAGE
 from tabib.errors import ImageError
 from tabib.images import read_image_bytes
 
@@ -97,8 +97,8 @@ READ = {  # what: examples
     ],
     "1 to 32 bits": [_saved(PICTURE.convert(mode), "BMP") for mode in ("1", "P", "RGB", "RGBA")],
     "one picture": [_saved(PICTURE, "WEBP"), _saved(PICTURE, "WEBP", lossless=True)],
-    "one slice": [nifti(GREY), nifti(WIDE), nifti(COLOUR, kind=128), gzip.compress(nifti(GREY))],
-    "floating point with": [nifti(WIDE.astype(np.float32), cal_min=0, cal_max=4000)],
+    "integers of": [nifti(GREY), nifti(WIDE), nifti(COLOUR, kind=128), gzip.compress(nifti(GREY)), (nifti(GREY, sides=(4, 4, 16)), 15)],
+    "wider integers": [nifti(WIDE.astype(np.float32), cal_min=0, cal_max=4000), nifti(WIDE.astype(np.int32))],
 }
 REFUSED = {
     "no preamble": [dicom(GREY, bits=8)[132:]],
@@ -115,25 +115,13 @@ REFUSED = {
     "old-style": [tiff(GREY, {256: (4, 1, 16), 257: (4, 1, 16), 258: (3, 1, 8), 259: (3, 1, 6), 262: (3, 1, 1)})],
     "JPEG 2000": [_tiff(COLOUR, photometric="rgb", compression=name) for name in ("jpeg2000", "jpegxl", "webp", "png")],
     "WebP animation": [_saved(PICTURE, "WEBP", save_all=True, append_images=[PICTURE.rotate(90)])],
-    "volumes": [nifti(GREY, sides=(4, 4, 16))],
-    "NIfTI floating point without": [nifti(WIDE.astype(np.float32)), nifti(WIDE.astype(np.int32))],
+    "NIfTI several slices": [nifti(GREY, sides=(4, 4, 16))],
+    "complex numbers": [nibabel.Nifti1Image(np.ones((6, 9), np.complex64), None).to_bytes()],
     "a header": [nifti(GREY).replace(b"n+1\0", b"ni1\0")],
     "more than": [png(np.zeros((2, 2, 1), np.uint8), size=(60_000, 60_000)), dicom(GREY, bits=8, values={"Rows": 60_000, "Columns": 60_000})],
     "cut short": [_saved(PICTURE, kind)[:200] for kind in ("PNG", "JPEG", "TIFF", "BMP", "WEBP")],
     "GIF": [_saved(PICTURE, "GIF"), b"%PDF-1.7", b"PK\x03\x04aaaa", _saved(PICTURE, "JPEG2000"), b"\0\0\0\x1cftypheic" + b"\0" * 9],
 }  # fmt: skip
-
-
-def _page():
-    spec = importlib.util.spec_from_file_location("make_reference", Path(__file__).parents[2] / "docs" / "make_reference.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PAGE = _page()
 
 
 @pytest.mark.parametrize(("kind", "what", "becomes"), PAGE.READ, ids=lambda text: text[:20])

@@ -52,10 +52,16 @@ def _count_tiff(data: bytes) -> int:
     return count_tiff_pages(data)
 
 
-def _read_nifti(data: bytes) -> Image:
+def _read_nifti(data: bytes, frame: int | None) -> Image:
     from tabib.images.nifti import read_nifti
 
-    return read_nifti(data)
+    return read_nifti(data, frame)
+
+
+def _count_nifti(data: bytes) -> int:
+    from tabib.images.nifti import count_nifti_slices
+
+    return count_nifti_slices(data)
 
 
 def _one(name: str, mark: bytes, read: Callable[[bytes], Image], *, place: int = 0) -> Format:
@@ -75,9 +81,7 @@ FORMATS: tuple[Format, ...] = (  # DICOM comes first: its free preamble may look
     _one("PNG", b"\x89PNG\r\n\x1a\n", read_png),
     Format("TIFF", ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")), _read_tiff, _count_tiff),
     _one("WebP", b"WEBP", read_webp, place=8),
-    _one("NIfTI", b"\x1f\x8b", _read_nifti),
-    _one("NIfTI", b"n+1\0", _read_nifti, place=344),
-    _one("NIfTI", b"n+2\0\r\n\x1a\n", _read_nifti, place=4),
+    Format("NIfTI", ((0, b"\x1f\x8b"), (344, b"n+1\0"), (4, b"n+2\0\r\n\x1a\n")), _read_nifti, _count_nifti),
 )
 """What is read, in the order in which a file is tried."""
 
@@ -94,12 +98,15 @@ FOREIGN: tuple[tuple[int, bytes, str], ...] = (  # what else turns up in image f
     (0, b"%pdf", "a PDF document"),
     (0, b"pk\x03\x04", "a ZIP archive"),
     (344, b"ni1\0", "the header of a NIfTI volume, whose pixels are in another file"),
+    (0, b"cdf\x01", "a MINC volume"),
+    (0, b"\x89hdf", "an HDF5 file (MINC 2, MATLAB)"),
+    (0, b"# === data", "the header of a PAR/REC volume"),
     (0, b"version https://git-lfs", "a Git LFS pointer instead of the file it stands for"),
 )
 
 
 def read_image(path: Path, frame: int | None = None) -> Image:
-    """Read one picture of an image file: DICOM, JPEG, PNG, TIFF, BMP, WebP or a slice in NIfTI.
+    """Read one picture of an image file: DICOM, JPEG, PNG, TIFF, BMP, WebP or NIfTI.
 
     Args:
         path: any name; what the file holds decides how it is read.
