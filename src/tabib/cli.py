@@ -99,7 +99,10 @@ def look(
     layout: Annotated[Literal["auto", "class_folders", "npz", "table"], typer.Option(help="How the data say what an image is.")] = "auto",
     table: Annotated[Path | None, typer.Option(metavar="FILE", help="The table of labels: CSV, TSV or Parquet.")] = None,
     column: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD=NAME", help="A column of the table, as in --column label=diagnosis; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=NAME", help="A column of the table, as in --column label=diagnosis; may be repeated. Several: facts=age,sex."
+        ),
     ] = None,
     group: Annotated[str | None, typer.Option(metavar="PATTERN", help="Regular expression whose captures name the patient.")] = None,
     language: Annotated[Literal["en", "fa"], typer.Option(help="Language of the page.")] = "en",
@@ -114,7 +117,9 @@ def look(
     from tabib.study_file import check_study
 
     kind = layout if layout != "auto" else "table" if table else "npz" if folder.suffix == ".npz" else "class_folders"
-    columns = {field: name for field, _, name in (text.partition("=") for text in column or ())}
+    columns: dict[str, Any] = {field: name for field, _, name in (text.partition("=") for text in column or ())}
+    if "facts" in columns:
+        columns["facts"] = columns["facts"].split(",")
     data = {"folder": str(folder), "layout": kind, "table": table and str(table), "columns": columns, "group": group}
     study = check_study({"name": "look", "data": data}, source="tabib look")
     keep_apart(runs, study.data.folder)

@@ -74,6 +74,13 @@ def _place(path: Path) -> Path:
     return path
 
 
+def _each_once(names: list[str]) -> list[str]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"names {name!r} twice; keep one")
+    return names
+
+
 Place = Annotated[Path, AfterValidator(_place)]
 
 
@@ -118,6 +125,8 @@ class Columns(Part):
     """Column of the hospital, where the files do not say it."""
     date: str | None = None
     """Column of the day of the image, where the files do not say it."""
+    facts: Annotated[list[str], AfterValidator(_each_once)] = []
+    """Further columns that are kept per image, as in [age, sex]."""
 
 
 class Data(Part):

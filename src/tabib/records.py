@@ -88,6 +88,7 @@ INDEX_SCHEMA: dict[str, pl.DataType] = {
     "scanner": pl.String(),  # DICOM manufacturer and model, EXIF camera; null where the file does not say
     "site": pl.String(),  # DICOM institution; null where the file does not say
     "date": pl.String(),  # acquisition date YYYY-MM-DD; null where the file does not say
+    "facts": pl.String(),  # JSON object {column: text} of `data.columns.facts`, values that are there; null where there are none
 }
 
 SPLIT_SCHEMA: dict[str, pl.DataType] = {

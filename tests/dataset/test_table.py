@@ -111,7 +111,7 @@ def test_a_table_says_label_patient_part_and_site(folder: Path) -> None:
     assert index["group"].n_unique() == 6
 
 
-FILLS = {"path": "path", "label": "label", "group": "group", "part": "given", "scanner": "scanner", "site": "site", "date": "date"}
+FILLS = {name: name for name in Columns.model_fields} | {"part": "given"}
 """What each column of the table fills in the index."""
 
 
@@ -119,11 +119,23 @@ FILLS = {"path": "path", "label": "label", "group": "group", "part": "given", "s
 def test_each_column_fills_its_part_of_the_index(folder: Path, field: str) -> None:
     lines = ["path,label,other path,other label,who,where"]
     lines += [f"{name},{'AB'[number % 2]},{NAMES[11 - number]},{'CD'[number % 2]},p{number},test" for number, name in enumerate(NAMES[:10])]
-    other = {"path": "other path", "label": "other label", "part": "where"}.get(field, "who")
+    other = {"path": "other path", "label": "other label", "part": "where", "facts": ["who", "where"]}.get(field, "who")
     before, after = (index_folder(data(folder, lines, columns=columns)) for columns in ({}, {field: other}))
     changed = {name for name in before.columns if not before[name].equals(after[name])}
     assert FILLS[field] in changed or field == "path"
     assert changed == {FILLS[field]} if field != "path" else "label" in changed
+
+
+def test_further_columns_are_kept_as_json(folder: Path) -> None:
+    lines = ["path,label,سن,sex", *(f"{name},{'AB'[number % 2]},," for number, name in enumerate(NAMES[2:]))]
+    lines += [f'{NAMES[0]},A,"4,5",f', f"{NAMES[1]},B,,m"]
+    index = index_folder(data(folder, lines, columns={"facts": ["سن", "sex"]}))
+    assert index["facts"].drop_nulls().to_list() == ['{"سن": "4,5", "sex": "f"}', '{"sex": "m"}']
+    assert index["path"][0] == NAMES[0]
+    again = index_folder(data(folder, [*lines, f"{NAMES[1]},B,,f"], columns={"facts": ["سن", "sex"]}))
+    assert reasons(again) == {NAMES[1]: "stands in labels.csv several times, and not with the same values"}
+    with pytest.raises(DataError, match="no column for facts: age"):
+        index_folder(data(folder, lines, columns={"facts": ["sex", "age"]}))
 
 
 def test_what_does_not_fit_is_a_row_with_a_reason(folder: Path) -> None:
@@ -163,6 +175,7 @@ def test_a_table_that_makes_no_study_is_said(folder: Path, lines: list[str], wor
         {"layout": "table"},
         {"table": "labels.csv"},
         {"layout": "table", "table": "labels.csv", "group": "(p)", "columns": {"group": "patient"}},
+        {"layout": "table", "table": "labels.csv", "columns": {"facts": ["age", "age"]}},
     ],
 )
 def test_halves_of_a_table_are_refused(settings: dict[str, object]) -> None:

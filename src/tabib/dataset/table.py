@@ -8,12 +8,14 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import json
 import os
 import re
 import unicodedata
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -37,14 +39,17 @@ def list_table(data: Data) -> list[Listed]:
     if not data.folder.is_dir():
         raise DataError(f"There is no folder {data.folder}. Check its name; in a study, data.folder is relative to the study file.")
     table = read_table(data.table)
-    columns = {field: name for field, name in data.columns.model_dump().items() if name is not None}
-    missing = [f"{field}: {name}" for field, name in columns.items() if name not in table.columns]
+    columns = {field: name for field, name in data.columns.model_dump(exclude={"facts"}).items() if name is not None}
+    asked = [*columns.items(), *(("facts", name) for name in data.columns.facts)]
+    missing = [f"{field}: {name}" for field, name in asked if name not in table.columns]
     if missing:
         raise DataError(
             f"{data.table} has no column for {', '.join(missing)}. It has: {', '.join(table.columns)}. "
             "Name the columns of your table in data.columns, as in {path: image_id, label: diagnosis, group: patient}."
         )
-    table = table.select(**{field: pl.col(name) for field, name in columns.items()})
+    table = table.select(
+        pl.struct(data.columns.facts or pl.lit(None)).alias("facts"), **{field: pl.col(name) for field, name in columns.items()}
+    )
     found = list(Walk({os.path.realpath(data.folder): "."}).below(data.folder, "."))
     found = {entry.path.removeprefix("./"): entry for entry in found}
     files = Files([path for path, entry in found.items() if entry.refused is None])
@@ -52,7 +57,7 @@ def list_table(data: Data) -> list[Listed]:
     for line, row in enumerate(table.iter_rows(named=True), start=2):
         entry = _of_line(row, files, f"{data.table.name}, line {line}")
         other = listed.setdefault(entry.path, entry)
-        if other is not entry and not other.refused and (other.label, other.given, other.group) != (entry.label, entry.given, entry.group):
+        if other != entry and not other.refused:
             listed[entry.path] = replace(other, refused=f"stands in {data.table.name} several times, and not with the same values")
     for path, entry in found.items():
         if path not in listed:
@@ -60,7 +65,7 @@ def list_table(data: Data) -> list[Listed]:
     return list(listed.values())
 
 
-def _of_line(row: dict[str, str | None], files: Files, place: str) -> Listed:
+def _of_line(row: dict[str, Any], files: Files, place: str) -> Listed:
     """What one line of a table says of an image."""
     name, part = row["path"], row.get("part")
     found = files.find(name) if name else []
@@ -75,6 +80,8 @@ def _of_line(row: dict[str, str | None], files: Files, place: str) -> Listed:
     label = row["label"] and unicodedata.normalize("NFC", row["label"])
     given = PART_NAMES.get(part.casefold()) if part else None
     facts = {name: row[name] for name in ("scanner", "site", "date") if row.get(name)}
+    if further := {name: value for name, value in row["facts"].items() if value is not None}:
+        facts["facts"] = json.dumps(further, ensure_ascii=False)
     return Listed(path, label, given, refused, row.get("group"), facts)
 
 
