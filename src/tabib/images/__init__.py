@@ -1,6 +1,7 @@
 """From a file to pixels with their range, geometry and facts. Numpy only, no torch."""
 
 from tabib.images.glance import THUMBNAIL_SIDE, glance, glance_at_file
+from tabib.images.heat import heat_colours, lay_heat
 from tabib.images.image import MAX_BYTES, MAX_PIXELS, Image, ImageFacts, has_colour, printable, shown_name, spread, to_grey
 from tabib.images.read import count_frames, read_file, read_image, read_image_bytes
 from tabib.images.resize import Fit, resize
@@ -19,6 +20,8 @@ __all__ = [
     "glance",
     "glance_at_file",
     "has_colour",
+    "heat_colours",
+    "lay_heat",
     "printable",
     "read_file",
     "read_image",

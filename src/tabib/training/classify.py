@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from tabib.training.loop import Recipe, fit, start
 from tabib.training.networks import Network, build_network
 from tabib.training.session import running
 
-__all__ = ["Plan", "build", "class_names", "plans", "train"]
+__all__ = ["Plan", "build", "class_names", "plans", "refuse_unknown_layers", "train"]
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,17 @@ def build(
     )
     counts = freeze(network, study.model.freeze, sample=torch.zeros(2, shape.channels, shape.height, shape.width))
     return network.to(device), counts
+
+
+def refuse_unknown_layers(network: Network, layers: Sequence[str]) -> None:
+    """Raise `StudyError` where `explain.layers` names a layer that the backbone does not have; the message names the nearest."""
+    known = [name for name, _ in network.features.named_modules() if name]
+    for name in layers:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3) or [name for name, _ in network.features.named_children()]
+            raise StudyError(
+                f"explain.layers names {name!r}, and the network has no layer of this name. The nearest are: {', '.join(near)}."
+            )
 
 
 def _train_member(
