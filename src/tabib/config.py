@@ -232,18 +232,34 @@ class Augment(Part):
     """Largest shift either way, as a fraction of the side."""
     zoom: Annotated[float, Field(ge=0, le=0.9)] = 0.1
     """Largest zoom either way, as a fraction: 0.1 draws scales from 0.9 to 1.1."""
+    stretch: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Largest unequal zoom either way, as a fraction: 0.1 makes one side up to 1.1 times as long against the other."""
+    crop: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """Largest share of each side that a random crop leaves out; what stays is brought back to the full size."""
     shear_degrees: Annotated[float, Field(ge=0, le=60)] = 0.0
     """Largest horizontal shear either way, in degrees."""
     flip_horizontal: bool = False
     """Mirror half of the images left to right. Wrong for chests: the heart is on the left."""
     flip_vertical: bool = False
     """Mirror half of the images top to bottom."""
+    elastic: Annotated[float, Field(ge=0, le=0.2)] = 0.0
+    """Elastic distortion: largest displacement of a place either way, as a fraction of the side."""
+    elastic_cells: Annotated[int, Field(ge=1, le=32)] = 4
+    """Cells per side of the coarse grid that is displaced at random and interpolated smoothly; more make finer waves."""
     brightness: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Largest value added either way, as a fraction of the range."""
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Largest change of contrast either way, as a fraction: 0.1 draws factors from 0.9 to 1.1."""
     gamma: Annotated[float, Field(ge=0, le=2)] = 0.0
     """Largest logarithm of the exponent either way: 0.3 draws exponents from 0.74 to 1.35."""
+    saturation: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Largest change of saturation either way, as a fraction: 0.1 draws factors from 0.9 to 1.1. Colour images only."""
+    hue_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest turn of the hue either way, in degrees of the colour circle. Colour images only."""
+    stain: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest change of haematoxylin, eosin and DAB either way, each by itself: 0.05 draws factors from 0.95 to 1.05 and adds up to 0.05 of optical density. Colour images only."""
+    blur: Annotated[float, Field(ge=0, le=0.1)] = 0.0
+    """Largest standard deviation of a Gaussian blur, as a fraction of the shorter side: 0.01 is 1.28 pixels of 128."""
     noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Largest standard deviation of added Gaussian noise, as a fraction of the range."""
     fill: Literal["nearest", "constant", "reflect"] = "nearest"

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 from listens import Listens
 from tabib.config import Columns, Goals, Study, parts_in
 from tabib.errors import DataError, StudyError
+from tabib.images import encode_png, read_image
 from tabib.progress import SILENT, Advance, Progress
 from tabib.records import Measure
 from tabib.runs import Reached, Run, open_run
@@ -38,6 +40,8 @@ OUTVOTED: Change = {
     "training": {"epochs": 3, "learning_rate": 1e-2, "schedule": "constant"},
 }
 """A training that calls every film ill from the first epoch on, and becomes surer of it: the loss improves and the accuracy does not."""
+
+COLOURED: Change = {"films": "coloured", "input": {"channels": 3}}
 
 PLACES = {
     "title": r"<h1>(.*?)</h1>",
@@ -127,6 +131,14 @@ EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
     "augment.brightness": ("weights", {"augment": {"brightness": 0}}),
     "augment.contrast": ("weights", {"augment": {"contrast": 0}}),
     "augment.gamma": ("weights", {"augment": {"gamma": 0.3}}),
+    "augment.stretch": ("weights", {"augment": {"stretch": 0.2}}),
+    "augment.crop": ("weights", {"augment": {"crop": 0.2}}),
+    "augment.elastic": ("weights", {"augment": {"elastic": 0.05}}),
+    "augment.elastic_cells": ("weights", {"augment": {"elastic": 0.05, "elastic_cells": 8}}, {"augment": {"elastic": 0.05}}),
+    "augment.blur": ("weights", {"augment": {"blur": 0.02}}),
+    "augment.saturation": ("weights", COLOURED | {"augment": {"saturation": 0.3}}, COLOURED),
+    "augment.hue_degrees": ("weights", COLOURED | {"augment": {"hue_degrees": 30}}, COLOURED),
+    "augment.stain": ("weights", COLOURED | {"augment": {"stain": 0.1}}, COLOURED),
     "augment.noise": ("weights", {"augment": {"noise": 0.1}}),
     "augment.fill": ("weights", {"augment": {"fill": "reflect"}}),
     "augment.fill_value": ("weights", {"augment": {"fill": "constant", "fill_value": 0.5}}, {"augment": {"fill": "constant"}}),
@@ -227,14 +239,18 @@ def test_every_field_has_a_row() -> None:
 
 @pytest.fixture(scope="module")
 def folders(films: Path, given_films: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    copied, unbalanced = (tmp_path_factory.mktemp("films") / "films" for _ in range(2))
+    copied, unbalanced, coloured = (tmp_path_factory.mktemp("films") / "films" for _ in range(3))
     shutil.copytree(films, copied)
     first = min((copied / "NORMAL").iterdir())
     shutil.copy(first, first.with_stem(f"{first.stem}b"))
     shutil.copytree(films, unbalanced)
     for path in sorted((unbalanced / "NORMAL").iterdir())[::2]:
         path.unlink()
-    return {"plain": films, "given": given_films, "copied": copied, "unbalanced": unbalanced}
+    for path in films.glob("*/*.*"):
+        tinted = coloured / path.relative_to(films).with_suffix(".png")
+        tinted.parent.mkdir(parents=True, exist_ok=True)
+        tinted.write_bytes(encode_png(read_image(path).pixels[:, :, None] // np.array([1, 2, 3], np.uint8)))
+    return {"plain": films, "given": given_films, "copied": copied, "unbalanced": unbalanced, "coloured": coloured}
 
 
 @pytest.fixture(scope="module")

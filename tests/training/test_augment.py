@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
+from scipy.interpolate import BSpline
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as oracle
 
@@ -18,7 +19,22 @@ from tabib.training.augment import Draws, apply, draw
 
 OFF = Augment(rotation_degrees=0, shift=0, zoom=0, brightness=0, contrast=0)
 EVERYTHING = Augment(
-    rotation_degrees=30, shift=0.2, zoom=0.2, shear_degrees=10, flip_horizontal=True, flip_vertical=True, contrast=0.3, gamma=0.4, noise=0.1
+    rotation_degrees=30,
+    shift=0.2,
+    zoom=0.2,
+    stretch=0.3,
+    shear_degrees=10,
+    crop=0.4,
+    flip_horizontal=True,
+    flip_vertical=True,
+    elastic=0.05,
+    contrast=0.3,
+    gamma=0.4,
+    saturation=0.5,
+    hue_degrees=40,
+    stain=0.1,
+    blur=0.02,
+    noise=0.1,
 )
 HEIGHT, WIDTH = 37, 52
 
@@ -34,7 +50,7 @@ def smooth_images(count: int = 1, channels: int = 1) -> torch.Tensor:
     return torch.from_numpy(smooth.astype(np.float32))
 
 
-def chosen(**values: float) -> Draws:
+def chosen(**values: float | list[float]) -> Draws:
     """One image's draws, neutral but for `values`."""
     neutral = draw(OFF, seed=0, epoch=0, content=keys(1))
     return dataclasses.replace(neutral, **{name: torch.tensor([value]) for name, value in values.items()})
@@ -64,6 +80,37 @@ def test_geometry_is_torchs_affine(geometry: dict[str, float]) -> None:
     )
     got = apply(images, chosen(**geometry), OFF.model_copy(update={"fill": "constant"}))
     torch.testing.assert_close(got, expected, atol=2e-5, rtol=0)
+
+
+def test_a_crop_is_the_window_resized_and_a_stretch_keeps_the_area() -> None:
+    images = smooth_images()
+    height, width = images.shape[2:]
+    y, x = np.meshgrid(np.arange(height) + 0.5, np.arange(width) + 0.5, indexing="ij")
+    # 40 % left out, the window three quarters of the way from left to right and at the top; in it the width enlarged by
+    # sqrt(1.44) and the height shrunk by as much, about the middle of the whole image.
+    x, y = 0.4 * width * 0.75 + 0.6 * x, 0.6 * y
+    x, y = width / 2 + (x - width / 2) / 1.2, height / 2 + (y - height / 2) * 1.2
+    expected = ndimage.map_coordinates(images[0, 0].double().numpy(), [y - 0.5, x - 0.5], order=1, mode="nearest")
+    got = apply(images, chosen(crop=0.4, crop_x=0.5, crop_y=-1.0, stretch=1.44), OFF)
+    np.testing.assert_allclose(got[0, 0], expected, atol=2e-5)
+
+
+def test_elastic_distortion_is_scipys_b_spline_and_no_place_goes_further_than_it_may() -> None:
+    images = smooth_images()
+    height, width = images.shape[2:]
+    augment = OFF.model_copy(update={"elastic": 0.08, "elastic_cells": 5})
+    draws = draw(augment, seed=2, epoch=3, content=keys(1))
+
+    def spline(side: int) -> BSpline:
+        return BSpline(np.arange(-3, 9) * side / 5, np.eye(8), 3)  # one cell each, from three before the image on
+
+    down, right = (spline(side)(np.arange(side) + 0.5) for side in (height, width))
+    x_moves, y_moves = draws.elastic[0].double().numpy()
+    x, y = down @ x_moves @ right.T, down @ y_moves @ right.T
+    assert 0.02 < np.abs([x, y]).max() <= 0.08
+    places = [np.arange(height)[:, None] + y * height, np.arange(width) + x * width]
+    expected = ndimage.map_coordinates(images[0, 0].double().numpy(), places, order=1, mode="nearest")
+    np.testing.assert_allclose(apply(images, draws, augment)[0, 0], expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(("flip", "dimension"), [("flip_horizontal", 3), ("flip_vertical", 2)])
@@ -152,7 +199,18 @@ def test_draws_are_uniform_and_unrelated() -> None:
         "shift_x": draws.shift_x / 0.2,
         "shift_y": draws.shift_y / 0.2,
         "scale": (draws.scale - 1) / 0.2,
+        "stretch": draws.stretch.log() / np.log(1.3),
         "shear_degrees": draws.shear_degrees / 10,
+        "crop": draws.crop / 0.2 - 1,
+        "crop_x": draws.crop_x,
+        "crop_y": draws.crop_y,
+        "elastic": draws.elastic[:, 0, 2, 3] / 0.05,
+        "elastic beside": draws.elastic[:, 0, 2, 4] / 0.05,
+        "saturation": (draws.saturation - 1) / 0.5,
+        "hue": draws.hue_degrees / 40,
+        "haematoxylin": (draws.stain_factor[:, 0] - 1) / 0.1,
+        "eosin added": draws.stain_added[:, 1] / 0.1,
+        "blur": draws.blur / 0.01 - 1,
         "brightness": draws.brightness / 0.2,
         "contrast": (draws.contrast - 1) / 0.3,
         "gamma": draws.gamma.log() / 0.4,
@@ -174,6 +232,65 @@ def test_intensity_is_the_formula() -> None:
     settings_on = OFF.model_copy(update={"brightness": 0.2, "contrast": 0.5, "gamma": 0.5})
     got = apply(images, chosen(brightness=-0.1, contrast=1.4, gamma=1.3), settings_on)
     np.testing.assert_allclose(got[0], changed, atol=2e-6)
+
+
+def test_blur_is_scipys_gaussian_filter() -> None:
+    images = smooth_images(1, channels=3)
+    sigma = 0.05 * HEIGHT  # the shorter side
+
+    def smooth(pixels: np.ndarray) -> np.ndarray:
+        return ndimage.gaussian_filter(pixels, (0, sigma, sigma), mode="constant", truncate=8)
+
+    pixels = images[0].double().numpy()
+    got = apply(images, chosen(blur=0.05), OFF.model_copy(update={"blur": 0.1}))
+    np.testing.assert_allclose(got[0], smooth(pixels) / smooth(np.ones_like(pixels)), atol=2e-6)
+
+
+def test_saturation_and_hue_are_those_of_the_w3c() -> None:
+    images = smooth_images(1, channels=3) * 0.4 + 0.3
+    cosine, sine = np.cos(np.deg2rad(25)), np.sin(np.deg2rad(25))
+    hue = np.array(
+        [
+            [0.213 + cosine * 0.787 - sine * 0.213, 0.715 - cosine * 0.715 - sine * 0.715, 0.072 - cosine * 0.072 + sine * 0.928],
+            [0.213 - cosine * 0.213 + sine * 0.143, 0.715 + cosine * 0.285 + sine * 0.140, 0.072 - cosine * 0.072 - sine * 0.283],
+            [0.213 - cosine * 0.213 - sine * 0.787, 0.715 - cosine * 0.715 + sine * 0.715, 0.072 + cosine * 0.928 + sine * 0.072],
+        ]
+    )
+    more = np.array(
+        [
+            [0.213 + 0.787 * 1.3, 0.715 - 0.715 * 1.3, 0.072 - 0.072 * 1.3],
+            [0.213 - 0.213 * 1.3, 0.715 + 0.285 * 1.3, 0.072 - 0.072 * 1.3],
+            [0.213 - 0.213 * 1.3, 0.715 - 0.715 * 1.3, 0.072 + 0.928 * 1.3],
+        ]
+    )
+    expected = np.einsum("ij,jhw->ihw", hue @ more, images[0].double().numpy()).clip(0, 1)
+    got = apply(images, chosen(hue_degrees=25.0, saturation=1.3), OFF.model_copy(update={"hue_degrees": 90, "saturation": 1}))
+    np.testing.assert_allclose(got[0], expected, atol=5e-4)  # the standard rounds its numbers to three places
+
+
+def test_grey_has_no_hue_and_no_saturation() -> None:
+    grey = smooth_images(4).expand(4, 3, HEIGHT, WIDTH)
+    augment = OFF.model_copy(update={"hue_degrees": 180, "saturation": 1})
+    torch.testing.assert_close(apply(grey, draw(augment, seed=0, epoch=0, content=keys(4)), augment), grey, atol=2e-6, rtol=0)
+
+
+def test_stains_change_in_optical_density() -> None:
+    """A picture made of known amounts of the three stains becomes the picture of the changed amounts."""
+    amounts = np.random.default_rng(0).uniform(0.1, 0.5, (HEIGHT, WIDTH, 3))
+    stains = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+
+    def seen(amounts: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy((10 ** -(amounts @ stains)).astype(np.float32)).permute(2, 0, 1)[None]
+
+    changed = amounts * [1.1, 0.9, 1.05] + [0.05, -0.05, 0.0]
+    got = apply(seen(amounts), chosen(stain_factor=[1.1, 0.9, 1.05], stain_added=[0.05, -0.05, 0.0]), OFF.model_copy(update={"stain": 0.1}))
+    torch.testing.assert_close(got, seen(changed), atol=2e-6, rtol=0)
+
+
+def test_colours_and_blur_of_neutral_draws_change_nothing() -> None:
+    images = smooth_images(1, channels=3)
+    augment = OFF.model_copy(update={"saturation": 0.5, "hue_degrees": 90, "stain": 0.2, "blur": 0.05, "crop": 0.5, "elastic": 0.1})
+    torch.testing.assert_close(apply(images, chosen(), augment), images, atol=5e-6, rtol=0)
 
 
 def test_noise_is_gaussian_of_the_drawn_strength() -> None:
@@ -202,6 +319,14 @@ CHANGED = {
     "rotation_degrees": 20.0,
     "shift": 0.2,
     "zoom": 0.3,
+    "stretch": 0.5,
+    "crop": 0.5,
+    "elastic": 0.1,
+    "elastic_cells": 8,
+    "saturation": 0.9,
+    "hue_degrees": 90.0,
+    "stain": 0.2,
+    "blur": 0.05,
     "shear_degrees": 20.0,
     "flip_horizontal": True,
     "flip_vertical": True,
@@ -216,8 +341,9 @@ CHANGED = {
 
 @pytest.mark.parametrize("field", list(Augment.model_fields))
 def test_every_field_changes_the_images(field: str) -> None:
-    moving = OFF.model_copy(update={"shift": 0.1, "fill": "constant" if field == "fill_value" else "nearest"})
-    images, content = smooth_images(6), keys(6)
+    needed = {"fill_value": {"fill": "constant"}, "elastic_cells": {"elastic": 0.1}}
+    moving = OFF.model_copy(update={"shift": 0.1, **needed.get(field, {})})
+    images, content = smooth_images(6, channels=3), keys(6)
     changed = moving.model_copy(update={field: CHANGED[field]})
     without = apply(images, draw(moving, seed=0, epoch=0, content=content), moving)
     with_it = apply(images, draw(changed, seed=0, epoch=0, content=content), changed)

@@ -117,3 +117,15 @@ def test_a_gpu_that_is_not_there(films: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(StudyError, match="no GPU"):
         resolved(plant(films, training={"device": "cuda"}))
+
+
+@pytest.mark.parametrize("change", ["saturation", "hue_degrees", "stain"])
+def test_colour_that_is_not_there_is_not_changed_aloud(films: Path, change: str) -> None:
+    planted = plant(films, augment={change: 0.1})
+    with pytest.raises(StudyError, match=rf"augment\.{change} is 0\.1, and no image has colour"):
+        resolve_study(planted.study, planted.index, planted.split)
+    coloured = planted.index.with_columns(colour=True)
+    with pytest.raises(StudyError, match=r"input\.channels is 1"):
+        resolve_study(planted.study, coloured, planted.split)
+    in_colour = plant(films, augment={change: 0.1}, input={"channels": 3}).study
+    assert resolve_study(in_colour, coloured, planted.split) == in_colour

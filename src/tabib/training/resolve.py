@@ -37,11 +37,13 @@ def resolve_study(study: Study, index: pl.DataFrame, split: pl.DataFrame, *, pro
         progress: told of the timed steps.
 
     Raises:
-        StudyError: a positive class that is no class or cannot be told, or a GPU that is not there.
+        StudyError: a positive class that is no class or cannot be told, changes of colour where there is none, or a GPU that
+            is not there.
     """
     study = study.model_copy(update={"positive": positive_class(study.positive, class_names(split, study))})
+    colour = bool(index.filter(pl.col("refused").is_null())["colour"].any())
+    _refuse_colours_of_grey(study, colour)
     if study.input.channels == "auto":
-        colour = index.filter(pl.col("refused").is_null())["colour"].any()
         study = study.model_copy(update={"input": study.input.model_copy(update={"channels": 3 if colour else 1})})
     training = study.training
     device = _device(training.device)
@@ -68,6 +70,14 @@ def _siblings(cpu: int) -> str:
         return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
     except OSError:
         return str(cpu)
+
+
+def _refuse_colours_of_grey(study: Study, colour: bool) -> None:
+    changes = {"saturation": study.augment.saturation, "hue_degrees": study.augment.hue_degrees, "stain": study.augment.stain}
+    on = [f"augment.{name} is {value:g}" for name, value in changes.items() if value]
+    if on and (not colour or study.input.channels == 1):
+        why = "no image has colour" if not colour else "input.channels is 1"
+        raise StudyError(f"{' and '.join(on)}, and {why}: there is no colour that it could change. Set it to 0.")
 
 
 def _device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
