@@ -374,12 +374,21 @@ class Threshold(Part):
     """This probability."""
     sensitivity: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The highest threshold that reaches this sensitivity on the validation rows."""
+    specificity: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The lowest threshold that reaches this specificity on the validation rows."""
+    cost_ratio: Positive | None = None
+    """How many false positives one false negative costs: the threshold of the least expected cost on the validation rows, at `evaluate.prevalence` or else at theirs."""
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
-        if (self.fixed is None) == (self.sensitivity is None):
-            raise ValueError("give exactly one of fixed and sensitivity")
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
         return self
+
+    @property
+    def rule(self) -> str:
+        """The name of the one field."""
+        return next(iter(self.model_dump(exclude_none=True)))
 
 
 class Calibrate(Part):
@@ -388,7 +397,7 @@ class Calibrate(Part):
     temperature: bool = True
     """Whether probabilities are softened or sharpened to fit the validation rows (one number, Guo et al. 2017)."""
     threshold: Literal["youden"] | Threshold = "youden"
-    """The operating point of a two-class study: `youden` (largest sensitivity + specificity), `fixed` or `sensitivity`."""
+    """The operating point of a two-class study: `youden` (largest sensitivity + specificity), or a rule with a number."""
 
 
 class Evaluate(Part):
@@ -398,6 +407,8 @@ class Evaluate(Part):
     """Level of every interval."""
     draws: Annotated[int, Field(ge=200, le=100000)] = 2000
     """Bootstrap draws over groups."""
+    prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of ill people where the model is to be used: predictive values are given for it as well, and `cost_ratio` counts with it."""
 
 
 class Goals(Part):

@@ -198,7 +198,7 @@ class Decision(Record):
     positive: str | None
     temperature: float
     threshold: float | None  # probability of the positive class from which a row counts as positive; None for > 2 classes
-    rule: str  # "youden", "fixed", "sensitivity"; "argmax" for more than two classes
+    rule: str  # "youden" or a field of `config.Threshold`; "argmax" for more than two classes
     weights_sha256: list[str]  # of the members it was chosen for, in the order of `Model.members`
     validation_rows: int
     validation_groups: int
@@ -226,7 +226,7 @@ class Measure(Record):
 class Curve(Record):
     """Points of a curve of one class, at most 400."""
 
-    name: Literal["roc", "precision_recall", "calibration"]
+    name: Literal["roc", "precision_recall", "calibration", "net_benefit"]
     of: str
     x: list[float]
     y: list[float]
@@ -264,6 +264,8 @@ class Evaluation(Record):
     patients: Known  # over all images of the three parts
     parts: list[PartEvaluation]  # validation, then test
     gap: list[Measure]  # test minus validation, with intervals
+    prevalence: float | None = None  # share of positives where the model is to be used
+    at_prevalence: list[Measure] = []  # PPV and NPV of test there
     remarks: list[Finding]  # over-fitting, gap, goals, wide intervals, calibration, in codes
     worst: list[int]  # at most GALLERY index rows of the test part: highest loss first
     random: list[int]  # as many, drawn by content hash, not by choice

@@ -12,6 +12,8 @@ from sklearn import metrics as sklearn_metrics
 from made_predictions import Made, made_study
 from tabib.config import METRICS
 from tabib.evaluation import evaluate
+from tabib.evaluation.measures import predictive_values
+from tabib.metrics.intervals import wilson
 from tabib.records import GALLERY, Evaluation, Measure, PartEvaluation
 
 MANY = Made(classes=("cyst", "normal", "stone", "tumour"), signal={"validation": 2.0, "test": 2.0})
@@ -344,9 +346,67 @@ def test_probabilities_that_are_too_sure_are_said() -> None:
 
 
 def test_a_sensitivity_that_does_not_hold_is_said() -> None:
-    rule = {"calibrate": {"threshold": {"sensitivity": 0.95}}}
-    assert "operating_sensitivity_missed" in codes(judged(Made(signal={"validation": 1, "test": 1}), rule))
-    assert "operating_sensitivity_missed" not in codes(judged(Made(signal={"validation": 5, "test": 5}), rule))
+    rule: dict[str, object] = {"calibrate": {"threshold": {"sensitivity": 0.95}}}
+    assert "operating_point_missed" in codes(judged(Made(signal={"validation": 1, "test": 1}), rule))
+    assert "operating_point_missed" not in codes(judged(Made(signal={"validation": 5, "test": 5}), rule))
+
+
+def test_a_specificity_that_does_not_hold_is_said() -> None:
+    rule: dict[str, object] = {"calibrate": {"threshold": {"specificity": 0.99}}}
+    remarks = judged(Made(signal={"validation": 1, "test": 1}), rule).remarks
+    assert next(remark for remark in remarks if remark.code == "operating_point_missed").figures["measure"] == "specificity"
+
+
+def test_the_cost_of_mistakes_is_told_beside_that_of_calling_all_or_none() -> None:
+    rule: dict[str, object] = {"calibrate": {"threshold": {"cost_ratio": 4}}, "evaluate": {"draws": 500, "prevalence": 0.2}}
+    evaluation = judged(Made(), rule)
+    figures = next(remark for remark in evaluation.remarks if remark.code == "operating_cost").figures
+    found, spared = (measure(evaluation, name).value or 0 for name in ("sensitivity", "specificity"))
+    assert figures["cost"] == pytest.approx(100 * (4 * 0.2 * (1 - found) + 0.8 * (1 - spared)))
+    assert (figures["all"], figures["nobody"]) == pytest.approx((80, 80))
+    assert "operating_cost_high" in codes(judged(Made(signal={}), rule))
+
+
+def test_predictive_values_at_the_prevalence_of_the_test_set_are_those_of_the_test_set() -> None:
+    two = judged(Made())
+    share = part(two).class_counts["PNEUMONIA"] / part(two).rows
+    evaluation = judged(Made(), {"evaluate": {"draws": 500, "prevalence": share}})
+    for there in evaluation.at_prevalence:
+        here = measure(evaluation, there.name)
+        assert there.value == pytest.approx(here.value)
+        assert there.low is not None
+        assert there.high is not None
+        assert there.low < (there.value or 0) < there.high
+    assert [each.name for each in evaluation.at_prevalence] == ["ppv", "npv"]
+    rare = judged(Made(), {"evaluate": {"draws": 500, "prevalence": 0.01}}).at_prevalence
+    assert (rare[0].value or 0) < (evaluation.at_prevalence[0].value or 0)
+    assert (rare[1].value or 0) > (evaluation.at_prevalence[1].value or 0)
+    assert two.at_prevalence == judged(MANY, {"evaluate": {"draws": 500, "prevalence": 0.01}}).at_prevalence == []
+
+
+def test_intervals_of_predictive_values_hold_the_truth_as_often_as_they_say() -> None:
+    draw, held = np.random.default_rng(0), np.zeros(2)
+    for _ in range(1000):
+        found, spared = draw.binomial(60, 0.9) / 60, draw.binomial(80, 0.95) / 80
+        sides = [
+            Measure(
+                name=name, value=share, **dict(zip(("low", "high"), wilson(share, rows, 1.96), strict=True)), method="wilson", groups=rows
+            )
+            for name, share, rows in (("sensitivity", found, 60), ("specificity", spared, 80))
+        ]
+        ppv, npv = predictive_values(sides, 0.1)
+        truth = 0.09 / (0.09 + 0.045), 0.855 / (0.855 + 0.01)
+        held += [(each.low or 0) <= true <= (each.high or 1) for each, true in zip((ppv, npv), truth, strict=True)]
+    assert (held / 1000 > 0.93).all()
+    assert (held / 1000 < 0.98).all()
+
+
+def test_the_decision_curve_begins_with_everybody_and_is_of_two_classes(two: Evaluation) -> None:
+    curve = next(curve for curve in part(two).curves if curve.name == "net_benefit")
+    share = part(two).class_counts["PNEUMONIA"] / part(two).rows
+    assert (curve.x[0], curve.x[-1], len(curve.x)) == (0.01, 0.99, 99)
+    assert curve.y[0] == pytest.approx(share - (1 - share) * 0.01 / 0.99, abs=0.01)
+    assert not [curve for curve in part(judged(MANY)).curves if curve.name == "net_benefit"]
 
 
 def test_the_operating_point_counts_patients_missed_and_alarmed(two: Evaluation) -> None:

@@ -23,6 +23,7 @@ from tabib.metrics.intervals import (
     leave_groups_out,
     mean_interval,
     mean_of_intervals,
+    ratio_interval,
     share_interval,
     wilson,
 )
@@ -290,3 +291,19 @@ def test_intervals_hold_the_truth_as_often_as_they_say(groups: int) -> None:
             held[name] += interval.low <= right[name] <= interval.high  # type: ignore[operator]
     for name in ("accuracy", "auc", "brier"):
         assert 0.91 <= held[name] / 300 <= 0.99
+
+
+def test_a_ratio_of_well_known_shares_has_the_interval_of_the_delta_method() -> None:
+    rows, (first, second) = 100_000, (0.2, 0.7)
+    parts = [Interval(*wilson(share, rows, 1.96), "wilson", rows) for share in (first, second)]
+    found = ratio_interval(first, parts[0], second, parts[1])
+    spread = np.sqrt((1 - first) / (first * rows) + (1 - second) / (second * rows))
+    assert (found.low, found.high) == pytest.approx(tuple(first / second * np.exp([-1.96 * spread, 1.96 * spread])), rel=1e-3)
+
+
+def test_a_ratio_has_limits_at_the_ends_of_the_scale() -> None:
+    none, middle = Interval(0.0, 0.2, "wilson", 20), Interval(0.4, 0.8, "wilson", 20)
+    assert ratio_interval(0.0, none, 0.6, middle).low == 0
+    assert 0.2 / 0.6 < (ratio_interval(0.0, none, 0.6, middle).high or 0) < 0.2 / 0.4
+    assert ratio_interval(0.6, middle, 0.0, none).high == np.inf
+    assert ratio_interval(0.6, Interval(groups=3), 0.5, middle).low is None

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_curve
 
 from tabib.config import Threshold
 from tabib.errors import DataError
-from tabib.metrics import balanced_accuracy, choose_threshold, sensitivity
+from tabib.metrics import balanced_accuracy, choose_threshold, net_benefit, sensitivity, specificity
 
 
 @st.composite
@@ -45,6 +45,41 @@ def test_sensitivity_is_reached_and_with_no_higher_cut(rows: tuple[np.ndarray, n
     higher = np.unique(probability[probability >= threshold])
     if len(higher) > 1:
         assert sensitivity(truth, (probability >= higher[1]).astype(int)) < share
+
+
+@given(rows=scored(), share=st.floats(0.05, 0.99))
+@settings(max_examples=60, deadline=None)
+def test_specificity_is_reached_and_with_no_lower_cut(rows: tuple[np.ndarray, np.ndarray], share: float) -> None:
+    truth, probability = rows
+    threshold = choose_threshold(probability, truth, Threshold(specificity=share))
+    assert specificity(truth, (probability >= threshold).astype(int)) >= share - 1e-9
+    lower = np.unique(probability[probability < threshold])
+    if len(lower):
+        assert specificity(truth, (probability >= lower[-1]).astype(int)) < share
+
+
+@given(rows=scored(), ratio=st.floats(0.05, 50), prevalence=st.none() | st.floats(0.01, 0.99))
+@settings(max_examples=60, deadline=None)
+def test_no_cut_costs_less(rows: tuple[np.ndarray, np.ndarray], ratio: float, prevalence: float | None) -> None:
+    truth, probability = rows
+
+    def cost(threshold: float) -> float:
+        called, ill = probability >= threshold, truth.mean() if prevalence is None else prevalence
+        return ratio * ill * (~called[truth == 1]).mean() + (1 - ill) * called[truth == 0].mean()
+
+    chosen = choose_threshold(probability, truth, Threshold(cost_ratio=ratio), prevalence=prevalence)
+    assert cost(chosen) <= min(cost(cut) for cut in [*probability, 2.0]) + 1e-9
+
+
+def test_dear_misses_and_rare_illness_move_the_cut() -> None:
+    truth = np.array([0, 0, 1, 0, 1, 1])
+    scores = np.linspace(0.1, 0.6, 6)
+    assert choose_threshold(scores, truth, Threshold(cost_ratio=3)) == pytest.approx(expit((logit(0.2) + logit(0.3)) / 2))
+    assert choose_threshold(scores, truth, Threshold(cost_ratio=0.3)) == pytest.approx(expit((logit(0.4) + logit(0.5)) / 2))
+    assert choose_threshold(scores, truth, Threshold(cost_ratio=3), prevalence=0.001) == pytest.approx(expit((logit(0.4) + logit(0.5)) / 2))
+    wrong = 1 - truth
+    assert choose_threshold(scores, wrong, Threshold(cost_ratio=0.01)) > scores.max()  # nobody
+    assert choose_threshold(scores, wrong, Threshold(cost_ratio=100)) == scores.min()  # everybody
 
 
 @given(rows=scored(), temperature=st.floats(0.3, 5))
@@ -85,3 +120,19 @@ def test_a_threshold_that_meets_neighbouring_doubles_still_cuts_between_them() -
 def test_a_class_without_rows_is_named(truth: list[int]) -> None:
     with pytest.raises(DataError, match=r"fixed: 0\.5"):
         choose_threshold(np.array([0.2, 0.7]), np.array(truth), "youden")
+
+
+def test_net_benefit_is_that_of_its_definition() -> None:
+    truth, probability = np.array([1, 1, 0, 0, 0]), np.array([0.9, 0.3, 0.3, 0.2, 0.1])
+    found = net_benefit(truth, probability, np.array([0.05, 0.25, 0.5, 0.95]))
+    everybody = 2 / 5 - 3 / 5 * 0.05 / 0.95
+    np.testing.assert_allclose(found, [everybody, 2 / 5 - 1 / 5 / 3, 1 / 5, 0])
+
+
+@given(rows=scored(), at=st.floats(0.02, 0.98))
+@settings(max_examples=40, deadline=None)
+def test_no_net_benefit_is_above_that_of_the_cut_that_costs_least(rows: tuple[np.ndarray, np.ndarray], at: float) -> None:
+    truth, probability = rows
+    cheapest = choose_threshold(probability, truth, Threshold(cost_ratio=(1 - at) / at))
+    found = net_benefit(truth, (probability >= cheapest) * 1.0, np.array([at]))
+    assert net_benefit(truth, probability, np.array([at])) <= found + 1e-9

@@ -13,7 +13,9 @@ import polars as pl
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from tabib.config import Study
+from tabib.evaluation.measures import predictive_values
 from tabib.images import THUMBNAIL_SIDE, encode_png
+from tabib.metrics import net_benefit
 from tabib.records import (
     GALLERY,
     INDEX_SCHEMA,
@@ -312,6 +314,9 @@ def _part(plan: Plan, part: str, predictions: pl.DataFrame, goals: dict[str, flo
                 counts=[int((bins == b).sum()) for b in held],
             ),
         ]
+        if two and k == 1:
+            at = np.arange(1, 100) / 100
+            curves.append(Curve(name="net_benefit", of=name, x=at.tolist(), y=net_benefit(is_class, p[:, k], at).tolist()))
     accuracy = float((truth == guess).mean())
     measures = [
         _measure(plan, "accuracy", accuracy, 0.04, frame, baselines=facts, goal=goals.get("accuracy")),
@@ -377,6 +382,8 @@ def _evaluation(plan: Plan, predictions: pl.DataFrame, decision: Decision) -> Ev
         patients="unknown" if not plan.patients_known else "partly" if plan.unnamed else "known",
         parts=parts,
         gap=gap,
+        prevalence=0.05 if decision.positive else None,
+        at_prevalence=predictive_values(parts[1].measures, 0.05) if decision.positive else [],
         remarks=[],
         worst=[rows[k] for k in order[:GALLERY]],
         random=rows[1::7][:GALLERY],

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,6 +20,7 @@ from tabib.images import encode_png
 from tabib.records import PARTS, SPLIT_SCHEMA, Evaluation, Finding, Findings
 from tabib.reports import write_look, write_reports
 from tabib.reports.facts import read_facts
+from tabib.reports.judged import decision_curve, predictive_rows
 from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import language, plain
 
@@ -378,6 +380,35 @@ def test_formulas_are_those_of_as_many_classes(tmp_path: Path, classes: tuple[st
     assert ("right answers / N" in definitions["en"]) == (not two)
     assert "mean of" in definitions["en"]
     assert "mean" not in definitions["fa"]
+
+
+def test_the_decision_curve_and_predictive_values_elsewhere_are_told(films: tuple[Path, Study], both: dict[str, Reader]) -> None:
+    facts = read_facts(*films)
+    decided = decision_curve(facts, language("en"))
+    assert decided is not None
+    assert len(decided.sentences) == 2
+    (name, here, there), _ = predictive_rows(facts, language("en"))
+    assert name == "Precision (PPV)"
+    assert here.split()[0] == f"{facts.measure('ppv').value:.2f}"  # pyright: ignore[reportOptionalMemberAccess]
+    assert float(there.split()[0]) < float(here.split()[0])
+    for page in both.values():
+        assert page.text.count("net_benefit") == 0
+    assert "treating all has" in both["en"].text
+    assert "5%" in both["en"].text
+
+
+def test_a_model_that_is_worth_nothing_is_told_so(films: tuple[Path, Study]) -> None:
+    facts = read_facts(*films)
+    evaluation = facts.evaluation
+    assert evaluation
+    flat = [
+        curve.model_copy(update={"y": [-0.01] * len(curve.y)} if curve.name == "net_benefit" else {})
+        for curve in evaluation.parts[1].curves
+    ]
+    parts = [evaluation.parts[0], evaluation.parts[1].model_copy(update={"curves": flat})]
+    decided = decision_curve(replace(facts, evaluation=evaluation.model_copy(update={"parts": parts})), language("en"))
+    assert decided
+    assert decided.sentences == [language("en").text("decision.never")]
 
 
 def test_gone_files_are_shown_by_their_thumbnails(tmp_path: Path) -> None:

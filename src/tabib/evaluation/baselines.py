@@ -31,10 +31,12 @@ RAREST = 3
 Rule = Literal["youden"] | Threshold
 
 
-def answer_baselines(answers: Answers, index: pl.DataFrame, train_rows: np.ndarray, rule: Rule) -> dict[str, Answers]:
+def answer_baselines(
+    answers: Answers, index: pl.DataFrame, train_rows: np.ndarray, rule: Rule, *, prevalence: float | None = None
+) -> dict[str, Answers]:
     """Every baseline's answers to the rows of `answers`.
 
-    `index` INDEX_SCHEMA; `train_rows` rows of it that train; `rule` of the operating point, as `choose_threshold` takes it.
+    `index` INDEX_SCHEMA; `train_rows` rows of it that train; `rule` and `prevalence` of the operating point, as `choose_threshold` takes them.
     There are none where no training row has a class of the study, or where a training row is among those to answer.
     """
     train = index[train_rows].filter(pl.col("label").is_in(answers.classes) & pl.col("refused").is_null())
@@ -46,7 +48,7 @@ def answer_baselines(answers: Answers, index: pl.DataFrame, train_rows: np.ndarr
     for name, columns in BASELINES.items():
         score = _fit(_facts(train), columns, truth, len(answers.classes))
         said, learnt = score(_facts(asked)), score(_facts(train))
-        found[name] = answers.said(_decide(said, learnt, truth, rule), said)
+        found[name] = answers.said(_decide(said, learnt, truth, rule, prevalence), said)
     return found
 
 
@@ -100,8 +102,8 @@ def _coder(column: pl.Series) -> Callable[[pl.Series], np.ndarray]:
     return lambda values: (place(values)[:, None] == kept[: len(kept) if len(kept) > 1 else 0]).astype(np.float64)
 
 
-def _decide(said: np.ndarray, learnt: np.ndarray, truth: np.ndarray, rule: Rule) -> np.ndarray:
+def _decide(said: np.ndarray, learnt: np.ndarray, truth: np.ndarray, rule: Rule, prevalence: float | None) -> np.ndarray:
     # A constant has no cut to choose: it names the most frequent class.
     if said.shape[1] > 2 or np.ptp(learnt[:, 1]) == 0:
         return said.argmax(1)
-    return (said[:, 1] >= choose_threshold(learnt[:, 1], truth, rule)).astype(np.int64)
+    return (said[:, 1] >= choose_threshold(learnt[:, 1], truth, rule, prevalence=prevalence)).astype(np.int64)

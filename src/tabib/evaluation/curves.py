@@ -1,11 +1,11 @@
-"""ROC, precision-recall and calibration curves, in few points that keep the shape."""
+"""ROC, precision-recall, calibration and decision curves, in few points that keep the shape."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from tabib.evaluation.answers import Answers
-from tabib.metrics import reliability
+from tabib.metrics import net_benefit, reliability
 from tabib.records import Curve
 
 __all__ = ["POINTS", "curves_of", "thin"]
@@ -13,9 +13,15 @@ __all__ = ["POINTS", "curves_of", "thin"]
 POINTS = 400
 """Most points of a curve."""
 
+THRESHOLDS = np.arange(1, 100) / 100
+"""Probabilities at which the net benefit is reckoned."""
+
 
 def curves_of(answers: Answers) -> list[Curve]:
-    """The three curves of the positive class of two, or of each of many; of a class without rows, or with all, only calibration."""
+    """The curves of the positive class of two, or of each of many; of a class without rows, or with all, only calibration.
+
+    Net benefit is of two classes: with many, what is done on an answer is not one thing or nothing.
+    """
     found = []
     for place, name in enumerate(answers.classes):
         if answers.positive not in (None, name) or not len(answers.truth):
@@ -23,6 +29,9 @@ def curves_of(answers: Answers) -> list[Curve]:
         truth, score = answers.truth == place, answers.probability[:, place]
         if truth.any() and not truth.all():
             found += [_roc(name, truth, score), _precision_recall(name, truth, score)]
+            if answers.positive is not None:
+                worth = net_benefit(truth, score, THRESHOLDS)
+                found.append(Curve(name="net_benefit", of=name, x=THRESHOLDS.tolist(), y=worth.tolist()))
         said, happened, counts = reliability(truth.astype(np.int64), score)
         found.append(Curve(name="calibration", of=name, x=said.tolist(), y=happened.tolist(), counts=counts.tolist()))
     return found

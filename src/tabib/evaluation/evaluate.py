@@ -17,7 +17,7 @@ from tabib.evaluation.baselines import answer_baselines
 from tabib.evaluation.curves import curves_of
 from tabib.evaluation.gallery import confusion_cells, random_rows, worst_rows
 from tabib.evaluation.history import judge_histories
-from tabib.evaluation.measures import gaps, measure_all
+from tabib.evaluation.measures import gaps, measure_all, predictive_values
 from tabib.evaluation.remarks import (
     baseline_remarks,
     gap_remarks,
@@ -71,6 +71,8 @@ def evaluate(
         patients=patients_known(used["group"]),
         parts=[validation.evaluation, test.evaluation],
         gap=gap,
+        prevalence=study.evaluate.prevalence,
+        at_prevalence=predictive_values(measures, study.evaluate.prevalence) if study.evaluate.prevalence else [],
         remarks=[
             *sureness_remarks(test.answers, measures, unnamed=unnamed),
             *trust_remarks(test.answers, measures, study, leaked=leaked, test_looks=test_looks),
@@ -115,7 +117,7 @@ def _judge(
     answers = answers_of(judged, classes, groups)
     sure = Sureness(study.evaluate.confidence, study.evaluate.draws, _seed(part, judged["content"].to_list()))
     train = split.filter(pl.col("part") == "train")["row"].to_numpy()
-    baselines = answer_baselines(answers, index, train, study.calibrate.threshold)
+    baselines = answer_baselines(answers, index, train, study.calibrate.threshold, prevalence=study.evaluate.prevalence)
     refused = sorted({*mine.filter(~predicted)["row"].to_list(), *_unpredicted(part, table, index, split, study)})
     evaluation = PartEvaluation(
         part=part,

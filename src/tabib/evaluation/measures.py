@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -22,11 +22,12 @@ from tabib.metrics.intervals import (
     leave_groups_out,
     mean_interval,
     mean_of_intervals,
+    ratio_interval,
     share_interval,
 )
 from tabib.records import Measure
 
-__all__ = ["gaps", "measure_all", "paired_difference"]
+__all__ = ["gaps", "measure_all", "paired_difference", "predictive_values"]
 
 SHARES = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 
@@ -84,6 +85,40 @@ def gaps(validation: list[Measure], test: list[Measure], *, apart: bool) -> list
             )
         )
     return found
+
+
+def predictive_values(measures: Sequence[Measure], prevalence: float) -> list[Measure]:
+    """PPV and NPV at another prevalence, by Bayes' rule from the sensitivity and the specificity of two classes.
+
+    PPV is 1 / (1 + (1 - Sp) / Se (1 - π) / π), and NPV the same from the other side, so each has the interval of that ratio
+    (`ratio_interval`), turned. It supposes that sensitivity and specificity are the same there. Altman and Bland, BMJ 1994;309:102.
+    """
+    by_name = {measure.name: measure for measure in measures if measure.of is None}
+    if not {"sensitivity", "specificity"} <= by_name.keys():
+        return []
+    sides = by_name["sensitivity"], by_name["specificity"]
+    odds = (1 - prevalence) / prevalence
+    return [
+        _predictive("ppv", right=sides[0], wrong=sides[1], odds=odds),
+        _predictive("npv", right=sides[1], wrong=sides[0], odds=1 / odds),
+    ]
+
+
+def _predictive(name: str, *, right: Measure, wrong: Measure, odds: float) -> Measure:
+    """1 / (1 + odds (1 - wrong) / right): the share of what is called so that is so."""
+    said = {"name": name, "rows": min(right.rows, wrong.rows), "groups": min(right.groups, wrong.groups)}
+    if right.value is None or wrong.value is None or right.value + 1 - wrong.value == 0:
+        return Measure(value=None, **said)
+    value = right.value / (right.value + odds * (1 - wrong.value))
+    interval, other = _interval_of(wrong), _interval_of(right)
+    if interval.low is None or interval.high is None:
+        return Measure(value=value, **said)
+    missing = replace(interval, low=1 - interval.high, high=1 - interval.low)
+    found = ratio_interval(1 - wrong.value, missing, right.value, other)
+    if found.low is None or found.high is None:
+        return Measure(value=value, **said)
+    low, high = (1 / (1 + odds * end) for end in (found.high, found.low))
+    return Measure(value=value, low=low, high=high, method=found.method, approximate=found.approximate, **said)
 
 
 def paired_difference(model: Answers, other: Answers, name: str, of: str | None, sure: Sureness) -> tuple[float, Interval]:

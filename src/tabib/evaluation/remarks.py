@@ -173,10 +173,19 @@ def _operating_point(answers: Answers, measures: Sequence[Measure], study: Study
     figures |= {"alarms": int((~positive & called).sum()), "negatives": int((~positive).sum())}
     found = [_remark("operating_point", "pass", figures)]
     rule = study.calibrate.threshold
-    wanted = rule.sensitivity if isinstance(rule, Threshold) else None
-    if wanted is not None and sensitivity.high is not None and sensitivity.high < wanted:
-        figures = {"wanted": wanted, "sensitivity": sensitivity.value, "low": sensitivity.low, "high": sensitivity.high}
-        found.append(_remark("operating_sensitivity_missed", "warn", figures))
+    if not isinstance(rule, Threshold):
+        return found
+    for measure, wanted in ((sensitivity, rule.sensitivity), (specificity, rule.specificity)):
+        if wanted is not None and measure.high is not None and measure.high < wanted:
+            found.append(_remark("operating_point_missed", "warn", {**_told(measure), "wanted": wanted}))
+    if rule.cost_ratio is not None and sensitivity.value is not None and specificity.value is not None:
+        share = study.evaluate.prevalence or float(positive.mean())
+        ill, well = 100 * share * rule.cost_ratio, 100 * (1 - share)
+        cost = ill * (1 - sensitivity.value) + well * (1 - specificity.value)
+        figures = {"ratio": rule.cost_ratio, "prevalence": share, "cost": cost, "all": well, "nobody": ill}
+        found.append(
+            _remark("operating_cost", "pass", figures) if cost < min(ill, well) else _remark("operating_cost_high", "warn", figures)
+        )
     return found
 
 

@@ -17,7 +17,7 @@ from tabib.metrics.classification import (
     specificity,
 )
 from tabib.metrics.table import METRICS, Metric
-from tabib.metrics.thresholds import choose_threshold
+from tabib.metrics.thresholds import choose_threshold, net_benefit
 
 __all__ = [
     "METRICS",
@@ -35,6 +35,7 @@ __all__ = [
     "fit_temperature",
     "log_loss",
     "mcc",
+    "net_benefit",
     "npv",
     "ppv",
     "reliability",

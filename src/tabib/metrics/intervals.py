@@ -14,7 +14,7 @@ groups and an AUC of 0.99, 88 %, as most such test sets have no error to show.
 | F1, MCC, average precision, averages over classes        | `jackknife_t` | groups left out in turn, on the log-odds scale         |
 | Brier score, log loss                                    | `bootstrap_t` | studentised bootstrap over groups: errors are skewed   |
 | expected calibration error                               | `bootstrap`   | wide on purpose: it is biased upwards, see there       |
-| difference of two parts                                  | `mover`       | the intervals of both, put together                    |
+| difference of two parts; predictive values elsewhere     | `mover`       | the intervals of both, put together                    |
 
 An interval speaks of drawing other patients, not of training another network. Below `FEWEST` groups there is none;
 below `APPROXIMATE` groups behind the number it is called approximate.
@@ -47,6 +47,7 @@ __all__ = [
     "leave_groups_out",
     "mean_interval",
     "mean_of_intervals",
+    "ratio_interval",
     "share_interval",
     "wilson",
 ]
@@ -154,6 +155,27 @@ def difference_interval(value: float, interval: Interval, other: float, other_in
 
     difference = value - other
     return Interval(difference - joined(below[0], above[1]), difference + joined(above[0], below[1]), "mover", groups)
+
+
+def ratio_interval(value: float, interval: Interval, other: float, other_interval: Interval) -> Interval:
+    """Interval of `value` / `other`, two shares that vary apart, from the interval of each; the upper limit may be infinite.
+
+    MOVER for ratios: Donner and Zou, Statistical Methods in Medical Research 2012;21:347, its lower limit with
+    numerator and denominator widened so that it holds where a limit of `other` makes both 0.
+    """
+    groups = min(interval.groups, other_interval.groups)
+    if None in (interval.low, interval.high, other_interval.low, other_interval.high):
+        return Interval(groups=groups)
+    low, high, other_low, other_high = (
+        end * (2 * number - end)
+        for number, part in ((value, interval), (other, other_interval))
+        for end in (part.low, part.high)
+        if end is not None
+    )
+    product = value * other
+    least = product + float(np.sqrt(max(0.0, product**2 - low * other_high)))
+    most = product + float(np.sqrt(max(0.0, product**2 - high * other_low)))
+    return Interval(low / least if least else 0.0, most / other_low if other_low > 0 else np.inf, "mover", groups)
 
 
 def auc_interval(truth: np.ndarray, probability: np.ndarray, groups: np.ndarray, sure: Sureness) -> Interval:

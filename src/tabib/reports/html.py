@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 import tabib
 from tabib.config import Bilingual, Data, Study
 from tabib.records import Finding, Findings
-from tabib.reports import figures, views
+from tabib.reports import figures, judged, views
 from tabib.reports.facts import Facts, read_facts, see_facts
 from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import (
@@ -130,6 +130,7 @@ def render(template: str, facts: Facts, gallery: Gallery, code: str) -> str:
             number=lambda value: mark(reader.number(value)),
             percent=lambda value: mark(reader.percent(value)),
             in_words=in_words,
+            judged=judged,
             pictures_per_finding=PICTURES_PER_FINDING,
             reader=reader,
             run_day=_run_day(facts, reader),

@@ -30,6 +30,7 @@ __all__ = [
     "augment_words",
     "augmentation",
     "axis_of",
+    "bracketed",
     "cell_id",
     "class_bars",
     "class_curves",
@@ -41,12 +42,17 @@ __all__ = [
     "image_facts",
     "main_rows",
     "manifest_rows",
+    "measure_row",
     "measure_table",
+    "places_of",
     "probability",
     "settings_rows",
     "split_words",
     "step_figures",
     "training_plots",
+    "whole_measure",
+    "written_interval",
+    "written_number",
 ]
 
 MAIN = {2: ("auc", "sensitivity", "specificity", "ppv", "npv", "accuracy")}
@@ -175,9 +181,9 @@ def main_rows(facts: Facts, reader: Language) -> tuple[list[MeasureRow], list[fl
         return [], [0.0, 1.0]
     wanted = list(MAIN.get(len(facts.classes), MAIN_OF_MANY))
     wanted += [each.name for each in test.measures if each.goal is not None and each.name not in wanted]
-    chosen = [_fair_baselines(measure) for name in wanted if (measure := _whole(facts, name))]
+    chosen = [_fair_baselines(measure) for name in wanted if (measure := whole_measure(facts, name))]
     axis = axis_of(chosen)
-    return [_row(facts, reader, measure, axis) for measure in chosen], axis
+    return [measure_row(facts, reader, measure, axis) for measure in chosen], axis
 
 
 def measure_table(facts: Facts, reader: Language) -> MeasureTable:
@@ -187,8 +193,10 @@ def measure_table(facts: Facts, reader: Language) -> MeasureTable:
     baselines = list(dict.fromkeys(name for measure in measures for name in measure.baselines))
     blocks: dict[str | None, list[tuple[MeasureRow, list[str]]]] = {of: [] for of in (None, *facts.classes)}
     for measure in measures:
-        beside = [_number(reader, measure.baselines.get(name), _places(facts)) if name in measure.baselines else "" for name in baselines]
-        blocks.setdefault(measure.of, []).append((_row(facts, reader, measure, None), beside))
+        beside = [
+            written_number(reader, measure.baselines.get(name), places_of(facts)) if name in measure.baselines else "" for name in baselines
+        ]
+        blocks.setdefault(measure.of, []).append((measure_row(facts, reader, measure, None), beside))
     named = [(_of(facts, reader, of), rows) for of, rows in blocks.items() if rows]
     return MeasureTable([reader.name("baselines", name) for name in baselines], named)
 
@@ -199,8 +207,8 @@ def gap_rows(facts: Facts, reader: Language) -> list[tuple[str, str, str, str]]:
     for gap in facts.evaluation.gap if facts.evaluation else []:
         before, after = (facts.measure(gap.name, gap.of, part) for part in ("validation", "test"))
         name = reader.name("measures", gap.name) + (f" · {_of(facts, reader, gap.of)}" if gap.of else "")
-        shown = [_number(reader, each.value if each else None, _places(facts)) for each in (before, after, gap)]
-        rows.append((name, shown[0], shown[1], " ".join(filter(None, (shown[2], _bracketed(_interval(facts, reader, gap)))))))
+        shown = [written_number(reader, each.value if each else None, places_of(facts)) for each in (before, after, gap)]
+        rows.append((name, shown[0], shown[1], " ".join(filter(None, (shown[2], bracketed(written_interval(facts, reader, gap)))))))
     return rows
 
 
@@ -211,29 +219,30 @@ def _fair_baselines(measure: Measure) -> Measure:
     return measure.model_copy(update={"baselines": {key: value for key, value in measure.baselines.items() if key == "majority_class"}})
 
 
-def _whole(facts: Facts, name: str) -> Measure | None:
+def whole_measure(facts: Facts, name: str) -> Measure | None:
     """A measure of the whole, of the positive class, or its mean over classes: the first there is."""
     choices = [facts.measure(name, of) for of in (None, facts.positive, "macro")]
     return next((measure for measure in choices if measure), None)
 
 
-def _places(facts: Facts) -> int:
+def places_of(facts: Facts) -> int:
     """Decimal places that the size of the test set can carry."""
     test = facts.part("test")
     return 3 if test is not None and test.rows >= 200 else 2
 
 
-def _row(facts: Facts, reader: Language, measure: Measure, axis: Sequence[float] | None) -> MeasureRow:
-    places = _places(facts)
-    name, value = reader.name("measures", measure.name), _number(reader, measure.value, places)
-    interval = _interval(facts, reader, measure)
+def measure_row(facts: Facts, reader: Language, measure: Measure, axis: Sequence[float] | None) -> MeasureRow:
+    """One measure written out, with a drawing on `axis` where there is one."""
+    places = places_of(facts)
+    name, value = reader.name("measures", measure.name), written_number(reader, measure.value, places)
+    interval = written_interval(facts, reader, measure)
     title = f"{name}: {value}" + (f" ({interval})" if interval else "")
     return MeasureRow(
         name=name,
         value=value,
         interval=interval,
-        baselines=[(reader.name("baselines", key), _number(reader, number, places)) for key, number in _hardest_first(measure)],
-        goal="" if measure.goal is None else _number(reader, measure.goal, places),
+        baselines=[(reader.name("baselines", key), written_number(reader, number, places)) for key, number in _hardest_first(measure)],
+        goal="" if measure.goal is None else written_number(reader, measure.goal, places),
         goal_state=_goal_state(measure),
         count=f"{reader.integer(measure.rows)} ({reader.integer(measure.groups)})",
         method=reader.name("method", measure.method),
@@ -263,19 +272,22 @@ def _of(facts: Facts, reader: Language, of: str | None) -> str:
     return isolated(of) if of in facts.classes else reader.name("averages", of)
 
 
-def _number(reader: Language, value: float | None, places: int) -> str:
+def written_number(reader: Language, value: float | None, places: int) -> str:
+    """A value with so many decimal places, or that it is undefined."""
     if value is None or not math.isfinite(value):
         return reader.text("words.undefined")
     return reader.decimal(value, places)
 
 
-def _interval(facts: Facts, reader: Language, measure: Measure) -> str:
+def written_interval(facts: Facts, reader: Language, measure: Measure) -> str:
+    """From where to where; "" where there is no interval."""
     if measure.low is None or measure.high is None:
         return ""
-    return reader.interval(*(_number(reader, end, _places(facts)) for end in (measure.low, measure.high)))
+    return reader.interval(*(written_number(reader, end, places_of(facts)) for end in (measure.low, measure.high)))
 
 
-def _bracketed(text: str) -> str:
+def bracketed(text: str) -> str:
+    """Text in brackets; nothing for none."""
     return f"({text})" if text else ""
 
 
@@ -286,9 +298,9 @@ def hundreds(facts: Facts, reader: Language) -> list[Hundred]:
     """The main shares as so many of a hundred, the way risks are best understood (Gigerenzer & Hoffrage, 1995)."""
     told: list[tuple[Measure | None, str, dict[str, Value]]] = []
     if facts.positive is not None and facts.negative is not None:
-        told.append((_whole(facts, "sensitivity"), "first.finds", {"positive": facts.positive}))
-        told.append((_whole(facts, "specificity"), "first.spares", {"negative": facts.negative}))
-    accuracy = _whole(facts, "accuracy")
+        told.append((whole_measure(facts, "sensitivity"), "first.finds", {"positive": facts.positive}))
+        told.append((whole_measure(facts, "specificity"), "first.spares", {"negative": facts.negative}))
+    accuracy = whole_measure(facts, "accuracy")
     majority = accuracy.baselines.get("majority_class") if accuracy else None
     told.append((accuracy, "first.right" if majority is None else "first.right_majority", {"share": majority and round(100 * majority)}))
     return [
@@ -609,7 +621,7 @@ def _curve_figure(facts: Facts, reader: Language, kind: str, of: str) -> Figure 
     if "test" not in curves:
         return None
     x_name, y_name, summary = AXES[kind]
-    measure = facts.measure(summary, of) or _whole(facts, summary)
+    measure = facts.measure(summary, of) or whole_measure(facts, summary)
     lines = [_chance(facts, kind, of)]
     lines += [Line(curve.x, curve.y, part, dots=curve.counts if kind == "calibration" else ()) for part, curve in curves.items()]
     marks, key = [], [(part, reader.text(f"results.key_{part}")) for part in reversed(curves)]
@@ -622,7 +634,7 @@ def _curve_figure(facts: Facts, reader: Language, kind: str, of: str) -> Figure 
         marks.append((*point, "point"))
         key.append(("point", reader.text("results.key_point")))
     quarters = [0.0, 0.25, 0.5, 0.75, 1.0]
-    value = _number(reader, measure.value if measure else None, _places(facts))
+    value = written_number(reader, measure.value if measure else None, places_of(facts))
     picture = Plot(
         title=reader.text(f"results.{kind}_alt", {"name": of, "value": value}),
         x_name=reader.text(f"results.{x_name}"),
@@ -655,9 +667,9 @@ def _chance(facts: Facts, kind: str, of: str) -> Line:
 
 
 def _operating_point(facts: Facts, kind: str, of: str) -> tuple[float, float] | None:
-    found = facts.measure("sensitivity", of) or (_whole(facts, "sensitivity") if of == facts.positive else None)
+    found = facts.measure("sensitivity", of) or (whole_measure(facts, "sensitivity") if of == facts.positive else None)
     other_name = {"roc": "specificity", "precision_recall": "ppv"}.get(kind)
-    other = (facts.measure(other_name, of) or (_whole(facts, other_name) if of == facts.positive else None)) if other_name else None
+    other = (facts.measure(other_name, of) or (whole_measure(facts, other_name) if of == facts.positive else None)) if other_name else None
     if found is None or other is None or found.value is None or other.value is None:
         return None
     return (1 - other.value, found.value) if kind == "roc" else (found.value, other.value)
