@@ -321,17 +321,27 @@ class Training(Part):
     epochs: Annotated[int, Field(ge=1, le=10000)] = 15
     """Largest number of passes over the training images."""
     batch: Annotated[int, Field(ge=2, le=4096)] = 32
-    """Images per step."""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """Images that are in memory at once: one step, or the `accumulate`-th part of one."""
+    accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Batches per step: their gradients are added up, as if a step had one batch so many times as large."""
+    sampling: Literal["uniform", "class_balanced"] = "uniform"
+    """What an epoch sees: every training image once, or as many images with an equal share of every class."""
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    """What is minimised: cross-entropy (of two classes the binary cross-entropy), or focal loss, in which sure answers count less."""
+    focal_gamma: Annotated[float, Field(ge=0, le=10)] = 2.0
+    """How much less, for `loss: focal`: each image counts (1 - p)^gamma, with p the probability of its class."""
+    optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
     """The rule of the step."""
     learning_rate: Positive = 1e-3
-    """Learning rate: the peak of `one_cycle`, the start of `plateau`, the value of `constant`."""
+    """Learning rate: the peak of `one_cycle` and `cosine`, the start of `plateau`, the value of `constant`."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of SGD; first beta of AdamW."""
+    """Momentum of SGD (Nesterov); first beta of AdamW and Adam. RMSprop has none."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Weight decay, on weights of two or more dimensions."""
-    schedule: Literal["one_cycle", "plateau", "constant"] = "one_cycle"
+    """Weight decay, on weights of two or more dimensions. AdamW takes rate x decay off each; the others add decay x weight to the gradient (L2)."""
+    schedule: Literal["one_cycle", "cosine", "plateau", "constant"] = "one_cycle"
     """How the learning rate moves."""
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps over which the rate of `schedule: cosine` rises, in a straight line."""
     plateau: Plateau = Plateau()
     """Settings of `schedule: plateau`."""
     class_weights: Literal["balanced"] | None = None
@@ -364,6 +374,19 @@ class Training(Part):
             )
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds has the same seed twice")
+        return self
+
+    @model_validator(mode="after")
+    def _one_cure_for_one_ill(self) -> Self:
+        if self.sampling == "class_balanced" and self.class_weights is not None:
+            raise ValueError(
+                "sampling: class_balanced and class_weights: balanced both make rare classes count as much as frequent ones; keep one"
+            )
+        if self.loss == "focal" and self.label_smoothing > 0:
+            raise ValueError(
+                f"label_smoothing is {self.label_smoothing:g} and loss is focal: both keep answers from becoming too sure; set label_smoothing: 0 or "
+                "loss: cross_entropy"
+            )
         return self
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 
 from tabib.config import ModelPart
 from tabib.dataset import intensity_statistics
-from tabib.training.batches import Intensity, Samples, in_order, normalise, shuffled, unit_range
+from tabib.training.batches import Intensity, Samples, balanced, in_order, normalise, shuffled, unit_range
 from tabib.training.networks import Network, build_network
 from tabib.training.randomness import bits, step_seed
 
@@ -51,6 +54,41 @@ def test_order_depends_on_seed_epoch_and_content_alone() -> None:
     assert order(content) != order(content, seed=2) != order(content, epoch=3)
     without = [value for value in order(content) if value != content[9]]
     assert without == order(np.delete(content, 9)), "another file moves no one past another"
+
+
+def labelled(*counts: int) -> Samples:
+    of = samples(contents(sum(counts)))
+    return replace(of, labels=torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(any), st.integers(0, 9))
+def test_a_balanced_epoch_has_as_many_images_and_equal_classes(counts: list[int], epoch: int) -> None:
+    given = labelled(*counts)
+    drawn = balanced(given, seed=0, epoch=epoch)
+    assert len(drawn) == len(given)
+    shares = Counter(drawn.labels.tolist())
+    assert set(shares) == {label for label, count in enumerate(counts) if count}
+    assert max(shares.values()) - min(shares.values()) <= 1
+    taken = Counter(drawn.positions.tolist())
+    for label in shares:
+        often = [taken[place] for place in given.positions[given.labels == label].tolist()]
+        assert max(often) - min(often) <= 1, "no image is taken twice while another waits"
+    assert torch.equal(drawn.labels, given.labels[drawn.positions])
+    assert len(set(drawn.content)) == len(drawn), "copies are augmented differently"
+
+
+def test_a_balanced_epoch_depends_on_seed_epoch_and_content_alone() -> None:
+    given = labelled(40, 4)
+
+    def drawn(of: Samples, *, seed: int = 1, epoch: int = 2) -> set[int]:
+        return set(balanced(of, seed=seed, epoch=epoch).content.tolist())
+
+    turned = torch.from_numpy(np.random.default_rng(0).permutation(44))
+    assert drawn(given) == drawn(replace(given, positions=turned, labels=given.labels[turned], content=given.content[turned.numpy()]))
+    assert len({frozenset(drawn(given)), frozenset(drawn(given, seed=2)), frozenset(drawn(given, epoch=3))}) == 3
+    seen = set[int]().union(*(drawn(given, epoch=epoch) & set(given.content.tolist()) for epoch in range(20)))
+    assert seen == set(given.content.tolist()), "every image has its turn"
 
 
 def test_places_in_an_epoch_are_even() -> None:

@@ -39,6 +39,18 @@ def test_a_sound_study_passes(films: Path) -> None:
     assert checks.expected_initial_loss == pytest.approx(math.log(2))
 
 
+def test_an_untrained_network_is_measured_by_its_own_loss(films: Path) -> None:
+    checks = check(plant(films, training={"loss": "focal", "focal_gamma": 2}))
+    assert codes(checks) == {"budget_estimate": "pass"}
+    assert checks.expected_initial_loss == pytest.approx(math.log(2) / 4)
+    assert checks.initial_loss == pytest.approx(math.log(2) / 4, abs=0.02)
+
+
+def test_several_batches_are_one_step(films: Path) -> None:
+    checks = check(plant(films, training={"accumulate": 2, "epochs": 3}))
+    assert checks.checks[0].figures["steps"] == 3 * math.ceil(36 / 16)
+
+
 def test_the_budget_is_steps_times_members(films: Path) -> None:
     checks = check(plant(films, split={"folds": 3}, training={"epochs": 7, "seeds": [0, 1]}))
     (budget,) = checks.checks
@@ -58,7 +70,18 @@ def test_a_last_layer_that_starts_far_off(films: Path, monkeypatch: pytest.Monke
     assert checks.initial_loss > 1.5 * math.log(2)
 
 
-@pytest.mark.parametrize(("optimizer", "rate", "found"), [("adamw", 0.03, True), ("adamw", 0.02, False), ("sgd", 0.1, False)])
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "found"),
+    [
+        ("adamw", 0.03, True),
+        ("adamw", 0.02, False),
+        ("adam", 0.1, True),
+        ("adam", 0.02, False),
+        ("rmsprop", 0.01, True),
+        ("rmsprop", 0.005, False),
+        ("sgd", 0.1, False),
+    ],
+)
 def test_a_rate_that_adam_cannot_use(films: Path, optimizer: str, rate: float, found: bool) -> None:
     checks = check(plant(films, training={"optimizer": optimizer, "learning_rate": rate}))
     assert codes(checks).get("adam_rate_high") == ("fail" if found else None)

@@ -145,6 +145,7 @@ def test_a_rate_is_reduced_on_a_plateau(films: Path, tmp_path: Path) -> None:
     [
         ("training", {"optimizer": "sgd"}),
         ("training", {"class_weights": "balanced"}),
+        ("training", {"sampling": "class_balanced"}),
         ("training", {"label_smoothing": 0.2}),
         ("training", {"clip": 0.01}),
         ("training", {"clip": None}),
@@ -169,6 +170,27 @@ def _unbalanced(planted: Planted) -> Planted:
     """Without half of the healthy films that train, so that class weights have something to balance."""
     few = (pl.col("part") == "train") & (pl.col("label") == "HEALTHY") & (pl.col("row") % 2 == 0)
     return Planted(planted.study, planted.index, planted.split.with_columns(part=pl.when(few).then(pl.lit("left_out")).otherwise("part")))
+
+
+@pytest.mark.parametrize(
+    "training", [{}, {"class_weights": "balanced", "label_smoothing": 0.1}, {"loss": "focal"}], ids=["", "weighted", "focal"]
+)
+def test_batches_that_are_added_up_are_one_large_batch(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: dict[str, Any]
+) -> None:
+    """Without batch norm, which sees its own batch alone, and dropout."""
+    monkeypatch.setitem(NETWORKS, "plain", lambda channels, height, width: nn.Sequential(nn.Conv2d(channels, 8, 5, stride=2), nn.Flatten()))
+    losses = []
+    for batch, times in ((16, 1), (8, 2), (4, 4)):
+        parts = {
+            "model": {"network": "plain", "dropout": [0.0]},
+            "training": {"batch": batch, "accumulate": times, "optimizer": "sgd", **training},
+        }
+        train_planted(_unbalanced(plant(films, **parts)), tmp_path / str(batch))
+        history = history_of(tmp_path / str(batch))
+        losses.append([(line["train_loss"], line["validation_loss"]) for line in history])
+        assert [line["step"] for line in history] == [2, 4, 6]
+    np.testing.assert_allclose(losses[1:], [losses[0]] * 2, rtol=1e-4)
 
 
 def test_members_of_folds_and_seeds(films: Path, tmp_path: Path) -> None:
@@ -252,7 +274,7 @@ def test_remarks_are_read_off_the_history() -> None:
         return {"epoch": epoch, **good, **values}
 
     def codes(*history: dict[str, Any], classes: int = 2) -> list[str]:
-        found = look_at(history, classes=classes, constant_loss=math.log(classes))
+        found = look_at(history, classes=classes, constant_loss=math.log(classes), uniform_loss=math.log(classes))
         return [finding.code for finding in found]
 
     good, stuck = line(1), line(1, train_loss=0.69, validation_spread=0.001)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.optim import SGD
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR, ReduceLROnPlateau, SequentialLR
 
 from tabib.config import ModelPart, Plateau, Training
 from tabib.training.networks import Network, build_network
@@ -31,9 +31,28 @@ def test_one_cycle_is_pytorchs(steps: int) -> None:
             theirs.step()
 
 
+@pytest.mark.parametrize("warm_up", [0.0, 0.05, 0.3])
+def test_cosine_is_pytorchs(warm_up: float) -> None:
+    steps, rising = 40, round(40 * warm_up)
+    training = Training(schedule="cosine", learning_rate=0.3, warm_up=warm_up)
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    falling = CosineAnnealingLR(optimizer, T_max=steps - rising)
+    theirs = (
+        SequentialLR(optimizer, [LinearLR(optimizer, start_factor=1 / (rising + 1), total_iters=rising), falling], milestones=[rising])
+        if rising
+        else falling
+    )
+    for step in range(steps):
+        assert learning_rate(training, ReducedRate(0.3), step=step, steps=steps) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+@pytest.mark.parametrize("warm_up", [0.0, 0.05, 0.99])
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_one_cycle_of_few_steps_is_a_rate(steps: int) -> None:
-    training = Training(schedule="one_cycle", learning_rate=0.3)
+def test_a_schedule_of_few_steps_is_a_rate(schedule: str, warm_up: float, steps: int) -> None:
+    training = Training.model_validate({"schedule": schedule, "learning_rate": 0.3, "warm_up": warm_up})
     assert all(0 < learning_rate(training, ReducedRate(0.3), step=step, steps=steps) <= 0.3 for step in range(steps))
 
 
@@ -60,6 +79,41 @@ def test_plateau_never_raises_a_rate_that_began_below_its_minimum() -> None:
 
 def test_constant_is_constant() -> None:
     assert learning_rate(Training(schedule="constant", learning_rate=0.2), ReducedRate(9), step=7, steps=9) == 0.2
+
+
+def _by_hand(optimizer: str, weight: float, gradients: list[float], *, rate: float, decay: float) -> float:
+    """The papers' formulas, one weight, with `momentum` 0.8."""
+    first = second = 0.0
+    for step, gradient in enumerate(gradients, start=1):
+        if optimizer == "adamw":
+            weight -= rate * decay * weight
+        else:
+            gradient += decay * weight
+        if optimizer == "sgd":
+            first = gradient if step == 1 else 0.8 * first + gradient
+            weight -= rate * (gradient + 0.8 * first)
+        elif optimizer == "rmsprop":
+            second = 0.9 * second + 0.1 * gradient**2
+            weight -= rate * gradient / (second**0.5 + 1e-7)
+        else:
+            first, second = 0.8 * first + 0.2 * gradient, 0.999 * second + 0.001 * gradient**2
+            epsilon = 1e-8 if optimizer == "adamw" else 1e-7
+            weight -= rate * (first / (1 - 0.8**step)) / ((second / (1 - 0.999**step)) ** 0.5 + epsilon)
+    return weight
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "rmsprop"])
+def test_steps_are_the_papers(optimizer: str, decay: float) -> None:
+    training = Training.model_validate({"optimizer": optimizer, "momentum": 0.8, "learning_rate": 0.1, "weight_decay": decay})
+    layer = nn.Linear(1, 1, bias=False).double()
+    nn.init.constant_(layer.weight, 0.5)
+    built = build_optimizer(layer, training)
+    gradients = [0.3, -0.02, 1e-7, 2.0]
+    for gradient in gradients:
+        layer.weight.grad = torch.tensor([[gradient]], dtype=torch.float64)
+        built.step()
+    assert float(layer.weight.detach()) == pytest.approx(_by_hand(optimizer, 0.5, gradients, rate=0.1, decay=decay), rel=1e-9)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from listens import Listens
 from planted import Planted, history_of, plant, train_planted, weights_of
 from tabib.progress import Advance
 from tabib.training import loop
@@ -137,6 +138,26 @@ def test_a_checkpoint_of_other_settings_is_not_used(planted: Planted, uninterrup
         train_planted(other, run, progress=KillsAfter(11))
     train_planted(planted, run)
     assert (weights_of(run), history_of(run)) == uninterrupted
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"optimizer": "adam", "schedule": "cosine", "accumulate": 2, "loss": "focal"},
+        {"optimizer": "rmsprop", "sampling": "class_balanced", "accumulate": 3},
+    ],
+    ids=["adam", "rmsprop"],
+)
+def test_other_rules_of_the_step_are_continued(films: Path, tmp_path: Path, training: dict[str, Any]) -> None:
+    planted = plant(films, model={"dropout": [0.5]}, training={"epochs": 3, **training})
+    train_planted(planted, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train_planted(planted, tmp_path / "killed", progress=KillsAfter(4))
+    listens = Listens()
+    train_planted(planted, tmp_path / "killed", progress=listens)
+    assert any("continued after epoch" in said for said in listens.said)
+    assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "whole")
+    assert history_of(tmp_path / "killed") == history_of(tmp_path / "whole")
 
 
 def test_finished_members_are_skipped(films: Path, tmp_path: Path) -> None:

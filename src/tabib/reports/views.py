@@ -517,11 +517,16 @@ def _settings(facts: Facts, reader: Language) -> Iterator[tuple[str, str]]:
         yield "augment", reader.series(augment_words(study.augment, reader)) or choice(None)
         yield "optimizer", choice(train.optimizer)
         yield "learning_rate", reader.number(train.learning_rate)
-        yield "momentum", reader.number(train.momentum)
+        yield "momentum", "" if train.optimizer == "rmsprop" else reader.number(train.momentum)
         yield "weight_decay", reader.number(train.weight_decay)
         yield "schedule", choice(train.schedule)
+        yield "warm_up", reader.text("settings.warm_up_share", {"share": train.warm_up}) if train.schedule == "cosine" else ""
         yield "epochs", reader.integer(train.epochs)
         yield "batch", reader.integer(train.batch)
+        yield "accumulate", reader.integer(train.accumulate) if train.accumulate > 1 else ""
+        yield "sampling", choice(train.sampling)
+        yield "loss", choice(train.loss)
+        yield "focal_gamma", reader.number(train.focal_gamma) if train.loss == "focal" else ""
         yield "class_weights", choice(train.class_weights)
         yield "label_smoothing", reader.number(train.label_smoothing)
         yield "clip", choice(None) if train.clip is None else reader.number(train.clip)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from tabib.dataset import STATISTICS, Cache
 from tabib.training.networks import Network
 from tabib.training.randomness import bits
 
-__all__ = ["Intensity", "Samples", "in_order", "load_samples", "normalise", "shuffled", "unit_range"]
+__all__ = ["Intensity", "Samples", "balanced", "in_order", "load_samples", "normalise", "shuffled", "unit_range"]
 
 Intensity = Literal["network", "unit", "minmax", "zscore", "percentile"]
 
@@ -72,6 +72,33 @@ def shuffled(samples: Samples, size: int, *, seed: int, epoch: int) -> list[np.n
     """
     order = np.argsort(bits("order", seed=seed, epoch=epoch, content=samples.content), kind="stable")
     return [places for places in _slices(order, size) if len(places) > 1]
+
+
+def balanced(samples: Samples, *, seed: int, epoch: int) -> Samples:
+    """As many images with an equal share of every class, to within one image.
+
+    Of a class with more images than its share some are left out, of one with fewer each is taken as often as another, or once more.
+    Which ones is a function of (seed, epoch, content). A copy has a content key of its own, so that it is augmented differently.
+    """
+    present = samples.labels.unique().tolist()
+    chosen = []
+    for number, label in enumerate(present):
+        of_class = torch.nonzero(samples.labels == label)[:, 0].numpy()
+        share = (len(samples) + len(present) - 1 - number) // len(present)
+        order = np.argsort(bits("share", seed=seed, epoch=epoch, content=samples.content[of_class]), kind="stable")
+        chosen.append((np.resize(of_class[order], share), np.arange(share) // len(of_class)))
+    places, copies = (np.concatenate(parts) for parts in zip(*chosen, strict=True))
+    content = samples.content[places]
+    for copy in range(1, copies.max() + 1):
+        content[copies == copy] = bits("copy", seed=0, epoch=copy, content=content[copies == copy])
+    where = torch.from_numpy(places)
+    return replace(
+        samples,
+        positions=samples.positions[where.to(samples.positions.device)],
+        statistics=samples.statistics[where],
+        content=content,
+        labels=samples.labels[where],
+    )
 
 
 def in_order(samples: Samples, size: int) -> Iterator[np.ndarray]:

@@ -16,14 +16,15 @@ from tabib.training.batches import load_samples
 from tabib.training.classify import build, class_names, plans
 from tabib.training.inference import INFERENCE_BATCH, log_probabilities
 from tabib.training.loop import Recipe, seconds_per_step, start
-from tabib.training.losses import uniform_loss
 from tabib.training.session import running
 
 __all__ = ["check_training"]
 
 _LOOKED_AT = 4 * INFERENCE_BATCH
 _LOSS_FACTOR = 1.5
-_HIGH_ADAM_RATE = 0.03
+_HIGH_RATES = {"adamw": 0.03, "adam": 0.03, "rmsprop": 0.01}
+"""Rates at which nothing is trained, where a step moves each weight by about the rate. RMSprop's first is three times as long as
+Adam's; how long a step of SGD is depends on the gradient, and no number holds for all."""
 
 
 def check_training(
@@ -31,9 +32,9 @@ def check_training(
 ) -> Checks:
     """Look at the untrained network, the settings and the time that training will take.
 
-    - `initial_loss_off`: on unseen validation images the untrained network's loss is far from that of equal shares (ln C):
+    - `initial_loss_off`: on unseen validation images the untrained network's loss is far from that of equal shares (ln C for cross-entropy):
       the last layer, the scaling of the images or the weights are not what they should be.
-    - `adam_rate_high`: AdamW with a rate of 0.03 or more; fails, since it does not train.
+    - `adam_rate_high`: AdamW or Adam with a rate of 0.03 or more, RMSprop with 0.01; fails, since it does not train.
     - `two_patiences`: the rate is reduced so late that training stops before it can help.
     - `budget_estimate`: what the training will take, from timed steps.
 
@@ -61,7 +62,7 @@ def check_training(
         logarithms = torch.from_numpy(log_probabilities(network, unseen, intensity=study.input.intensity))
         seconds_per_image = (time.perf_counter() - began) / len(unseen)
         loss = float(recipe.loss(logarithms, unseen.labels))
-        expected = uniform_loss(unseen.labels, len(classes), weights=recipe.class_weights, smoothing=training.label_smoothing)
+        expected = recipe.loss.uniform(unseen.labels, len(classes))
         step = seconds_per_step(start(network, training), train, recipe)
 
     steps = recipe.steps * len(members)
@@ -85,9 +86,11 @@ def _initial_loss(loss: float, expected: float) -> list[Finding]:
 
 
 def _rate(training: Training) -> list[Finding]:
-    if training.optimizer != "adamw" or training.learning_rate < _HIGH_ADAM_RATE:
+    highest = _HIGH_RATES.get(training.optimizer)
+    if highest is None or training.learning_rate < highest:
         return []
-    return [Finding(code="adam_rate_high", level="fail", figures={"learning_rate": training.learning_rate, "highest": _HIGH_ADAM_RATE})]
+    figures = {"optimizer": training.optimizer, "learning_rate": training.learning_rate, "highest": highest}
+    return [Finding(code="adam_rate_high", level="fail", figures=figures)]
 
 
 def _patiences(training: Training) -> list[Finding]:

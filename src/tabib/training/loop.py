@@ -21,11 +21,11 @@ from tabib.errors import DataError, TrainingError
 from tabib.progress import SILENT, Progress
 from tabib.runs import atomic_write, writing
 from tabib.training import augment as augmentation
-from tabib.training.batches import Intensity, Samples, normalise, shuffled
+from tabib.training.batches import Intensity, Samples, balanced, normalise, shuffled
 from tabib.training.checkpoint import State, read_checkpoint, write_checkpoint
 from tabib.training.freezing import set_training
 from tabib.training.inference import log_probabilities
-from tabib.training.losses import balanced_weights, constant_loss, cross_entropy
+from tabib.training.losses import Loss, balanced_weights
 from tabib.training.networks import Network
 from tabib.training.norms import measure_batch_norms
 from tabib.training.optimise import ReducedRate, build_optimizer, learning_rate, reduce_on_plateau, start_average, update_average
@@ -50,7 +50,7 @@ class Recipe:
     intensity: Intensity
     classes: int
     seed: int
-    class_weights: Tensor | None  # (C,)
+    loss: Loss
     steps: int  # of the whole training
 
     @classmethod
@@ -62,14 +62,17 @@ class Recipe:
             intensity=intensity,
             classes=classes,
             seed=seed,
-            class_weights=balanced_weights(samples.labels, classes) if training.class_weights == "balanced" else None,
-            steps=training.epochs * len(shuffled(samples, training.batch, seed=seed, epoch=1)),
+            loss=Loss(
+                weights=balanced_weights(samples.labels, classes) if training.class_weights == "balanced" else None,
+                smoothing=training.label_smoothing,
+                gamma=training.focal_gamma if training.loss == "focal" else 0.0,
+            ),
+            steps=training.epochs * len(shuffled(samples, training.batch * training.accumulate, seed=seed, epoch=1)),
         )
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """What is minimised, and what validation is measured with."""
-        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        return cross_entropy(logits, labels, weights=weights, smoothing=self.training.label_smoothing)
+    def drawn(self, samples: Samples, *, epoch: int) -> Samples:
+        """The images that an epoch sees."""
+        return samples if self.training.sampling == "uniform" else balanced(samples, seed=self.seed, epoch=epoch)
 
 
 def start(network: Network, training: Training) -> State:
@@ -124,15 +127,17 @@ def fit(
         board = SummaryWriter(str(logs))
     with board:
         _draw(board, state.history)
-        constant = constant_loss(train.labels, recipe.classes, weights=recipe.class_weights, smoothing=training.label_smoothing)
+        labels = recipe.drawn(train, epoch=1).labels
+        constant, uniform = recipe.loss.constant(labels, recipe.classes), recipe.loss.uniform(labels, recipe.classes)
         written, cost = time.perf_counter(), 0.0
 
         while state.epoch < training.epochs and not _gives_up(state, training):
             started = time.perf_counter()
             try:
-                train_loss = _train_epoch(state, train, recipe, progress=progress)
+                drawn = recipe.drawn(train, epoch=state.epoch + 1)
+                train_loss = _train_epoch(state, drawn, recipe, progress=progress)
                 measure_batch_norms(
-                    state.kept, train, batch=training.batch, intensity=recipe.intensity, seed=recipe.seed, epoch=state.epoch + 1
+                    state.kept, drawn, batch=training.batch, intensity=recipe.intensity, seed=recipe.seed, epoch=state.epoch + 1
                 )
                 record = _record(state, validation, recipe, train_loss=train_loss)
             except TrainingError:
@@ -152,7 +157,7 @@ def fit(
                 state.best = {name: tensor.detach().cpu().clone() for name, tensor in state.kept.state_dict().items()}
                 state.best_epoch, state.best_value = state.epoch, value
             state.plateau = reduce_on_plateau(state.plateau, value, training.plateau)
-            for finding in look_at(state.history, classes=recipe.classes, constant_loss=constant):
+            for finding in look_at(state.history, classes=recipe.classes, constant_loss=constant, uniform_loss=uniform):
                 if finding.code not in {remark.code for remark in state.remarks}:
                     finding = finding.model_copy(update={"figures": {**finding.figures, "member": folder.name}})
                     state.remarks.append(finding)
@@ -167,29 +172,35 @@ def fit(
 
 
 def train_step(state: State, samples: Samples, places: np.ndarray, recipe: Recipe) -> Tensor:
-    """One step on the images at `places`; the loss before it, on the device."""
+    """One step on the images at `places`, in as many batches as they make; the loss before it, on the device."""
     training, network = recipe.training, state.network
-    images, statistics, labels = samples.load(places)
-    draws = augmentation.draw(recipe.augment, seed=recipe.seed, epoch=state.epoch + 1, content=samples.content[places])
-    images = normalise(augmentation.apply(images, draws, recipe.augment), statistics, recipe.intensity, network)
     rate = learning_rate(training, state.plateau, step=state.step, steps=recipe.steps)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     # Not torch.manual_seed, which also asks for every other kind of device.
-    generator = torch.cuda.default_generators[images.device.index or 0] if images.is_cuda else torch.default_generator
+    device = network.mean.device
+    generator = torch.cuda.default_generators[device.index or 0] if device.type == "cuda" else torch.default_generator
     generator.manual_seed(step_seed(recipe.seed, state.step))
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-        logits = network(images)
-    loss = recipe.loss(logits, labels)
     state.optimizer.zero_grad()
-    loss.backward()
+    # Alike in size, and none of one image, whose batch-norm statistics would be nothing but itself.
+    batches = np.array_split(places, max(1, min(math.ceil(len(places) / training.batch), len(places) // 2)))
+    mass, total = recipe.loss.mass(samples.labels[torch.from_numpy(places)]), torch.zeros((), device=device)
+    for batch in batches:
+        images, statistics, labels = samples.load(batch)
+        draws = augmentation.draw(recipe.augment, seed=recipe.seed, epoch=state.epoch + 1, content=samples.content[batch])
+        images = normalise(augmentation.apply(images, draws, recipe.augment), statistics, recipe.intensity, network)
+        with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+            logits = network(images)
+        loss = recipe.loss(logits, labels) * (recipe.loss.mass(samples.labels[torch.from_numpy(batch)]) / mass)
+        loss.backward()
+        total += loss.detach()
     if training.clip is not None:
         nn.utils.clip_grad_norm_(network.parameters(), training.clip)
     state.optimizer.step()
     state.step += 1
     if state.average is not None and training.average is not None:
         update_average(state.average, network, decay=training.average, step=state.step)
-    return loss.detach()
+    return total
 
 
 def seconds_per_step(state: State, samples: Samples, recipe: Recipe, *, steps: int = 3) -> float:
@@ -198,7 +209,7 @@ def seconds_per_step(state: State, samples: Samples, recipe: Recipe, *, steps: i
     The state is trained by it and should be thrown away.
     """
     set_training(state.network)
-    places = np.arange(min(recipe.training.batch, len(samples)))
+    places = np.arange(min(recipe.training.batch * recipe.training.accumulate, len(samples)))
     times = []
     for _ in range(1 + steps):
         started = time.perf_counter()
@@ -210,7 +221,7 @@ def seconds_per_step(state: State, samples: Samples, recipe: Recipe, *, steps: i
 def _train_epoch(state: State, samples: Samples, recipe: Recipe, *, progress: Progress) -> float:
     """One pass over the training images; the mean loss of its images."""
     set_training(state.network)
-    batches = shuffled(samples, recipe.training.batch, seed=recipe.seed, epoch=state.epoch + 1)
+    batches = shuffled(samples, recipe.training.batch * recipe.training.accumulate, seed=recipe.seed, epoch=state.epoch + 1)
     total = torch.zeros((), device=state.network.mean.device)
     with progress.bar(f"epoch {state.epoch + 1} of {recipe.training.epochs}", sum(map(len, batches))) as advance:
         for number, places in enumerate(batches, start=1):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from tabib.config import Plateau, Training
 from tabib.training.networks import Network
@@ -17,10 +17,17 @@ __all__ = ["ReducedRate", "build_optimizer", "learning_rate", "reduce_on_plateau
 
 _WARM_UP = 0.3
 _START_DIVISOR, _END_DIVISOR = 25.0, 25.0 * 1e4
+_BETA_2 = 0.999
+_KERAS_RHO, _KERAS_EPSILON = 0.9, 1e-7
 
 
 def build_optimizer(network: nn.Module, training: Training) -> Optimizer:
-    """Build AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov momentum over the weights that are trained.
+    """Build the rule of the step over the weights that are trained.
+
+    - `adamw` (Loshchilov and Hutter 2019): betas `momentum` and 0.999, epsilon 1e-8; weights are decayed apart from the gradient.
+    - `adam` (Kingma and Ba 2015): the same betas, epsilon 1e-7 as in Keras; decay is added to the gradient, and so divided with it.
+    - `sgd`: Nesterov momentum; decay is added to the gradient.
+    - `rmsprop` (Tieleman and Hinton 2012): mean of squares over alpha 0.9 and epsilon 1e-7 as in Keras, no momentum; decay as `adam`.
 
     Biases and the weights of norms are not decayed: their size says nothing about complexity (He et al. 2019, "Bag of tricks").
     """
@@ -29,10 +36,14 @@ def build_optimizer(network: nn.Module, training: Training) -> Optimizer:
         {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": training.weight_decay},
         {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
     ]
+    rate, momentum = training.learning_rate, training.momentum
     if training.optimizer == "sgd":
-        momentum = training.momentum
-        return SGD(groups, lr=training.learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)
-    return AdamW(groups, lr=training.learning_rate, betas=(training.momentum, 0.999), fused=True)
+        return SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True)
+    if training.optimizer == "rmsprop":
+        return RMSprop(groups, lr=rate, alpha=_KERAS_RHO, eps=_KERAS_EPSILON)
+    if training.optimizer == "adam":
+        return Adam(groups, lr=rate, betas=(momentum, _BETA_2), eps=_KERAS_EPSILON, fused=True)
+    return AdamW(groups, lr=rate, betas=(momentum, _BETA_2), fused=True)
 
 
 @dataclass(frozen=True)
@@ -57,13 +68,17 @@ def learning_rate(training: Training, plateau: ReducedRate, *, step: int, steps:
     """Rate of step `step` (from 0) of `steps`.
 
     `one_cycle` rises from a 25th of the peak over the first 30 % of the steps and falls to nearly nothing, both along a
-    cosine (Smith and Topin 2018).
+    cosine (Smith and Topin 2018). `cosine` rises in a straight line over `warm_up` of the steps (Goyal et al. 2017) and falls along
+    half a cosine towards 0 (Loshchilov and Hutter 2017, "SGDR", without restarts).
     """
     peak = training.learning_rate
     if training.schedule == "constant":
         return peak
     if training.schedule == "plateau":
         return plateau.rate
+    if training.schedule == "cosine":
+        rising = round(training.warm_up * steps)
+        return peak * (step + 1) / (rising + 1) if step < rising else _cosine(peak, 0.0, (step - rising) / (steps - rising))
     turn, last = _WARM_UP * steps - 1, steps - 1
     if step <= turn:
         return _cosine(peak / _START_DIVISOR, peak, step / turn if turn > 0 else 1.0)
