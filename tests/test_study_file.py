@@ -60,7 +60,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         (MINIMAL + "split: {train: 0.9}", 3, ["1.3", "must be 1"]),
         (MINIMAL + "split: {given: true, file: a.csv}", 3, ["two answers"]),
         (MINIMAL + "input: {channels: 2}", 3, ["1, 3 or auto"]),
-        (MINIMAL + "model: {head: [8, 8]}", 3, ["dropout has 1 values", "must have 2"]),
+        (MINIMAL + "model: {head: [8, 8], dropout: [0.2]}", 3, ["dropout has 1 values", "must have 2"]),
         (MINIMAL + "model: {freeze: {through: a, trainable: 3}}", 3, ["exactly one"]),
         (MINIMAL + "calibrate: {threshold: {fixed: 0.5, sensitivity: 0.9}}", 3, ["exactly one"]),
         (MINIMAL + "model: {weights: imagenet}\ninput: {intensity: unit}", 0, ["pretrained weights expect"]),

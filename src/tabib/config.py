@@ -287,20 +287,30 @@ class ModelPart(Part):
     """The network."""
 
     network: str = "small_resnet"
-    """`small_resnet` (Tabib's own, for small grey images) or any backbone of timm, as in `tf_efficientnet_b2`."""
+    """`small_resnet` (Tabib's own, for small grey images), a plain network of published work (`blast_cnn`, `mri_cnn_selected`, `mri_cnn_test1`, `mri_cnn_test2`, `alexnet_2012`, `alexnet_2014`) or any backbone of timm, as in `tf_efficientnet_b2`."""
     weights: Literal["imagenet"] | Place | None = None
     """Where the weights start: `imagenet` (asks for a download where no installed package has them), a local file, or `none`."""
+    initialiser: Literal["usual", "glorot", "he", "zeros", "ones"] = "usual"
+    """How weights are drawn where `weights` is `none`: as is usual for the network, uniformly (Glorot and Bengio 2010), normally (He et al. 2015), or all as one number, with which nothing can be learnt."""
     head: list[Annotated[int, Field(ge=1)]] = []
-    """Widths of the dense ReLU layers between the pooled features and the output."""
-    dropout: list[Annotated[float, Field(ge=0, lt=1)]] = [0.2]
-    """Dropout after each dense layer of the head; one value, before the output, where there is none."""
+    """Widths of the dense ReLU layers between the pooled features and the output; plain networks have dense layers of their own."""
+    dropout: Literal["auto"] | list[Annotated[float, Field(ge=0, lt=1)]] = "auto"
+    """Dropout after each dense layer of the head; one value, before the output, where there is none. Of a plain network, one value for each of its own dropout layers. `auto` is 0.2 everywhere, and of a plain network what was published."""
+    outputs: Literal["auto", "one", "one_per_class"] = "auto"
+    """Outputs for two classes: one (the logistic function makes a probability of it) or one per class (the softmax does). `auto` is one, but for plain networks one per class, as they were published."""
     freeze: Literal["all_but_head"] | Freeze | None = None
     """Which layers keep their weights."""
 
     @model_validator(mode="after")
     def _one_dropout_per_layer(self) -> Self:
-        if len(self.dropout) != max(1, len(self.head)):
-            raise ValueError(f"dropout has {len(self.dropout)} values, and must have {max(1, len(self.head))}: one per layer of the head")
+        if self.head and self.dropout != "auto" and len(self.dropout) != len(self.head):
+            raise ValueError(f"dropout has {len(self.dropout)} values, and must have {len(self.head)}: one per layer of the head")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_from_one_place(self) -> Self:
+        if self.weights is not None and self.initialiser != "usual":
+            raise ValueError(f"weights: {self.weights} and initialiser: {self.initialiser} are two answers to one question; keep one")
         return self
 
 

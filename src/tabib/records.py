@@ -179,6 +179,7 @@ class Model(Record):
     width: int
     head: list[int] = []  # widths of its dense layers
     dropout: list[float] = [0.2]
+    outputs: Literal["auto", "one", "one_per_class"] = "auto"  # for two classes
     fit: Literal["stretch", "pad", "crop"] = "stretch"
     intensity: Literal["network", "unit", "minmax", "zscore", "percentile"] = "network"
     mean: list[float] = []  # per channel, in 0..1: what `intensity: network` subtracts

@@ -426,7 +426,8 @@ class Run:
         if value is None:
             raise RunError(f"{self.folder} has no {FILES[name].path}: the step '{name}' has not been done. Run: tabib run STUDY")
         if isinstance(value, Study):  # it may have been resolved before the project was moved
-            value = value.model_copy(update={"data": self.given.data, "split": self.given.split, "model": self.given.model})
+            model = value.model.model_copy(update={"weights": self.given.model.weights})
+            value = value.model_copy(update={"data": self.given.data, "split": self.given.split, "model": model})
         return value
 
     def write(self, name: str, value: object) -> None:

@@ -204,3 +204,15 @@ def test_other_weights_than_those_that_were_judged_are_not_served(trained: Train
     shutil.copy(members / "seed0" / "weights.safetensors", members / "seed1" / "weights.safetensors")
     with pytest.raises(RunError, match="does not hold the weights that were trained"):
         Predictor.load(tmp_path / "model")
+
+
+def test_two_outputs_for_two_classes_are_judged_and_served(tmp_path: Path) -> None:
+    model = {"network": "mri_cnn_test1", "dropout": [0.1]}
+    two = travel(plant(tmp_path, model=model, training={"epochs": 4}), tmp_path / "run")
+    assert (two.model.outputs, two.model.dropout) == ("one_per_class", [0.1])
+    predictor = Predictor.load(tmp_path / "run/model")
+    assert predictor.networks[0].head[-1].out_features == 2  # pyright: ignore[reportIndexIssue]
+    np.testing.assert_allclose(probabilities(two.table).sum(1), 1)
+    served = predict_paths(predictor, files(two), workers=1)
+    np.testing.assert_allclose(probabilities(served), probabilities(two.table.filter(pl.col("part") == "test")), atol=1e-6)
+    assert predictor.decision.log_loss_after < np.log(2)

@@ -151,6 +151,8 @@ EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
     ),
     "model.head": ("weights", {"model": {"head": [8]}}),
     "model.dropout": ("weights", {"model": {"dropout": [0.5]}}),
+    "model.initialiser": ("weights", {"model": {"initialiser": "he"}}),
+    "model.outputs": ("weights", {"model": {"outputs": "one_per_class"}}),
     "model.freeze": ("weights", {"model": {"freeze": "all_but_head"}}),
     "model.freeze.through": (
         "weights",

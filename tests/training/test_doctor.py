@@ -19,6 +19,9 @@ from tabib.training.networks import NETWORKS
 from tabib.training.resolve import available_threads
 
 
+RESOLVED = {"dropout": [0.2], "outputs": "one"}
+
+
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("planted")
@@ -87,6 +90,14 @@ def test_a_rate_that_adam_cannot_use(films: Path, optimizer: str, rate: float, f
     assert codes(checks).get("adam_rate_high") == ("fail" if found else None)
 
 
+@pytest.mark.parametrize("network", ["mri_cnn_test1", "small_resnet"])
+@pytest.mark.parametrize(("initialiser", "found"), [("zeros", "fail"), ("ones", "fail"), ("he", None), ("usual", None)])
+def test_a_start_from_which_nothing_is_learnt(films: Path, network: str, initialiser: str, found: str | None) -> None:
+    checks = check(plant(films, model={"network": network, "initialiser": initialiser}))
+    assert codes(checks).get("initialiser_cannot_learn") == found
+    assert Checks.model_validate_json(checks.model_dump_json()) == checks  # a loss that is no number would not come back
+
+
 @pytest.mark.parametrize(("stop", "found"), [(5, True), (8, False), (None, False)])
 def test_a_reduction_that_comes_too_late(films: Path, stop: int | None, found: bool) -> None:
     checks = check(plant(films, training={"schedule": "plateau", "plateau": {"patience": 4}, "stop_after": stop}))
@@ -114,11 +125,12 @@ def test_nothing_is_left_open(films: Path) -> None:
     assert study.training.device in ("cpu", "cuda")
     assert study.training.precision in ("fp32", "bf16")
     assert study.training.threads == available_threads() >= 1
+    assert (study.model.dropout, study.model.outputs) == ([0.2], "one")
     assert resolve_study(study, plant(films).index, plant(films).split) == study
 
 
 def test_what_is_given_stays(films: Path) -> None:
-    planted = plant(films, input={"channels": 3})
+    planted = plant(films, input={"channels": 3}, model=RESOLVED)
     assert resolved(planted) == planted.study
 
 
@@ -150,5 +162,5 @@ def test_colour_that_is_not_there_is_not_changed_aloud(films: Path, change: str)
     coloured = planted.index.with_columns(colour=True)
     with pytest.raises(StudyError, match=r"input\.channels is 1"):
         resolve_study(planted.study, coloured, planted.split)
-    in_colour = plant(films, augment={change: 0.1}, input={"channels": 3}).study
+    in_colour = plant(films, augment={change: 0.1}, input={"channels": 3}, model=RESOLVED).study
     assert resolve_study(in_colour, coloured, planted.split) == in_colour

@@ -9,7 +9,7 @@ from torch import nn
 
 from tabib.config import Freeze, ModelPart
 from tabib.training.batches import Samples
-from tabib.training.freezing import freeze
+from tabib.training.freezing import freeze, set_inference
 from tabib.training.networks import Network, build_network
 from tabib.training.norms import measure_batch_norms
 
@@ -56,3 +56,19 @@ def test_frozen_layers_keep_theirs(network: Network) -> None:
     measure(network)
     assert torch.equal(torch.as_tensor(frozen.running_mean), torch.zeros(8))
     assert not torch.equal(torch.as_tensor(free.running_mean), torch.zeros(8))
+
+
+def test_norms_of_dense_layers_are_measured_without_dropout() -> None:
+    network = build_network(ModelPart(network="mri_cnn_selected", dropout=[0.9, 0, 0]), classes=2, channels=1, height=20, width=20)
+    measure(network)
+    seen: list[torch.Tensor] = []
+    (dense,) = (norm for norm in network.modules() if isinstance(norm, nn.BatchNorm1d) and norm.num_features == 128)
+    dense.register_forward_hook(lambda module, given, result: seen.append(given[0]))
+    set_inference(network)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.train()
+    with torch.no_grad():
+        network.features(IMAGES / 255)
+    torch.testing.assert_close(dense.running_mean, seen[0].mean(0), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(dense.running_var, seen[0].var(0), atol=1e-3, rtol=1e-3)

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from tabib.config import METRICS, Augment
+from tabib.config import METRICS, Augment, Study
 from tabib.records import PARTS, Confusion, Curve, Measure
 from tabib.reports.facts import Facts
 from tabib.reports.figures import Line, Plot, bar, hundred, interval_strip, plot, ticks
@@ -512,7 +512,9 @@ def _settings(facts: Facts, reader: Language) -> Iterator[tuple[str, str]]:
         yield "fit", choice(study.input.fit)
         yield "intensity", choice(study.input.intensity)
         yield "head", numbers(study.model.head)
-        yield "dropout", numbers(study.model.dropout)
+        yield "dropout", _dropout(study, reader) or choice(None)
+        yield "outputs", choice(study.model.outputs)
+        yield "initialiser", choice(study.model.initialiser)
         yield "freeze", choice(freeze) if freeze is None or isinstance(freeze, str) else isolated(str(freeze.through or freeze.trainable))
         yield "augment", reader.series(augment_words(study.augment, reader)) or choice(None)
         yield "optimizer", choice(train.optimizer)
@@ -549,6 +551,11 @@ def _settings(facts: Facts, reader: Language) -> Iterator[tuple[str, str]]:
         yield "temperature", reader.text("settings.temperature_value", figures)
         if decision.threshold is not None:
             yield "threshold", reader.text("settings.threshold_value", figures)
+
+
+def _dropout(study: Study, reader: Language) -> str:
+    """The values; nothing where the study is not resolved, or has none."""
+    return "" if study.model.dropout == "auto" else reader.series([reader.number(value) for value in study.model.dropout])
 
 
 def _source(facts: Facts, reader: Language) -> str:
@@ -701,7 +708,7 @@ def step_figures(facts: Facts, reader: Language) -> Mapping[str, Value]:
             "height": study.input.height,
             "width": study.input.width,
             "augment": reader.series(augment_words(study.augment, reader)) or None,
-            "dropout": reader.series([reader.number(value) for value in study.model.dropout]),
+            "dropout": _dropout(study, reader) or None,
             "best": study.training.best,
         }
     if facts.model:

@@ -96,7 +96,7 @@ def load_networks(model: Model, place: Path, *, device: torch.device) -> list[Ne
     Raises:
         RunError: a file of weights is missing, or is not the one that was trained.
     """
-    part = ModelPart(network=model.network, weights=None, head=model.head, dropout=model.dropout)
+    part = ModelPart(network=model.network, weights=None, head=model.head, dropout=model.dropout, outputs=model.outputs)
     networks = []
     for member in model.members:
         path = place / "members" / member.name / "weights.safetensors"

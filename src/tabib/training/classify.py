@@ -22,7 +22,7 @@ from tabib.training.checkpoint import write_weights
 from tabib.training.examples import save_examples
 from tabib.training.freezing import Counts, freeze
 from tabib.training.loop import Recipe, fit, start
-from tabib.training.networks import Network, build_network
+from tabib.training.networks import Network, build_network, resolve_model
 from tabib.training.session import running
 
 __all__ = ["Plan", "build", "class_names", "plans", "refuse_unknown_layers", "train"]
@@ -91,15 +91,19 @@ def train(
         train = split.filter(pl.col("part") == "train")
         save_examples(place / "augmented", cache, train, study.augment, classes=classes, seed=study.training.seeds[0])
     assert study.input.channels != "auto"
+    part = resolve_model(study.model, classes=len(classes))
+    assert part.dropout != "auto"
+    assert part.outputs != "auto"
     return Model(
-        network=study.model.network,
+        network=part.network,
         classes=classes,
         positive=study.positive,
         channels=study.input.channels,
         height=study.input.height,
         width=study.input.width,
-        head=study.model.head,
-        dropout=study.model.dropout,
+        head=part.head,
+        dropout=part.dropout,
+        outputs=part.outputs,
         fit=study.input.fit,
         intensity=study.input.intensity,
         mean=network.mean.flatten().tolist(),

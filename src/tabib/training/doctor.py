@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from tabib.config import Study, Training
+from tabib.config import ModelPart, Study, Training
 from tabib.dataset import build_cache
 from tabib.progress import SILENT, Progress
 from tabib.records import Checks, Finding
@@ -35,6 +35,7 @@ def check_training(
     - `initial_loss_off`: on unseen validation images the untrained network's loss is far from that of equal shares (ln C for cross-entropy):
       the last layer, the scaling of the images or the weights are not what they should be.
     - `adam_rate_high`: AdamW or Adam with a rate of 0.03 or more, RMSprop with 0.01; fails, since it does not train.
+    - `initialiser_cannot_learn`: every weight starts as the same number; fails.
     - `two_patiences`: the rate is reduced so late that training stops before it can help.
     - `budget_estimate`: what the training will take, from timed steps.
 
@@ -71,6 +72,7 @@ def check_training(
     checks = [
         *_initial_loss(loss, expected),
         *_rate(training),
+        *_initialiser(study.model),
         *_patiences(training),
         Finding(code="budget_estimate", level="pass", figures=budget),
     ]
@@ -91,6 +93,12 @@ def _rate(training: Training) -> list[Finding]:
         return []
     figures = {"optimizer": training.optimizer, "learning_rate": training.learning_rate, "highest": highest}
     return [Finding(code="adam_rate_high", level="fail", figures=figures)]
+
+
+def _initialiser(model: ModelPart) -> list[Finding]:
+    if model.initialiser not in ("zeros", "ones"):
+        return []
+    return [Finding(code="initialiser_cannot_learn", level="fail", figures={"initialiser": model.initialiser}, page_one=True)]
 
 
 def _patiences(training: Training) -> list[Finding]:

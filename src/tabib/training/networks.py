@@ -1,4 +1,4 @@
-"""Networks: a backbone, global average pooling, and a small dense head."""
+"""Networks: a backbone that makes one vector of an image, and a small dense head."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from tabib.config import ModelPart
 from tabib.errors import StudyError, WeightsError
 from tabib.progress import SILENT, Progress
+from tabib.training.initialisers import initialise
+from tabib.training.plain_networks import PLAIN_NETWORKS, plain_features
 from tabib.training.weights import Start, find_imagenet, find_local, load_start
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
-__all__ = ["NETWORKS", "Network", "build_network", "small_resnet"]
+__all__ = ["NETWORKS", "Network", "build_network", "resolve_model", "small_resnet"]
 
 FROM_NOTHING = ((0.5,) * 3, (0.25,) * 3)
 """Mean and standard deviation in 0..1 that `intensity: network` means where no weights say otherwise."""
@@ -51,7 +53,7 @@ class Network(nn.Module):
         self.frozen: tuple[str, ...] = ()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of normalised images (B, C, H, W): (B, 1), of the positive class, for two classes, else (B, classes)."""
+        """Logits of normalised images (B, C, H, W): (B, classes), or (B, 1), of the positive class of two."""
         return self.head(self.features(images))
 
 
@@ -83,14 +85,21 @@ def build_network(
         WeightsError: the weights cannot be had or do not fit; the message says how to place a file by hand.
         MissingPackageError: the weights come with an optional package that is not installed.
     """
+    model = resolve_model(model, classes=classes)
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also reseed every GPU.
         torch.default_generator.manual_seed(seed)
+        config = None
         if build := NETWORKS.get(model.network):
-            features, config = build(channels, height, width), None
+            features = build(channels, height, width)
+        elif model.network in PLAIN_NETWORKS:
+            features = _plain_features(model, channels=channels, height=height, width=width)
         else:
             features, config = _timm_features(model, channels=channels, height=height, width=width)
-        head = _head(_count_features(features, model.network, channels, height, width), model, outputs=1 if classes == 2 else classes)
+        wide = _count_features(features, model.network, channels, height, width)
+        head = _head(wide, model, outputs=classes if model.outputs == "one_per_class" else 1)
+        if model.initialiser != "usual":
+            initialise(nn.ModuleList([features, head]), model.initialiser)
     start = _load_weights(model, features, config, offline=offline, progress=progress)
     mean, std = (start.mean, start.std) if start else FROM_NOTHING
     return Network(
@@ -101,6 +110,28 @@ def build_network(
         source=start.source if start else "none",
         source_sha256=start.sha256 if start else None,
     )
+
+
+def resolve_model(model: ModelPart, *, classes: int) -> ModelPart:
+    """The model with every `auto` replaced: dropout by values, outputs by how many.
+
+    Raises:
+        StudyError: a head, a dropout or outputs that the network does not have.
+    """
+    plain = PLAIN_NETWORKS.get(model.network)
+    if plain and model.head:
+        raise StudyError(
+            f"model.head is {model.head}, and {model.network} has dense layers of its own, as it was published. Leave head out, or choose another network."
+        )
+    if model.outputs == "one" and classes > 2:
+        raise StudyError(f"model.outputs is one, and there are {classes} classes. Use outputs: one_per_class.")
+    usual = plain.dropout if plain else [0.2] * max(1, len(model.head))
+    dropout = usual if model.dropout == "auto" else model.dropout
+    if len(dropout) != len(usual):
+        where = f"{model.network} has {len(usual)} dropout layers" if plain else "there is one, before the output"
+        raise StudyError(f"model.dropout has {len(dropout)} values, and {where}. Give one value for each, or auto.")
+    outputs = ("one_per_class" if plain or classes > 2 else "one") if model.outputs == "auto" else model.outputs
+    return model.model_copy(update={"dropout": dropout, "outputs": outputs})
 
 
 def small_resnet(channels: int, height: int, width: int) -> nn.Module:
@@ -130,7 +161,7 @@ def small_resnet(channels: int, height: int, width: int) -> nn.Module:
 
 
 NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {"small_resnet": small_resnet}
-"""Networks of our own by name: (channels, height, width) to a backbone. Every other name is timm's."""
+"""Networks of our own by name: (channels, height, width) to a backbone. `PLAIN_NETWORKS` has more; every other name is timm's."""
 
 
 class _Block(nn.Module):
@@ -156,19 +187,35 @@ def _convolve(narrow: int, wide: int, *, stride: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(narrow, wide, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(inplace=True))
 
 
+def _plain_features(model: ModelPart, *, channels: int, height: int, width: int) -> nn.Module:
+    plain = PLAIN_NETWORKS[model.network]
+    assert model.dropout != "auto"
+    try:
+        features = plain_features(plain, channels, height, width, dropout=model.dropout)
+    except ValueError as error:
+        raise _too_small(model.network, height, width, error) from error
+    if plain.initialiser:
+        initialise(features, plain.initialiser)
+    return features
+
+
 def _timm_features(model: ModelPart, *, channels: int, height: int, width: int) -> tuple[nn.Module, PretrainedCfg]:
     # Here, not above: importing timm takes seconds, and small_resnet does not need it.
     import timm
     from timm.layers.drop import DropPath
 
     name = model.network
-    known = [*NETWORKS, *timm.list_models(), *timm.list_pretrained()]
+    known = [*NETWORKS, *PLAIN_NETWORKS, *timm.list_models(), *timm.list_pretrained()]
     config = timm.models.get_pretrained_cfg(name) if name in known else None
     if config is None:
         near = difflib.get_close_matches(name, known, n=3)
         raise StudyError(
             f"model.network is {name!r}, and there is no network of this name. "
-            + (f"The nearest are: {', '.join(near)}." if near else f"Use one of {', '.join(NETWORKS)}, or a network of timm.")
+            + (
+                f"The nearest are: {', '.join(near)}."
+                if near
+                else f"Use one of {', '.join([*NETWORKS, *PLAIN_NETWORKS])}, or a network of timm."
+            )
         )
     fixed = config.fixed_input_size
     if fixed and model.weights is not None and (height, width) != tuple(config.input_size[1:]):
@@ -197,24 +244,29 @@ def _count_features(features: nn.Module, name: str, channels: int, height: int, 
         with torch.no_grad():
             pooled = features(torch.zeros(1, channels, height, width))
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise StudyError(
-            f"{name} cannot take images of {height}x{width} pixels: {error}. Change input.height and input.width, or the network."
-        ) from error
+        raise _too_small(name, height, width, error) from error
     features.train()
     if pooled.ndim != 2:
         raise StudyError(f"{name} gives features of shape {tuple(pooled.shape)[1:]}, not one vector per image. Choose another network.")
     return pooled.shape[1]
 
 
+def _too_small(name: str, height: int, width: int, error: Exception) -> StudyError:
+    return StudyError(
+        f"{name} cannot take images of {height}x{width} pixels: {error}. Change input.height and input.width, or the network."
+    )
+
+
 def _head(features: int, model: ModelPart, *, outputs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
+    assert model.dropout != "auto"
     for wide, dropout in zip(model.head, model.dropout, strict=False):
         dense = nn.Linear(features, wide)
         nn.init.kaiming_normal_(dense.weight, nonlinearity="relu")
         nn.init.zeros_(dense.bias)
         layers += [dense, nn.ReLU(inplace=True), nn.Dropout(dropout)]
         features = wide
-    if not model.head:
+    if not model.head and model.network not in PLAIN_NETWORKS:
         layers.append(nn.Dropout(model.dropout[0]))
     output = nn.Linear(features, outputs)
     # Near zero, so that an untrained network gives every class its equal share, and its loss is the logarithm of their number.
@@ -234,9 +286,10 @@ def _load_weights(
         count = sum(weight.numel() for weight in features.parameters())
         found = find_imagenet(model.network, config, weights=count, offline=offline, progress=progress)
     else:
-        mean, std = (tuple(config.mean), tuple(config.std)) if config else FROM_NOTHING
+        plain = PLAIN_NETWORKS.get(model.network)
+        mean, std = (tuple(config.mean), tuple(config.std)) if config else (plain and plain.scale) or FROM_NOTHING
         found = find_local(model.weights, mean=mean, std=std)
-    convolutions = config.first_conv if config else "stem.0.0"
+    convolutions = config.first_conv if config else "conv1" if model.network in PLAIN_NETWORKS else "stem.0.0"
     names = (convolutions,) if isinstance(convolutions, str) else tuple(convolutions or ())
     return load_start(found, features, network=model.network, first_convolutions=tuple(f"{name}.weight" for name in names))
 

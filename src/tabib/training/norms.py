@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tabib.training.batches import Intensity, Samples, normalise, shuffled
-from tabib.training.freezing import set_training
+from tabib.training.freezing import set_inference, set_training
 from tabib.training.networks import Network
 
 __all__ = ["measure_batch_norms"]
@@ -31,7 +31,12 @@ def measure_batch_norms(network: Network, samples: Samples, *, batch: int, inten
         epoch: which images are taken is a function of (seed, epoch, content).
     """
     set_training(network)
-    norms = [norm for norm in network.modules() if isinstance(norm, nn.BatchNorm2d) and norm.training and norm.track_running_stats]
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    norms = [norm for norm in network.modules() if isinstance(norm, kinds) and norm.training and norm.track_running_stats]
+    # Nothing else as in training: what dropout leaves has another variance than what the network will see when it answers.
+    set_inference(network)
+    for norm in norms:
+        norm.train()
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

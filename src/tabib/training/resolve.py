@@ -17,6 +17,7 @@ from tabib.progress import SILENT, Progress
 from tabib.training.batches import Samples
 from tabib.training.classify import build, class_names
 from tabib.training.loop import Recipe, seconds_per_step, start
+from tabib.training.networks import resolve_model
 from tabib.training.session import running
 
 __all__ = ["available_threads", "resolve_study"]
@@ -25,7 +26,7 @@ _BF16_PAYS = 1.15
 
 
 def resolve_study(study: Study, index: pl.DataFrame, split: pl.DataFrame, *, progress: Progress = SILENT) -> Study:
-    """Fill in what the study left to be found: positive class, channels, device, threads, precision.
+    """Fill in what the study left to be found: positive class, channels, dropout, outputs, device, threads, precision.
 
     The result repeats the run: nothing is measured again. Precision `auto` is decided by a few timed training steps, and
     is bf16 only where those are at least 1.15 times as fast.
@@ -37,14 +38,15 @@ def resolve_study(study: Study, index: pl.DataFrame, split: pl.DataFrame, *, pro
         progress: told of the timed steps.
 
     Raises:
-        StudyError: a positive class that is no class or cannot be told, changes of colour where there is none, or a GPU that
-            is not there.
+        StudyError: a positive class that is no class or cannot be told, changes of colour where there is none, a head that the
+            network does not have, or a GPU that is not there.
     """
     study = study.model_copy(update={"positive": positive_class(study.positive, class_names(split, study))})
     colour = bool(index.filter(pl.col("refused").is_null())["colour"].any())
     _refuse_colours_of_grey(study, colour)
     if study.input.channels == "auto":
         study = study.model_copy(update={"input": study.input.model_copy(update={"channels": 3 if colour else 1})})
+    study = study.model_copy(update={"model": resolve_model(study.model, classes=len(class_names(split, study)))})
     training = study.training
     device = _device(training.device)
     threads = available_threads() if training.threads == "auto" else training.threads

@@ -125,17 +125,18 @@ def load_start(found: Found, features: nn.Module, *, network: str, first_convolu
     Raises:
         WeightsError: the file cannot be read, or any tensor but those of a classifier has no counterpart.
     """
-    tensors = {name: tensor for name, tensor in _read(found.path).items() if not name.endswith("num_batches_tracked")}
+    content, has_order = _read(found.path)
+    tensors = {name: tensor for name, tensor in content.items() if not name.endswith("num_batches_tracked")}
     wanted = {name: tensor for name, tensor in features.state_dict().items() if not name.endswith("num_batches_tracked")}
     prefix = _prefix(tensors, wanted)
     pairs = {name: prefix + name for name in wanted if prefix + name in tensors}
     mean, std = found.mean, found.std
-    if not pairs and network in PACKAGED:
-        # The package names its layers otherwise, but in the same order.
-        ordered = [name for name in tensors if not _of_classifier(name, prefix)]
-        if [tensors[name].shape[:1] for name in ordered] == [tensor.shape[:1] for tensor in wanted.values()]:
-            pairs = dict(zip(wanted, ordered, strict=True))
+    if len(pairs) < len(wanted) and has_order and (ordered := _in_order(tensors, wanted)):
+        # Another library names the layers otherwise, but in the same order.
+        tensors = {name: tensors[name].reshape(_same_size(tensors[name], wanted[ours])) for ours, name in ordered.items()}
+        if network in PACKAGED and not pairs:
             mean, std = PACKAGED_NORM
+        pairs = ordered
     used = set(pairs.values())
     fitted = {name: _for_channels(tensors[pairs[name]], wanted[name], name in first_convolutions) for name in pairs}
     problems = [
@@ -164,7 +165,8 @@ def _installed(module: str) -> Path | None:
     return next((path for path in sorted(Path(str(folder)).glob("**/*.pth"))), None)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
+    """Tensors by name, and whether they stand in the order of the layers: safetensors are sorted."""
     try:
         with path.open("rb") as file:
             is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
@@ -181,7 +183,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
         raise WeightsError(f"{path} holds no named tensors. Expected a state dict, plain or under one of: {', '.join(NESTED)}.")
-    return tensors
+    return tensors, not is_safetensors
 
 
 def _prefix(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
@@ -189,6 +191,23 @@ def _prefix(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     first = next(iter(wanted))
     candidates = {name.removesuffix(first) for name in tensors if name.endswith("." + first)}
     return max(["", *sorted(candidates)], key=lambda prefix: sum(prefix + name in tensors for name in wanted))
+
+
+def _in_order(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, str]:
+    """The network's names and the file's, one after the other; empty where they do not agree in number and width of layers.
+
+    What the file has beyond them is its last layer, the classifier: at most a weight and a bias.
+    """
+    names = list(tensors)[: len(wanted)]
+    widths = [tensors[name].shape[:1] for name in names]
+    if len(tensors) - len(wanted) > 2 or widths != [tensor.shape[:1] for tensor in wanted.values()]:
+        return {}
+    return dict(zip(wanted, names, strict=True))
+
+
+def _same_size(tensor: Tensor, wanted: Tensor) -> torch.Size:
+    """The network's shape where the file's holds as many numbers: a dense layer is a convolution over all of its input."""
+    return wanted.shape if tensor.numel() == wanted.numel() else tensor.shape
 
 
 def _of_classifier(name: str, prefix: str) -> bool:
