@@ -19,6 +19,7 @@ import tabib
 from tabib import errors
 from tabib.cli import app
 from tabib.config import Study, parts_in
+from tabib.kinds import KINDS
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -200,6 +201,27 @@ def formats_page() -> str:
     return "\n".join(lines)
 
 
+def augmentation_page() -> str:
+    """What may be changed at random in which kind of image."""
+    words = tomllib.loads((Path(tabib.__file__).parent / "reports" / "locales" / "en.toml").read_text(encoding="utf-8"))
+    lines = [
+        "# Augmentation by kind of image",
+        "",
+        "`data.kind` says what the images show. Fields of `augment` that the study does not set then have the default of the kind; one that is "
+        "set to more than is believable is a warning (`augmentation_against_kind`). Fields that a kind does not name are off unless they are "
+        "set. What each field does: [augmentation](../explanation/augmentation.md).",
+        "",
+    ]
+    for kind, rules in KINDS.items():
+        lines += [f"## `{kind}`: {words['kinds'][kind]}", "", "| field | default | most | why |", "|---|---|---|---|"]
+        lines += [
+            f"| `{name}` | {_default(rule.default)} | {_default(rule.most)} | {words['augment_reasons'][rule.reason]} |"
+            for name, rule in rules.items()
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
 def library_page() -> str:
     """The public names of `import tabib`."""
     lines = ["# The library", "", "```python", inspect.cleandoc(tabib.__doc__ or ""), "```", "", "| name | what it is |", "|---|---|"]
@@ -233,6 +255,7 @@ READMES = [REFERENCE.parents[1] / name for name in ("README.md", "README.fa.md")
 
 PAGES = {
     "study.md": study_page,
+    "augmentation.md": augmentation_page,
     "commands.md": commands_page,
     "errors.md": errors_page,
     "findings.md": findings_page,

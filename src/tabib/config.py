@@ -10,9 +10,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from tabib.kinds import KINDS, Kind
 
 __all__ = [
     "METRICS",
@@ -140,6 +142,8 @@ class Data(Part):
     """The table (CSV, TSV or Parquet) of `layout: table`, relative to the study file."""
     columns: Columns = Columns()
     """What the columns of the table say."""
+    kind: Kind | None = None
+    """Kind of image: decides which random changes `augment` makes where it does not say, and which are said to be wrong."""
     group: Annotated[str, AfterValidator(_pattern)] | None = None
     """Regular expression on the path below the folder; its joined non-empty captures name the patient."""
     copies: Literal["keep_one", "tie", "keep"] = "keep_one"
@@ -224,7 +228,7 @@ class Input(Part):
 
 
 class Augment(Part):
-    """Random changes of training images, drawn anew in every epoch. Zero is off."""
+    """Random changes of training images, drawn anew in every epoch. Zero is off. With `data.kind`, the defaults are those of the kind."""
 
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
     """Largest rotation either way, in degrees."""
@@ -234,10 +238,10 @@ class Augment(Part):
     """Largest zoom either way, as a fraction: 0.1 draws scales from 0.9 to 1.1."""
     stretch: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Largest unequal zoom either way, as a fraction: 0.1 makes one side up to 1.1 times as long against the other."""
-    crop: Annotated[float, Field(ge=0, le=0.9)] = 0.0
-    """Largest share of each side that a random crop leaves out; what stays is brought back to the full size."""
     shear_degrees: Annotated[float, Field(ge=0, le=60)] = 0.0
     """Largest horizontal shear either way, in degrees."""
+    crop: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """Largest share of each side that a random crop leaves out; what stays is brought back to the full size."""
     flip_horizontal: bool = False
     """Mirror half of the images left to right. Wrong for chests: the heart is on the left."""
     flip_vertical: bool = False
@@ -513,6 +517,19 @@ class Study(Part):
     notes: Notes = Notes()
     expect: list[str] = []
     """Codes of findings that the study knows of: they are shown, and do not refuse it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _changes_of_the_kind(cls, values: Any) -> Any:
+        # Here and not where images are changed: the values must stand in the study that names the run.
+        data, augment = (
+            part.model_dump(exclude_unset=True) if isinstance(part, Part) else part
+            for part in ((values.get("data"), values.get("augment", {})) if isinstance(values, dict) else (None, None))
+        )
+        if isinstance(data, dict) and isinstance(augment, dict) and isinstance(data.get("kind"), str):
+            rules = KINDS.get(data["kind"], {})
+            return values | {"augment": {name: rule.default for name, rule in rules.items()} | augment}
+        return values
 
     @model_validator(mode="after")
     def _intensity_of_the_weights(self) -> Self:

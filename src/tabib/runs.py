@@ -140,7 +140,9 @@ def fingerprint(*values: object) -> str:
             digest.update(_anywhere(value).model_dump_json(exclude=WORDS).encode())
         elif isinstance(value, Data):
             table = file_hash(value.table) if value.table else ""
-            digest.update((value.model_dump_json(exclude={"folder", "table"}) + table + list_data(value.folder, times=True)).encode())
+            digest.update(
+                (value.model_dump_json(exclude={"folder", "table", "kind"}) + table + list_data(value.folder, times=True)).encode()
+            )
         elif isinstance(value, BaseModel):
             digest.update(value.model_dump_json().encode())
         elif isinstance(value, (str, int, float, Path)) or value is None:

@@ -272,6 +272,7 @@ def test_a_language_without_words_is_an_error() -> None:
 
 VOCABULARY = {
     "augment",
+    "augment_reasons",
     "averages",
     "baselines",
     "choices",
@@ -281,6 +282,7 @@ VOCABULARY = {
     "findings",
     "formulas",
     "history",
+    "kinds",
     "language",
     "manifest",
     "measures",

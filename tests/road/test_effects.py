@@ -94,6 +94,7 @@ EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
     "title.fa": ("title.fa", {"title": {"fa": "عنوانی دیگر"}, "report": {"languages": ["fa"]}}, {"report": {"languages": ["fa"]}}),
     "positive": ("positives", {"positive": "NORMAL"}),
     "data.group": ("groups", {"data": {"group": "(patient\\d\\d)"}}),
+    "data.kind": ("weights", {"data": {"kind": "photograph"}}),
     "data.copies": ("parts", {"data": {"copies": "tie"}, "films": "copied"}, {"films": "copied"}),
     "split.train": ("train", {"split": {"train": 0.5, "test": 0.3}}),
     "split.validation": (

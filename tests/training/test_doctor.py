@@ -18,7 +18,6 @@ from tabib.training import check_training, resolve, resolve_study
 from tabib.training.networks import NETWORKS
 from tabib.training.resolve import available_threads
 
-
 RESOLVED = {"dropout": [0.2], "outputs": "one"}
 
 
@@ -164,3 +163,32 @@ def test_colour_that_is_not_there_is_not_changed_aloud(films: Path, change: str)
         resolve_study(planted.study, coloured, planted.split)
     in_colour = plant(films, augment={change: 0.1}, input={"channels": 3}, model=RESOLVED).study
     assert resolve_study(in_colour, coloured, planted.split) == in_colour
+
+
+def test_what_does_not_occur_in_such_images_is_said_with_its_reason(films: Path) -> None:
+    data = {"folder": films / "films", "group": r"(p\d+)", "kind": "chest_film"}
+    checks = check(plant(films, data=data, augment={"flip_horizontal": True, "zoom": 0.5}))
+    said = {check.figures["field"]: check.figures for check in checks.checks if check.code == "augmentation_against_kind"}
+    assert set(said) == {"augment.flip_horizontal", "augment.zoom"}
+    assert said["augment.flip_horizontal"] | {"reason": "heart_left", "value": "true", "most": "false"} == said["augment.flip_horizontal"]
+    assert said["augment.zoom"] | {"value": 0.5, "most": 0.25, "kind": "chest_film"} == said["augment.zoom"]
+    free = check(plant(films, augment={"flip_horizontal": True, "zoom": 0.5}))
+    assert codes(free) == {"budget_estimate": "pass"}, "without a kind nothing is known"
+
+
+@pytest.mark.parametrize(
+    ("augment", "said"),
+    [
+        ({"fill": "constant", "fill_value": 0.9}, True),
+        ({"fill": "constant", "fill_value": 0.3}, False),  # the films are noise about 80 of 255
+        ({"fill": "nearest", "fill_value": 0.9}, False),
+        ({"fill": "constant", "fill_value": 0.9, "rotation_degrees": 0, "shift": 0, "zoom": 0}, False),
+    ],
+    ids=["unlike", "alike", "nearest", "unmoved"],
+)
+def test_a_frame_that_the_images_do_not_have(films: Path, augment: dict[str, Any], said: bool) -> None:
+    checks = check(plant(films, augment=augment))
+    assert ("fill_unlike_border" in codes(checks)) == said
+    if said:
+        (finding,) = (each for each in checks.checks if each.code == "fill_unlike_border")
+        assert finding.figures["border"] == pytest.approx(80 / 255, abs=0.03)

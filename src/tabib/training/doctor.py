@@ -8,11 +8,12 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from tabib.config import ModelPart, Study, Training
+from tabib.config import Augment, ModelPart, Study, Training
 from tabib.dataset import build_cache
+from tabib.kinds import KINDS
 from tabib.progress import SILENT, Progress
 from tabib.records import Checks, Finding
-from tabib.training.batches import load_samples
+from tabib.training.batches import Samples, load_samples, shuffled
 from tabib.training.classify import build, class_names, plans
 from tabib.training.inference import INFERENCE_BATCH, log_probabilities
 from tabib.training.loop import Recipe, seconds_per_step, start
@@ -25,6 +26,7 @@ _LOSS_FACTOR = 1.5
 _HIGH_RATES = {"adamw": 0.03, "adam": 0.03, "rmsprop": 0.01}
 """Rates at which nothing is trained, where a step moves each weight by about the rate. RMSprop's first is three times as long as
 Adam's; how long a step of SGD is depends on the gradient, and no number holds for all."""
+_FRAMED, _UNLIKE = 64, 0.2  # images whose border is looked at; how far, as a fraction of the range, the filled value may be from it
 
 
 def check_training(
@@ -37,6 +39,8 @@ def check_training(
     - `adam_rate_high`: AdamW or Adam with a rate of 0.03 or more, RMSprop with 0.01; fails, since it does not train.
     - `initialiser_cannot_learn`: every weight starts as the same number; fails.
     - `two_patiences`: the rate is reduced so late that training stops before it can help.
+    - `augmentation_against_kind`: a random change that does not occur in this kind of image, or not so much of it.
+    - `fill_unlike_border`: moved images get a frame that the images themselves do not have.
     - `budget_estimate`: what the training will take, from timed steps.
 
     Args:
@@ -74,6 +78,8 @@ def check_training(
         *_rate(training),
         *_initialiser(study.model),
         *_patiences(training),
+        *_against_kind(study),
+        *_fill(study.augment, train),
         Finding(code="budget_estimate", level="pass", figures=budget),
     ]
     for check in checks:
@@ -106,3 +112,39 @@ def _patiences(training: Training) -> list[Finding]:
     if training.schedule != "plateau" or stop is None or stop >= 2 * patience:
         return []
     return [Finding(code="two_patiences", level="warn", figures={"patience": patience, "stop_after": stop})]
+
+
+def _against_kind(study: Study) -> list[Finding]:
+    rules = KINDS[study.data.kind] if study.data.kind else {}
+    return [
+        Finding(
+            code="augmentation_against_kind",
+            level="warn",
+            figures={
+                "field": f"augment.{name}",
+                "value": _spelt(getattr(study.augment, name)),
+                "kind": str(study.data.kind),
+                "most": _spelt(rule.most),
+                "reason": rule.reason,
+            },
+        )
+        for name, rule in rules.items()
+        if getattr(study.augment, name) > rule.most
+    ]
+
+
+def _spelt(value: float | bool) -> float | str:
+    """As in a study file."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _fill(augment: Augment, train: Samples) -> list[Finding]:
+    moves = (augment.rotation_degrees, augment.shift, augment.zoom, augment.stretch, augment.shear_degrees, augment.elastic)
+    if augment.fill != "constant" or not any(moves):
+        return []
+    images, _, _ = train.load(shuffled(train, _FRAMED, seed=0, epoch=1)[0])
+    frames = torch.cat([images[:, :, 0], images[:, :, -1], images[..., 0], images[..., -1]], dim=-1).mean(1)
+    border = frames.median(1).values
+    if ((border - augment.fill_value).abs() > _UNLIKE).float().mean() <= 0.5:
+        return []
+    return [Finding(code="fill_unlike_border", level="warn", figures={"fill_value": augment.fill_value, "border": float(border.median())})]
