@@ -444,6 +444,8 @@ class Evaluate(Part):
     """Level of every interval."""
     draws: Annotated[int, Field(ge=200, le=100000)] = 2000
     """Bootstrap draws over groups."""
+    subgroups: list[str] = []
+    """Facts of the images by which the test set is divided and judged apart: `site`, `scanner`, `date`, any of `data.columns.facts`, or what the files are (`format`, `width`, `mean`)."""
     prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of ill people where the model is to be used: predictive values are given for it as well, and `cost_ratio` counts with it."""
 

@@ -40,6 +40,7 @@ __all__ = [
     "Model",
     "PartEvaluation",
     "Record",
+    "Subgroup",
     "Typical",
     "prediction_schema",
 ]
@@ -256,6 +257,26 @@ class PartEvaluation(Record):
     curves: list[Curve]
 
 
+class Subgroup(Record):
+    """What was measured on the test images of which a column says the same, or of a third of them."""
+
+    column: str
+    low: float | str | None  # the smallest value, or the one; None where nothing is known, or the rarest words are joined
+    high: float | str | None
+    joined: int = 0  # how many words the subgroup of the rarest holds
+    rows: int = 0
+    groups: int = 0
+    measures: list[Measure]
+    differences: list[Measure]  # to all other test images
+
+    @property
+    def name(self) -> str:
+        """What it is called in findings, alike in every language."""
+        low, high = (f"{end:g}" if isinstance(end, float) else end for end in (self.low, self.high))
+        said = f"… ({self.joined})" if self.joined else "?" if low is None else low if low == high else f"{low} – {high}"
+        return f"{self.column} = {said}"
+
+
 class Evaluation(Record):
     """Is the model any good, how sure is that, and what must not be believed."""
 
@@ -267,6 +288,7 @@ class Evaluation(Record):
     gap: list[Measure]  # test minus validation, with intervals
     prevalence: float | None = None  # share of positives where the model is to be used
     at_prevalence: list[Measure] = []  # PPV and NPV of test there
+    subgroups: list[Subgroup] = []  # of the test part
     remarks: list[Finding]  # over-fitting, gap, goals, wide intervals, calibration, in codes
     worst: list[int]  # at most GALLERY index rows of the test part: highest loss first
     random: list[int]  # as many, drawn by content hash, not by choice

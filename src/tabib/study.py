@@ -7,7 +7,7 @@ import difflib
 from tabib.config import Study
 from tabib.dataset import index_folder, inspect_dataset, split_dataset
 from tabib.errors import StudyError
-from tabib.evaluation import evaluate
+from tabib.evaluation import check_subgroups, evaluate
 from tabib.prediction import predict_index
 from tabib.progress import SILENT, Progress
 from tabib.records import Finding
@@ -27,6 +27,7 @@ def run_study(study: Study, run: Run, *, offline: bool = False, progress: Progre
     """
     place, cache = run.folder / "model", run.cache_folder
     index = run.step("index", index_folder, study.data, progress=progress)
+    check_subgroups(index, study.evaluate.subgroups)
     findings = run.step("findings", inspect_dataset, index, study, progress=progress)
     refuse_failures(findings.findings, study)
     split = run.step("split", split_dataset, index, findings, study)

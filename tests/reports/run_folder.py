@@ -31,6 +31,7 @@ from tabib.records import (
     Member,
     Model,
     PartEvaluation,
+    Subgroup,
     prediction_schema,
 )
 
@@ -384,6 +385,7 @@ def _evaluation(plan: Plan, predictions: pl.DataFrame, decision: Decision) -> Ev
         gap=gap,
         prevalence=0.05 if decision.positive else None,
         at_prevalence=predictive_values(parts[1].measures, 0.05) if decision.positive else [],
+        subgroups=_subgroups(plan, parts[1]),
         remarks=[],
         worst=[rows[k] for k in order[:GALLERY]],
         random=rows[1::7][:GALLERY],
@@ -391,6 +393,26 @@ def _evaluation(plan: Plan, predictions: pl.DataFrame, decision: Decision) -> Ev
         draws=2000,
         test_looks=1,
     )
+
+
+def _subgroups(plan: Plan, test: PartEvaluation) -> list[Subgroup]:
+    """A hospital, a third of the ages, the unknown and the joined rest, with the measures of the whole a little off."""
+    chosen = [each for each in test.measures if each.name in ("auc", "sensitivity", "specificity") and each.of is None]
+    kinds = [("site", "St. <b>Mary</b>", "St. <b>Mary</b>", 0), ("age", 41.0, 63.5, 0), ("age", None, None, 0), ("site", None, None, 5)]
+    return [
+        Subgroup(
+            column=column,
+            low=low,
+            high=high,
+            joined=joined,
+            rows=test.rows // 2,
+            groups=test.groups // 2,
+            measures=[each.model_copy(update={"goal": None, "baselines": {}}) for each in chosen],
+            differences=[each.model_copy(update={"value": -0.1, "low": -0.15, "high": -0.05}) for each in chosen],
+        )
+        for column, low, high, joined in kinds
+        if chosen
+    ]
 
 
 def _history(folder: Path, member: Member, draw: np.random.Generator) -> None:

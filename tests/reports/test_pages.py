@@ -20,7 +20,7 @@ from tabib.images import encode_png
 from tabib.records import PARTS, SPLIT_SCHEMA, Evaluation, Finding, Findings
 from tabib.reports import write_look, write_reports
 from tabib.reports.facts import read_facts
-from tabib.reports.judged import decision_curve, predictive_rows
+from tabib.reports.judged import decision_curve, predictive_rows, subgroup_forests
 from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import language, plain
 
@@ -395,6 +395,16 @@ def test_the_decision_curve_and_predictive_values_elsewhere_are_told(films: tupl
         assert page.text.count("net_benefit") == 0
     assert "treating all has" in both["en"].text
     assert "5%" in both["en"].text
+
+
+def test_subgroups_are_drawn_beside_the_whole(films: tuple[Path, Study], both: dict[str, Reader]) -> None:
+    forests = subgroup_forests(read_facts(*films), language("en"))
+    assert [len(forest.blocks) for forest in forests] == [3, 3]
+    rows = [row for forest in forests for row in forest.blocks[0][1]]
+    assert [plain(row.name) for row in rows] == ["St. <b>Mary</b>", "5 rarest values together", "41 to 63.5", "unknown"]
+    assert all('class="baseline"' in row.strip and row.sure for row in rows)
+    assert "12 differences are shown" in both["en"].text
+    assert "۱۲ تفاوت" in both["fa"].text
 
 
 def test_a_model_that_is_worth_nothing_is_told_so(films: tuple[Path, Study]) -> None:

@@ -49,6 +49,15 @@ class Answers:
         """The same rows, answered by something else."""
         return replace(self, predicted=predicted, probability=probability)
 
+    def of_rows(self, inside: np.ndarray) -> Answers:
+        """Some of the rows, (N,) bool."""
+        taken = {name: getattr(self, name)[inside] for name in ("rows", "truth", "predicted", "probability")}
+        return Answers(self.classes, groups=_renumbered(self.groups[inside]), **taken)
+
+
+def _renumbered(groups: np.ndarray) -> np.ndarray:
+    return np.unique(groups, return_inverse=True)[1].astype(np.int64)
+
 
 def answers_of(judged: pl.DataFrame, classes: Sequence[str], groups: Sequence[str]) -> Answers:
     """The answers in rows of a table of predictions that have a label and a prediction; `groups` names the group of each."""
@@ -59,7 +68,7 @@ def answers_of(judged: pl.DataFrame, classes: Sequence[str], groups: Sequence[st
         truth=np.array([number[label] for label in judged["label"]], dtype=np.int64),
         predicted=np.array([number[label] for label in judged["predicted"]], dtype=np.int64),
         probability=judged.select(f"p_{name}" for name in classes).to_numpy().reshape(-1, len(classes)),
-        groups=np.unique(np.array(groups, dtype=str), return_inverse=True)[1].astype(np.int64),
+        groups=_renumbered(np.array(groups, dtype=str)),
     )
 
 

@@ -23,9 +23,11 @@ from tabib.evaluation.remarks import (
     gap_remarks,
     goal_remarks,
     part_remarks,
+    subgroup_remarks,
     sureness_remarks,
     trust_remarks,
 )
+from tabib.evaluation.subgroups import measure_subgroups
 from tabib.metrics.intervals import Sureness
 from tabib.records import PARTS, Evaluation, PartEvaluation
 
@@ -64,6 +66,7 @@ def evaluate(
     leaked = _leaked(split, index, test.answers.rows)
     measures = test.evaluation.measures
     unnamed = index.filter(pl.col("row").is_in(test.answers.rows.tolist()) & pl.col("group").is_null()).height
+    subgroups = measure_subgroups(test.answers, index, study.evaluate.subgroups, test.sure)
     return Evaluation(
         classes=classes,
         positive=test.answers.positive,
@@ -73,6 +76,7 @@ def evaluate(
         gap=gap,
         prevalence=study.evaluate.prevalence,
         at_prevalence=predictive_values(measures, study.evaluate.prevalence) if study.evaluate.prevalence else [],
+        subgroups=subgroups,
         remarks=[
             *sureness_remarks(test.answers, measures, unnamed=unnamed),
             *trust_remarks(test.answers, measures, study, leaked=leaked, test_looks=test_looks),
@@ -84,6 +88,7 @@ def evaluate(
                 for part in (test, validation)
                 for remark in part_remarks(part.evaluation, refused=part.refused, unlabelled=part.unlabelled)
             ),
+            *subgroup_remarks(subgroups, confidence=study.evaluate.confidence),
             *judge_histories(histories or {}),
         ],
         worst=worst_rows(test.answers),

@@ -27,16 +27,23 @@ from tabib.metrics.intervals import (
 )
 from tabib.records import Measure
 
-__all__ = ["gaps", "measure_all", "paired_difference", "predictive_values"]
+__all__ = ["gaps", "interval_of", "measure_all", "paired_difference", "predictive_values"]
 
 SHARES = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 
 
-def measure_all(answers: Answers, baselines: Mapping[str, Answers], goals: Goals, sure: Sureness) -> list[Measure]:
-    """Every measure of `answers`. `baselines` answered the same rows; their values stand beside the model's."""
+def measure_all(
+    answers: Answers,
+    baselines: Mapping[str, Answers],
+    goals: Goals,
+    sure: Sureness,
+    *,
+    only: Sequence[tuple[str, str | None]] | None = None,
+) -> list[Measure]:
+    """Every measure of `answers`, or `only` some. `baselines` answered the same rows; their values stand beside the model's."""
     left_out: dict[str, np.ndarray] = {}
     measures = []
-    for name, of in targets(answers.classes):
+    for name, of in only or targets(answers.classes):
         number = float(value(answers, name, of))
         interval = Interval() if math.isnan(number) else _interval(answers, name, of, number, left_out, sure)
         beside = {key: float(value(other, name, of)) for key, other in baselines.items()}
@@ -70,7 +77,7 @@ def gaps(validation: list[Measure], test: list[Measure], *, apart: bool) -> list
         other = before[after.name, after.of]
         if after.of not in (None, MACRO) or after.value is None or other.value is None:
             continue
-        interval = difference_interval(after.value, _interval_of(after), other.value, _interval_of(other)) if apart else Interval()
+        interval = difference_interval(after.value, interval_of(after), other.value, interval_of(other)) if apart else Interval()
         found.append(
             Measure(
                 name=after.name,
@@ -110,7 +117,7 @@ def _predictive(name: str, *, right: Measure, wrong: Measure, odds: float) -> Me
     if right.value is None or wrong.value is None or right.value + 1 - wrong.value == 0:
         return Measure(value=None, **said)
     value = right.value / (right.value + odds * (1 - wrong.value))
-    interval, other = _interval_of(wrong), _interval_of(right)
+    interval, other = interval_of(wrong), interval_of(right)
     if interval.low is None or interval.high is None:
         return Measure(value=value, **said)
     missing = replace(interval, low=1 - interval.high, high=1 - interval.low)
@@ -217,5 +224,6 @@ def _asked_of(name: str, answers: Answers) -> str | None:
     return MACRO if len(answers.classes) > 2 and name in PER_CLASS else None
 
 
-def _interval_of(measure: Measure) -> Interval:
+def interval_of(measure: Measure) -> Interval:
+    """The interval that a measure has."""
     return Interval(measure.low, measure.high, measure.method, measure.groups)

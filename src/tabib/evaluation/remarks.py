@@ -10,13 +10,14 @@ from tabib.config import Study, Threshold
 from tabib.evaluation.answers import MACRO, Answers
 from tabib.evaluation.measures import paired_difference
 from tabib.metrics.intervals import APPROXIMATE, FEWEST, Sureness
-from tabib.records import Finding, Level, Measure, PartEvaluation
+from tabib.records import Finding, Level, Measure, PartEvaluation, Subgroup
 
 __all__ = [
     "baseline_remarks",
     "gap_remarks",
     "goal_remarks",
     "part_remarks",
+    "subgroup_remarks",
     "sureness_remarks",
     "trust_remarks",
 ]
@@ -162,6 +163,23 @@ def trust_remarks(answers: Answers, measures: Sequence[Measure], study: Study, *
         found.append(_remark("poor_calibration", "warn", figures))
     if answers.positive is not None and 0 < answers.truth.sum() < len(answers.truth):
         found += _operating_point(answers, measures, study)
+    return found
+
+
+def subgroup_remarks(subgroups: Sequence[Subgroup], *, confidence: float) -> list[Finding]:
+    """Which subgroups differ from all others, beside how many would by chance; and which are too small to say anything."""
+    found = []
+    compared = sum(each.low is not None for subgroup in subgroups for each in subgroup.differences)
+    for subgroup in subgroups:
+        for each in subgroup.differences:
+            if each.low is not None and each.high is not None and (each.low > 0 or each.high < 0):
+                figures = {**_told(each), "subgroup": subgroup.name, "compared": compared, "chance": (1 - confidence) * compared}
+                found.append(_remark("subgroup_differs", "warn", figures, page_one=each.high < 0))
+        if subgroup.groups < APPROXIMATE:
+            figures = {"subgroup": subgroup.name, "groups": subgroup.groups, "rows": subgroup.rows}
+            found.append(_remark("subgroup_small", "warn", figures))
+    if compared and not any(remark.code == "subgroup_differs" for remark in found):
+        found.append(_remark("subgroups_alike", "pass", {"compared": compared}))
     return found
 
 

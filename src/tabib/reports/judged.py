@@ -1,20 +1,21 @@
-"""What the results chapter shows beyond its tables of measures: the decision curve, and predictive values elsewhere."""
+"""What the results chapter shows beyond its tables of measures: the decision curve, predictive values elsewhere, subgroups."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 
-from tabib.records import Curve
+from tabib.records import Curve, Measure, Subgroup
 from tabib.reports.facts import Facts
-from tabib.reports.figures import Line, Plot, plot, ticks
-from tabib.reports.text import Language
-from tabib.reports.views import Figure, bracketed, places_of, whole_measure, written_interval, written_number
+from tabib.reports.figures import Line, Plot, interval_strip, plot, ticks
+from tabib.reports.text import Language, isolated
+from tabib.reports.views import Figure, axis_of, bracketed, places_of, whole_measure, written_interval, written_number
 
-__all__ = ["Decided", "decision_curve", "predictive_rows"]
+__all__ = ["Decided", "Forest", "SubgroupRow", "decision_curve", "predictive_rows", "subgroup_forests", "subgroup_note"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,29 @@ class Decided:
 
     figure: Figure
     sentences: Sequence[str]
+
+
+@dataclass(frozen=True)
+class SubgroupRow:
+    """One measure of one subgroup, written out."""
+
+    name: str
+    count: str
+    value: str
+    interval: str
+    approximate: bool
+    strip: Markup
+    difference: str
+    sure: bool  # whether the interval of the difference holds no zero
+
+
+@dataclass(frozen=True)
+class Forest:
+    """The subgroups of one column, measure by measure, on one axis."""
+
+    column: str
+    axis: Sequence[float]
+    blocks: Sequence[tuple[str, Sequence[SubgroupRow]]]
 
 
 def decision_curve(facts: Facts, reader: Language) -> Decided | None:
@@ -100,3 +124,64 @@ def predictive_rows(facts: Facts, reader: Language) -> list[tuple[str, str, str]
         ]
         rows.append((reader.name("measures", there.name), *shown))
     return rows
+
+
+def subgroup_forests(facts: Facts, reader: Language) -> list[Forest]:
+    """Each column's subgroups; a tick in each drawing marks the whole test set."""
+    found = []
+    subgroups = facts.evaluation.subgroups if facts.evaluation else []
+    for column in dict.fromkeys(subgroup.column for subgroup in subgroups):
+        mine = [subgroup for subgroup in subgroups if subgroup.column == column]
+        asked = [(each.name, each.of) for each in mine[0].measures]
+        marked = [[_beside_whole(facts, subgroup.measures[place]) for subgroup in mine] for place in range(len(asked))]
+        axis = axis_of([each for row in marked for each in row])
+        blocks = [
+            (reader.name("measures", name), list(_subgroup_rows(facts, reader, mine, row, axis)))
+            for (name, _), row in zip(asked, marked, strict=True)
+        ]
+        found.append(Forest(isolated(column), axis, blocks))
+    return found
+
+
+def _beside_whole(facts: Facts, measure: Measure) -> Measure:
+    whole = facts.measure(measure.name, measure.of)
+    return measure.model_copy(update={"baselines": {"whole": whole.value} if whole and whole.value is not None else {}})
+
+
+def _subgroup_rows(
+    facts: Facts, reader: Language, subgroups: Sequence[Subgroup], measures: Sequence[Measure], axis: Sequence[float]
+) -> Iterator[SubgroupRow]:
+    for subgroup, measure in zip(subgroups, measures, strict=True):
+        name, value = _subgroup_name(reader, subgroup), written_number(reader, measure.value, places_of(facts))
+        interval = written_interval(facts, reader, measure)
+        gap = next((each for each in subgroup.differences if (each.name, each.of) == (measure.name, measure.of)), None)
+        written = f"{written_number(reader, gap.value, places_of(facts))} {bracketed(written_interval(facts, reader, gap))}" if gap else ""
+        yield SubgroupRow(
+            name=name,
+            count=f"{reader.integer(measure.rows)} ({reader.integer(measure.groups)})",
+            value=value,
+            interval=interval,
+            approximate=measure.approximate,
+            strip=interval_strip(measure, axis, f"{name}: {value} {bracketed(interval)}"),
+            difference=written.strip(),
+            sure=gap is not None and gap.low is not None and gap.high is not None and not gap.low <= 0 <= gap.high,
+        )
+
+
+def _subgroup_name(reader: Language, subgroup: Subgroup) -> str:
+    if subgroup.joined:
+        return reader.text("subgroups.joined", {"n": subgroup.joined})
+    ends = [
+        reader.number(end, 4) if isinstance(end, float) else isolated(str(end)) for end in (subgroup.low, subgroup.high) if end is not None
+    ]
+    if not ends:
+        return reader.text("subgroups.unknown")
+    return ends[0] if ends[0] == ends[1] else reader.interval(*ends)
+
+
+def subgroup_note(facts: Facts, reader: Language) -> str:
+    """How many differences are shown, and how many of them would look real by chance."""
+    assert facts.evaluation
+    compared = sum(each.low is not None for subgroup in facts.evaluation.subgroups for each in subgroup.differences)
+    figures = {"compared": compared, "chance": (1 - facts.evaluation.confidence) * compared, "confidence": facts.evaluation.confidence}
+    return reader.text("subgroups.caution", figures) if compared else ""
