@@ -74,7 +74,7 @@ def decision_curve(facts: Facts, reader: Language) -> Decided | None:
         y_range=(heights[0], heights[-1]),
         x_ticks=quarters,
         y_ticks=heights,
-        write_x=reader.percent,
+        write_x=reader.number,
         write_y=reader.number,
     )
     key = [(style, reader.text(f"decision.{words}")) for style, words in (("test", "model"), ("train", "all"), ("chance", "nobody"))]
