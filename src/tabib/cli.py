@@ -95,7 +95,9 @@ def _leave(refused: int) -> None:
 
 @app.command()
 def look(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of images, or an .npz file.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder of images, an archive of one (.zip, .tar, .tar.gz), or an .npz file.")
+    ],
     layout: Annotated[Literal["auto", "class_folders", "npz", "table"], typer.Option(help="How the data say what an image is.")] = "auto",
     table: Annotated[Path | None, typer.Option(metavar="FILE", help="The table of labels: CSV, TSV or Parquet.")] = None,
     column: Annotated[
@@ -111,7 +113,7 @@ def look(
 ) -> None:
     """Look at a folder: what is in it, and what would go wrong."""
     from tabib.console import ConsoleProgress
-    from tabib.dataset import index_folder, inspect_dataset
+    from tabib.dataset import index_folder, inspect_dataset, open_data
     from tabib.reports import write_look
     from tabib.runs import FILES, keep_apart, save
     from tabib.study_file import check_study
@@ -124,12 +126,13 @@ def look(
     study = check_study({"name": "look", "data": data}, source="tabib look")
     keep_apart(runs, study.data.folder)
     progress = ConsoleProgress()
-    index = index_folder(study.data, progress=progress)
+    cache_folder = runs / ".cache"
+    index = index_folder(study.data, cache_folder=cache_folder, progress=progress)
     findings = inspect_dataset(index, study, progress=progress)
     place = runs / f"look-{folder.resolve().name}"
     save(place / FILES["index"].path, index)
     save(place / FILES["findings"].path, findings)
-    page = write_look(place / "look.html", study.data, index=index, findings=findings, code=language)
+    page = write_look(place / "look.html", open_data(study.data, cache_folder).data, index=index, findings=findings, code=language)
     refused = _refused(index)
     result = {"images": index["refused"].null_count(), "refused": refused, "classes": _class_counts(index), "page": page}
     result |= findings.model_dump(include={"findings", "group_pattern"})
@@ -327,7 +330,7 @@ def cache(
     runs: Runs = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """List or clear the decoded images kept for training. They are patient data."""
+    """List or clear the decoded images and unpacked archives that are kept. They are patient data."""
     from tabib.dataset import clear_cache, list_cache
 
     folder = runs / ".cache"

@@ -135,7 +135,7 @@ class Data(Part):
     """Which images, and what belongs to one patient."""
 
     folder: Place
-    """Folder of the images (or the `.npz` file), relative to the study file."""
+    """Folder of the images, an archive of one (`.zip`, `.tar`, `.tar.gz` and the like), or the `.npz` file, relative to the study file."""
     layout: Literal["class_folders", "npz", "table"] = "class_folders"
     """How the data say what an image is: one folder per class, the arrays of a MedMNIST v2 file, or a table with a line per image."""
     table: Place | None = None

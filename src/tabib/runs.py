@@ -5,7 +5,7 @@
     runs/<study>/<id>/manifest.json        versions, hardware, seeds, hashes, command, the study as given
     runs/<study>/<id>/<FILES>              one file per step, in the order of the road
     runs/<study>/<id>/done/<step>.json     written last: the step is whole, and this is what it was made from
-    runs/.cache/                           decoded images, shared by all runs: patient data
+    runs/.cache/                           decoded images and unpacked archives, shared by all runs: patient data
 
 `Run.step` is the one place that saves and skips. A step is loaded when the hash of its inputs, of the code it runs and of
 its file still matches. Of its keywords numbers count as inputs; what says where to work and how loudly does not.

@@ -26,7 +26,7 @@ def run_study(study: Study, run: Run, *, offline: bool = False, progress: Progre
     `run` comes from `open_run` and is entered: `with open_run(study) as run: run_study(study, run)`.
     """
     place, cache = run.folder / "model", run.cache_folder
-    index = run.step("index", index_folder, study.data, progress=progress)
+    index = run.step("index", index_folder, study.data, cache_folder=cache, progress=progress)
     check_subgroups(index, study.evaluate.subgroups)
     findings = run.step("findings", inspect_dataset, index, study, progress=progress)
     refuse_failures(findings.findings, study)

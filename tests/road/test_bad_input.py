@@ -6,6 +6,7 @@ import json
 import shutil
 import struct
 import sys
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +153,23 @@ def test_junk_is_refused_by_name_and_is_no_refused_image(tabib: Tabib, tmp_path:
     assert said["images"] == 20
     (folder / "film.png").write_bytes(film(7))
     assert tabib("look", folder)[1]["refused"] == 1
+
+
+def test_an_archive_goes_the_road_and_what_is_refused_of_it_is_counted(tabib: Tabib, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "films", {"NORMAL": names(8), "PNEUMONIA": names(8, "ill{:02}.png")})
+    archive = tmp_path / "films.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(folder.rglob("*.png")):
+            file.write(path, f"wrapper/{path.relative_to(folder)}")
+        file.writestr("../evil.png", b"evil")
+    code, said = tabib("look", archive)
+    assert (code, said["images"], said["refused"]) == (3, 16, 1)
+    code, said = tabib("split", study(archive))
+    assert (code, said["refused"]) == (3, 1)
+    code, said = tabib("cache", "list")
+    assert (code, len(said["kept"])) == (0, 1)
+    assert tabib("cache", "clear")[1]["removed"] == said["kept"]
+    assert not list(tmp_path.rglob("evil.png"))
 
 
 def test_a_missing_folder_a_file_and_a_wrong_verb(tabib: Tabib, tmp_path: Path) -> None:

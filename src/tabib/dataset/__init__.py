@@ -1,5 +1,6 @@
 """From a folder to rows: what is there, what is wrong with it, and who trains, chooses and judges."""
 
+from tabib.dataset.archives import OpenedData, open_data
 from tabib.dataset.cache import Cache, CacheEntry, build_cache, clear_cache, list_cache
 from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import patients_known, propose_group_pattern
@@ -20,6 +21,7 @@ __all__ = [
     "CacheEntry",
     "Listed",
     "NearCopies",
+    "OpenedData",
     "build_cache",
     "clear_cache",
     "find_near_copies",
@@ -33,6 +35,7 @@ __all__ = [
     "list_cache",
     "list_folder",
     "lost_images",
+    "open_data",
     "patients_known",
     "perceptual_hash",
     "positive_class",

@@ -3,6 +3,7 @@
     <folder>/<key>.npy              (N, channels, height, width) uint8, or uint16 where any image has more than 8 bits
     <folder>/<key>.statistics.npy   (N, 6) float32, `intensity_statistics` of every image
     <folder>/<key>.json             what it was made from; written last
+    <folder>/archives/              unpacked archives, see `archives`
 
 The key is the SHA-256 of the images' content hashes in order, the settings of the shape and the code that decodes, so
 an entry is never wrong, only unused. **The arrays are the images: treat the folder as patient data.** `tabib cache`
@@ -15,6 +16,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ import polars as pl
 
 import tabib.images
 from tabib.config import Data, Input
+from tabib.dataset.archives import open_data
 from tabib.dataset.index import read_row_pixels
 from tabib.dataset.pixels import STATISTICS, fit_image, intensity_statistics, widen
 from tabib.engines import Crashed, map_in_processes
@@ -53,7 +56,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One array in a cache folder; 0 images for what a killed build left behind."""
+    """One array or unpacked archive in a cache folder; 0 images for what a killed process left behind."""
 
     path: Path
     images: int
@@ -85,6 +88,7 @@ def build_cache(
     stem = folder / key
     arrays = _load(stem)
     if arrays is None:
+        data = open_data(data, folder, progress=progress).data
         _build(data, usable, input, folder=folder, key=key, workers=workers, progress=progress)
         arrays = _load(stem)
     assert arrays is not None
@@ -103,8 +107,12 @@ def _load(stem: Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def list_cache(folder: Path) -> list[CacheEntry]:
-    """The arrays in a cache folder, whole ones and what killed builds left."""
+    """The arrays and unpacked archives in a cache folder, whole ones and what killed processes left."""
     entries = []
+    for path in sorted(path for path in (folder / "archives").glob("*") if path.is_dir()):
+        about = path / "archive.json"
+        files = json.loads(about.read_text(encoding="utf-8"))["files"] if about.exists() and not path.name.startswith(".") else 0
+        entries.append(CacheEntry(path, files, sum(file.stat().st_size for file in path.rglob("*") if file.is_file())))
     for path in sorted([*folder.glob("*.npy"), *folder.glob(".*.part")]):
         if not path.name.endswith(".statistics.npy"):
             about = path.with_suffix(".json")
@@ -114,9 +122,12 @@ def list_cache(folder: Path) -> list[CacheEntry]:
 
 
 def clear_cache(folder: Path) -> list[CacheEntry]:
-    """Remove every array of a cache folder, and return what was removed. A run that is reading one keeps it to its end."""
+    """Remove every array and unpacked archive of a cache folder, and return what was removed. A run that is reading one keeps it to its end."""
     entries = list_cache(folder)
     for entry in entries:
+        if entry.path.is_dir():
+            shutil.rmtree(entry.path)
+            continue
         for suffix in (".json", ".statistics.npy"):
             entry.path.with_suffix(suffix).unlink(missing_ok=True)
         entry.path.unlink(missing_ok=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from tabib.config import Data
-from tabib.dataset.listing import OUTSIDE, PART_NAMES, SECOND_COPY, Listed, Walk, junk
+from tabib.dataset.listing import BY_NAME, OUTSIDE, PART_NAMES, SECOND_COPY, Listed, Walk, junk
 from tabib.errors import DataError
 
 __all__ = ["DRAWING", "list_class_folders"]
@@ -18,13 +19,21 @@ DRAWING = """Expected one folder per class, with or without folders for the part
 
 
 def list_class_folders(data: Data) -> list[Listed]:
-    """List the files below the class folders; `DataError` where a folder has none, or mixes classes and parts of a split."""
+    """List the files below the class folders; `DataError` where a folder has none, or mixes classes and parts of a split.
+
+    Folders that hold nothing but one folder, as archives leave them, are passed through. A folder that holds all the others
+    again is no class.
+    """
     folder = data.folder
     if not folder.exists():
         raise DataError(f"There is no folder {folder}. Check its name; in a study, data.folder is relative to the study file.")
     if not folder.is_dir():
         hint = " Use layout: npz to read it." if folder.suffix.lower() == ".npz" else ""
         raise DataError(f"{folder} is a file, and layout class_folders expects a folder.{hint}")
+    inner, passed = _wrapped(folder)
+    if inner:
+        below = list_class_folders(data.model_copy(update={"folder": folder / inner}))
+        return [*passed, *(replace(entry, path=f"{inner}/{entry.path}") for entry in below)]
     walk = Walk({os.path.realpath(folder): "."})
     folders, listed = walk.one_level(folder, "")
     if not folders:
@@ -33,7 +42,7 @@ def list_class_folders(data: Data) -> list[Listed]:
         unread = f" ({listed[0].refused})" if listed and not flat else ""
         raise DataError(f"The folder {folder} {found}{unread}.\n{DRAWING.format(folder=folder)}")
     parts = [name for name in folders if name.casefold() in PART_NAMES]
-    nested = [name for name in folders if parts and name not in parts and _holds_only_parts(folder / name)]
+    nested = [name for name in folders if name not in parts and _holds_again(folder / name, set(folders) - {name}, parts=bool(parts))]
     classes = [name for name in folders if name not in parts and name not in nested]
     if parts and classes:
         raise DataError(
@@ -49,8 +58,9 @@ def list_class_folders(data: Data) -> list[Listed]:
     for name in nested:
         inner, held = walk.one_level(folder / name, f"{name}/")
         listed += held
-        for part in inner:
-            listed += (_unless_second_copy(folder, entry, name, outer) for entry in walk.part(folder / name / part, f"{name}/{part}"))
+        for again in inner:
+            files = (walk.part if parts else walk.below)(folder / name / again, f"{name}/{again}")
+            listed += (_unless_second_copy(folder, entry, name, outer) for entry in files)
     if all(entry.refused for entry in listed) and not classes:
         raise DataError(
             f"{folder} holds the folders of a split ({_names(parts)}) and no images in class folders inside them.\n{DRAWING.format(folder=folder)}"
@@ -71,12 +81,30 @@ def _unless_second_copy(folder: Path, entry: Listed, nested: str, outer: set[str
     return Listed(entry.path, refused=f"{SECOND_COPY}{twin!r}, by place and size")
 
 
-def _holds_only_parts(folder: Path) -> bool:
+def _wrapped(folder: Path) -> tuple[str, list[Listed]]:
+    """Where the class folders are, when a folder holds nothing but one folder; "" where they are in it. And what is passed on the way."""
+    walk = Walk({os.path.realpath(folder): "."})
+    inner, passed = "", list[Listed]()
+    while True:
+        folders, listed = walk.one_level(folder / inner, f"{inner}/" if inner else "")
+        if len(folders) != 1 or folders[0].casefold() in PART_NAMES:
+            return (inner, passed) if folders else ("", [])
+        if not all((entry.refused or "").startswith(BY_NAME) for entry in listed):
+            return "", []
+        passed += listed
+        inner = f"{inner}/{folders[0]}" if inner else folders[0]
+
+
+def _holds_again(folder: Path, beside: set[str], *, parts: bool) -> bool:
+    """Whether a folder holds nothing but folders for parts of a split or, where its neighbours are none, at least two named like them."""
     try:
-        inner = [entry.name for entry in os.scandir(folder) if entry.is_dir() and junk(entry.name) is None]
+        entries = [entry for entry in os.scandir(folder) if junk(entry.name) is None]
+        inner = [entry.name for entry in entries if entry.is_dir()]
     except OSError:
         return False
-    return bool(inner) and all(name.casefold() in PART_NAMES for name in inner)
+    if parts:
+        return bool(inner) and all(name.casefold() in PART_NAMES for name in inner)
+    return len(inner) > 1 and beside.issuperset(inner)
 
 
 def _refuse_parts_by_other_names(folder: Path, classes: list[str]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from tabib.config import Data
+from tabib.dataset.archives import open_data
 from tabib.dataset.hashes import perceptual_hash
 from tabib.dataset.layouts import list_folder
 from tabib.dataset.listing import NO_IMAGES, Listed
@@ -30,7 +31,7 @@ from tabib.records import INDEX_SCHEMA
 __all__ = ["index_folder", "lost_images", "read_row_pixels"]
 
 
-def index_folder(data: Data, *, workers: int | None = None, progress: Progress = SILENT) -> pl.DataFrame:
+def index_folder(data: Data, *, cache_folder: Path | None = None, workers: int | None = None, progress: Progress = SILENT) -> pl.DataFrame:
     """Make the index: a row per file the layout sees, with label, group, hashes, thumbnail and facts.
 
     A file that cannot be read is a row too, with the reason in `refused`. `group` is the joined non-empty captures of
@@ -40,6 +41,7 @@ def index_folder(data: Data, *, workers: int | None = None, progress: Progress =
 
     Args:
         data: folder, layout and group pattern.
+        cache_folder: where an archive is unpacked; not needed for a folder.
         workers: processes; the machine's cores when not given. The table does not depend on it.
         progress: told of each file.
 
@@ -49,7 +51,9 @@ def index_folder(data: Data, *, workers: int | None = None, progress: Progress =
     Raises:
         DataError: a folder that no study can be made of, a pattern that matches nothing, or not one readable image.
     """
-    listed = list_folder(data)
+    opened = open_data(data, cache_folder, progress=progress)
+    data = opened.data
+    listed = sorted([*list_folder(data), *opened.refused], key=lambda entry: entry.path)
     groups = _groups(data.group, listed)
     good = [entry for entry in listed if entry.refused is None]
     if data.layout == "npz":

@@ -6,9 +6,11 @@ Each look below is a function from the good rows to findings. What was looked at
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import PurePosixPath
 
 import polars as pl
 
@@ -17,6 +19,7 @@ from tabib.dataset.confounders import ACQUISITION, FEWEST, INTENSITY, NAMES, NUM
 from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import patients_known, propose_group_pattern
 from tabib.dataset.index import lost_images
+from tabib.dataset.listing import PART_NAMES, SECOND_COPY
 from tabib.dataset.positive import guess_positive
 from tabib.progress import SILENT, Progress
 from tabib.records import Finding, Findings, Level, Typical
@@ -59,6 +62,7 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
         advance(1)
         findings = [
             *_files(index),
+            *_where(good, study),
             *_patients(good, study, pattern),
             *_positive(good, study),
             *_classes(good, patients),
@@ -85,6 +89,7 @@ def _finding(
 def _files(index: pl.DataFrame) -> Iterator[Finding]:
     unreadable = lost_images(index)
     by_name = index.filter(pl.col("refused").is_not_null()).join(unreadable.select("row"), on="row", how="anti")
+    again = by_name.filter(pl.col("refused").str.starts_with(SECOND_COPY))
     images = len(index) - len(by_name)
     if len(unreadable):
         share = len(unreadable) / images
@@ -92,9 +97,12 @@ def _files(index: pl.DataFrame) -> Iterator[Finding]:
         yield _finding("unreadable_files", "warn", figures, unreadable["row"].to_list(), page_one=share > _SERIOUS)
     else:
         yield _finding("files_readable", "pass", {"images": images})
-    if len(by_name):
-        figures = {"files": len(by_name), "example": by_name["path"][0], "reason": by_name["refused"][0]}
-        yield _finding("refused_names", "pass", figures, by_name["row"].to_list())
+    if len(again):
+        figures = {"files": len(again), "example": again["path"][0]}
+        yield _finding("folders_doubled", "pass", figures, again["row"].to_list())
+    if len(named := by_name.join(again.select("row"), on="row", how="anti")):
+        figures = {"files": len(named), "example": named["path"][0], "reason": named["refused"][0]}
+        yield _finding("refused_names", "pass", figures, named["row"].to_list())
     suffix = (
         pl.col("path").str.extract(r"\.([A-Za-z]+)$").str.to_lowercase().replace_strict(_FORMATS, default=None, return_dtype=pl.String())
     )
@@ -102,6 +110,19 @@ def _files(index: pl.DataFrame) -> Iterator[Finding]:
     if len(misnamed):
         figures = {"files": len(misnamed), "example": misnamed["path"][0], "format": misnamed["format"][0]}
         yield _finding("misnamed_files", "warn", figures, misnamed["row"].to_list())
+
+
+def _where(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
+    """Folders that were passed through to the classes: the classes are not what lies first in the data folder."""
+    if study.data.layout != "class_folders" or good["label"].n_unique() < 2:
+        return
+    shared = PurePosixPath(os.path.commonpath([PurePosixPath(path).parent for path in good["path"]]))
+    while shared.name.casefold() in PART_NAMES:
+        shared = shared.parent
+    if shared.name:
+        named = good["given"].drop_nulls().len() > 0
+        figures: Figures = {"folder": str(shared), "classes": good["label"].n_unique(), "example": good["label"][0]}
+        yield _finding("classes_in_inner_folder", "pass" if named else "warn", figures)
 
 
 def _pictures(good: pl.DataFrame) -> Iterator[Finding]:

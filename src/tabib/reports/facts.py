@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from tabib.config import Data, Study
-from tabib.dataset import patients_known
+from tabib.dataset import open_data, patients_known
 from tabib.errors import RunError
 from tabib.records import GALLERY, PARTS, Checks, Confusion, Decision, Evaluation, Finding, Findings, Known, Measure, Model, PartEvaluation
 from tabib.reports.text import REASONS, reason_kind
@@ -212,7 +212,7 @@ def read_facts(run_folder: Path, study: Study) -> Facts:
     judge = evaluation or model
     return Facts(
         study=study,
-        data=study.data,
+        data=open_data(study.data, run_folder.parent.parent / ".cache").data,
         index=index,
         classes=judge.classes if judge else _classes(index),
         positive=judge.positive if judge else study.positive,
