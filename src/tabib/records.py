@@ -50,7 +50,7 @@ Level = Literal["pass", "warn", "fail"]
 
 Typical = dict[str, list[float] | list[tuple[str | None, float]]]
 """What is typical of each class: of a number its 10 % quantile, median and 90 % quantile (nothing where no file says it);
-of words the most frequent with their shares, `None` where the file says nothing."""
+of words the most frequent with their shares, `None` where the file says nothing. Of one number alone, that number."""
 
 Known = Literal["known", "partly", "unknown"]
 """How far it is known which patient an image is of: of all images, of some, of none."""
@@ -86,6 +86,10 @@ INDEX_SCHEMA: dict[str, pl.DataType] = {
     "mean": pl.Float64(),  # mean of the grey picture as a fraction of its nominal range, 0..1
     "contrast": pl.Float64(),  # its standard deviation, same unit
     "border": pl.Float64(),  # share of the outermost ring of pixels that is one constant value, 0..1
+    "sharpness": pl.Float64(),  # deviation of the Laplacian over that of the grey picture, at about 128 pixels a side; null for one flat value
+    "black": pl.Float64(),  # share of the picture at that scale that is within 0.5 % of black, 0..1
+    "white": pl.Float64(),  # the same of white
+    "marks": pl.String(),  # where something white is burnt into the frame, as "top_left right" (`images.MARK_PLACES`); "" for nowhere
     "scanner": pl.String(),  # DICOM manufacturer and model, EXIF camera; null where the file does not say
     "site": pl.String(),  # DICOM institution; null where the file does not say
     "date": pl.String(),  # acquisition date YYYY-MM-DD; null where the file does not say

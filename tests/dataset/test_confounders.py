@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from made_index import make_index
-from tabib.dataset.confounders import ACQUISITION, INTENSITY, NAMES, NUMBERING, Telltale, try_facts
+from tabib.dataset.confounders import ACQUISITION, INTENSITY, MARKS, NAMES, NUMBERING, Telltale, try_facts
 
 BLANK = np.zeros((32, 32), np.uint8)
 
@@ -131,6 +131,28 @@ def test_brightness_is_another_family() -> None:
     index = index_of(labels, mean=[0.3 if label == "A" else 0.5 for label in labels])
     assert try_facts(index, each(index), ACQUISITION) == []
     assert telling(try_facts(index, each(index), INTENSITY)) == ["mean"]
+
+
+def test_a_class_of_another_time_is_found_however_many_days() -> None:
+    days = pl.date_range(pl.date(2012, 1, 1), pl.date(2019, 12, 31), "17d", eager=True).dt.to_string().to_list()
+    half = len(days) // 2
+    labels = ["OLD"] * half + ["NEW"] * (len(days) - half)
+    index = index_of(labels, date=days)
+    (found,) = try_facts(index, each(index), ACQUISITION)
+    assert (found.fact, found.tells) == ("period", True)
+    assert found.balanced_accuracy > 0.9
+    periods = [word for word, _ in cast("list[tuple[str, float]]", found.values["OLD"])]
+    assert "2012-01/2012-11" in periods
+    mixed = index_of(["OLD", "NEW"] * half, date=days[: 2 * half])
+    assert telling(try_facts(mixed, each(mixed), ACQUISITION)) == []
+
+
+def test_marks_are_tried_by_place() -> None:
+    labels = ["ILL", "WELL"] * 40
+    index = index_of(labels, marks=["top_left right" if label == "ILL" else "right" for label in labels])
+    (found,) = try_facts(index, each(index), MARKS)
+    assert (found.fact, found.tells, found.balanced_accuracy) == ("mark_top_left", True, 1.0)
+    assert found.values == {"ILL": [("mark", 1.0)], "WELL": [("no_mark", 1.0)]}
 
 
 def test_names_that_spell_the_label() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 from made_index import film, make_index, real_index
 from places import needs_real
-from tabib.config import Study
-from tabib.dataset import inspect_dataset
+from tabib.config import Data, Study
+from tabib.dataset import index_folder, inspect_dataset
+from tabib.phantoms import ChestFilms, make_chest_films
 from tabib.records import Finding, Findings
 
 FILMS = [film(seed) for seed in range(80)]
@@ -227,6 +229,14 @@ def test_what_tells_the_class_without_the_picture() -> None:
     assert "acquisition_confounder_none" not in codes(findings)
     mostly = [name if (number // 4) % 4 else "Other" for number, name in enumerate(scanner)]
     assert one(inspect(index_of({"scanner": mostly}, paths=paths)), "acquisition_confounder").level == "warn"
+
+
+def test_a_plate_in_the_films_of_one_machine_tells_the_class(tmp_path: Path) -> None:
+    films = ChestFilms(patients=60, films_per_patient=(1, 1), confounder=0.8, difference="plate")
+    make_chest_films(tmp_path / "films", films)
+    said = one(inspect(index_folder(Data(folder=tmp_path / "films"), workers=1), positive="PNEUMONIA"), "marks_tell_class")
+    assert (said.figures["fact"], said.page_one) == ("mark_top_right", True)
+    assert said.rows
 
 
 def test_numbering() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from tabib.images import resize
+from tabib.images.resize import reduce
 
 RANDOM = np.random.default_rng(13)
 SIDE = st.integers(1, 40)
@@ -100,3 +101,14 @@ def test_views_and_read_only_pixels_are_welcome():
     turned = pixels[::-1, ::2]
     turned.flags.writeable = False
     np.testing.assert_array_equal(resize(turned, 9, 9), resize(turned.copy(), 9, 9))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("factor", [1, 2, 7])
+def test_reduced_pixels_are_means(dtype: type, factor: int) -> None:
+    pixels = RANDOM.integers(0, np.iinfo(dtype).max, (45, 31), dtype, endpoint=True)
+    rows, columns = 45 // factor, 31 // factor
+    means = pixels[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor).mean(axis=(1, 3))
+    result = reduce(pixels, factor)
+    assert result.dtype == dtype
+    assert np.abs(result - means).max() <= 0.5 + 1e-9

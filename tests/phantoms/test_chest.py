@@ -65,11 +65,11 @@ def test_trouble_leaves_the_other_films_alone(tmp_path: Path) -> None:
     assert all(clean[path] == troubled[path] for path in untouched)
 
 
-@pytest.mark.parametrize("trouble", ["near_copies", "given_leak", "corrupt", "label_noise"])
+@pytest.mark.parametrize("trouble", ["near_copies", "given_leak", "corrupt", "faults", "label_noise"])
 def test_weaker_trouble_touches_a_part_of_what_stronger_touches(trouble: str) -> None:
     def touched(strength: float) -> set[int | str | tuple[int, int]]:
         truth = plan_chest_films(dataclasses.replace(SMALL, patients=40, films_per_patient=(2, 3), given=True, **{trouble: strength}))
-        damaged = {(film.patient, film.film) for film in truth.films if film.damage}
+        damaged = {(film.patient, film.film) for film in truth.films if film.damage or film.fault}
         return {original for _, original in truth.near_copies} | set(truth.leaked) | damaged | set(truth.mislabelled)
 
     assert touched(0) == set()

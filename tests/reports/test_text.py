@@ -147,6 +147,11 @@ def test_persian_is_written_with_persian_letters_and_joiners() -> None:
         ("fa", lambda r: r.day(date(2025, 11, 2)), "۱۱ آبان ۱۴۰۴"),
         ("fa", lambda r: r.day(date(2024, 3, 20)), "۱ فروردین ۱۴۰۳"),
         ("fa", lambda r: r.day(date(2025, 3, 20)), "۳۰ اسفند ۱۴۰۳"),
+        (
+            "en",
+            lambda r: r.value({"A": [("2015-01/2016-03", 0.5)], "B": [3]}),
+            "\u2068A\u2069: January 2015 to March 2016 (50%); \u2068B\u2069: 3",
+        ),
         ("en", lambda r: plain(r.moment(datetime(2025, 11, 2, 15, 4, 5).astimezone())), "2 November 2025, 15:04"),
         ("fa", lambda r: plain(r.moment(datetime(2025, 11, 2, 15, 4, 5).astimezone())), "۱۱ آبان ۱۴۰۴، ساعت ۱۵:۰۴"),
         ("en", lambda r: r.duration(3750), "1 h 2 min"),

@@ -9,8 +9,9 @@ hypergeometric distribution, so the cost does not depend on the number of images
 
 | family      | facts                                                                      | what it means                                      |
 |-------------|----------------------------------------------------------------------------|----------------------------------------------------|
-| acquisition | size, aspect, channels, colour, bits, mode, format, compression, spacing, scanner, site, month, border | should not know the disease: a warning |
-| intensity   | mean, contrast                                                             | a disease may change them: a baseline, no warning  |
+| acquisition | size, aspect, channels, colour, bits, mode, format, compression, spacing, scanner, site, period, border | should not know the disease: a warning |
+| marks       | whether something white is burnt into a corner or at an edge, or anywhere  | nobody's disease: a warning                        |
+| intensity   | mean, contrast, sharpness                                                  | a disease may change them: a baseline, no warning  |
 | names       | the file's name without its digits                                         | a note: no network sees it                         |
 | numbering   | the first number of the name, where both classes are numbered in one series | cases came in one after the other: a warning       |
 
@@ -25,9 +26,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from tabib.images import MARK_PLACES
 from tabib.records import Typical
 
-__all__ = ["ACQUISITION", "FEWEST", "INTENSITY", "NAMES", "NUMBERING", "Telltale", "try_facts"]
+__all__ = ["ACQUISITION", "FEWEST", "INTENSITY", "MARKS", "NAMES", "NUMBERING", "Telltale", "try_facts"]
 
 ACQUISITION = (
     "size",
@@ -41,10 +43,11 @@ ACQUISITION = (
     "spacing",
     "scanner",
     "site",
-    "month",
+    "period",
     "border",
 )
-INTENSITY = ("mean", "contrast")
+MARKS = ("mark", *(f"mark_{place}" for place in MARK_PLACES))
+INTENSITY = ("mean", "contrast", "sharpness")
 NAMES = ("name_pattern",)
 NUMBERING = ("number",)
 
@@ -107,11 +110,34 @@ def _facts(index: pl.DataFrame) -> pl.DataFrame:
         size=(pl.col("height").cast(pl.Int64) * pl.col("width")).cast(pl.Float64).sqrt(),
         aspect=pl.col("width") / pl.col("height"),
         spacing=pl.col("spacing_row_mm"),
-        month=pl.col("date").str.slice(0, 7),
+        period=_periods(index["date"]),
         colour=pl.when("colour").then(pl.lit("colour")).otherwise(pl.lit("grey")),
         name_pattern=stem.str.replace_all(r"\d+", "#"),
         number=stem.str.extract(r"(\d+)").cast(pl.Float64, strict=False),
+        mark=_said(pl.col("marks") != ""),
+        **{f"mark_{place}": _said(pl.col("marks").str.split(" ").list.contains(place)) for place in MARK_PLACES},
     )
+
+
+def _said(marked: pl.Expr) -> pl.Expr:
+    return pl.when(marked).then(pl.lit("mark")).otherwise(pl.lit("no_mark"))
+
+
+def _periods(dates: pl.Series) -> pl.Series:
+    """The month of each date; where there are many, which of at most eight periods of about as many images it is in."""
+    months = dates.str.slice(0, 7)
+    distinct = months.drop_nulls().unique().sort()
+    if len(distinct) <= _BINS:
+        return months
+    place = distinct.search_sorted(months.drop_nulls()).to_numpy()
+    starts = np.unique(np.quantile(place, np.arange(_BINS) / _BINS, method="nearest"))
+    ends = np.append(starts[1:], len(distinct)) - 1
+    names = {
+        distinct[month]: f"{distinct[start]}/{distinct[end]}"
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+        for month in range(start, end + 1)
+    }
+    return months.replace_strict(names, return_dtype=pl.String())
 
 
 def _try(table: pl.DataFrame, fact: str) -> Telltale | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import PurePosixPath
@@ -15,12 +16,13 @@ from pathlib import PurePosixPath
 import polars as pl
 
 from tabib.config import Study
-from tabib.dataset.confounders import ACQUISITION, FEWEST, INTENSITY, NAMES, NUMBERING, Telltale, try_facts
+from tabib.dataset.confounders import ACQUISITION, FEWEST, INTENSITY, MARKS, NAMES, NUMBERING, Telltale, try_facts
 from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import patients_known, propose_group_pattern
 from tabib.dataset.index import lost_images
 from tabib.dataset.listing import PART_NAMES, SECOND_COPY
 from tabib.dataset.positive import guess_positive
+from tabib.dataset.quality import find_faults
 from tabib.progress import SILENT, Progress
 from tabib.records import Finding, Findings, Level, Typical
 
@@ -36,6 +38,7 @@ _SMALL_CLASS = 30  # images
 _FEW_PATIENTS = 10  # patients of a class
 _GIVEN_AWAY = 0.95  # balanced accuracy from which a fact of the file all but says the class: no figure of a model is worth reading then
 _SHAPES = 1.5  # largest aspect of the middle nine tenths over the smallest
+_FLAT = 0.0125  # deviation as a share of the range: four of them, what nearly all pixels lie within, are a twentieth
 _FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "tif": "TIFF", "tiff": "TIFF", "dcm": "DICOM", "dicom": "DICOM"}
 
 
@@ -71,6 +74,8 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
             *_given_parts(good, near, study),
             *_drawn_apart(good, patients, near, study),
             *_pictures(good),
+            *_ranges(good, study),
+            *_faults(good),
             *telltales,
         ]
         advance(1)
@@ -154,6 +159,33 @@ def _pictures(good: pl.DataFrame) -> Iterator[Finding]:
         yield _finding("mixed_modes", "pass", figures | {"next_mode": next_mode, "next_bits": next_bits, "next_images": next_images})
 
 
+def _ranges(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
+    """Pictures of many bits that use few of them, where nothing stretches them."""
+    # Eight bits have so few steps in a twentieth of the range that stretching shows nothing more.
+    flat = good.filter((pl.col("bits") > 8) & (pl.col("contrast") > 0) & (pl.col("contrast") < _FLAT))
+    if len(flat) and study.input.intensity in ("network", "unit"):
+        share = len(flat) / len(good)
+        figures: Figures = {
+            "images": len(flat),
+            "share": share,
+            "example": flat["path"][0],
+            "range": 4 * float(flat["contrast"].median() or 0),
+        }
+        yield _finding("flat_range", "warn", figures, flat["row"].to_list(), page_one=share > _SERIOUS)
+
+
+def _faults(good: pl.DataFrame) -> Iterator[Finding]:
+    labels = dict(zip(good["row"].to_list(), good["label"].to_list(), strict=True))
+    paths = dict(zip(good["row"].to_list(), good["path"].to_list(), strict=True))
+    found = find_faults(good)
+    for code, rows in found.items():
+        by_class: Typical = {name: [count] for name, count in sorted(Counter(labels[row] or "?" for row in rows).items())}
+        figures: Figures = {"images": len(rows), "share": len(rows) / len(good), "example": paths[rows[0]], "by_class": by_class}
+        yield _finding(code, "warn", figures, rows, page_one=len(rows) > _SERIOUS * len(good))
+    if not found and len(good):
+        yield _finding("pictures_alike", "pass", {"images": len(good)})
+
+
 # --- Patients and classes ---
 
 
@@ -196,6 +228,11 @@ def _patients(good: pl.DataFrame, study: Study, pattern: str | None) -> Iterator
         unnamed = good.filter(pl.col("group").is_null())
         figures |= {"unnamed": len(unnamed), "share": len(unnamed) / len(good), "example": unnamed["path"][0]}
         yield _finding("patients_partly_unknown", "warn", figures, unnamed["row"].to_list(), page_one=True)
+    if several:
+        both = known.filter(pl.col("label").n_unique().over("group") > 1).sort("group", "row")
+        yield _finding(
+            "patients_of_two_classes", "warn", {"patients": several, "all": len(counts), "images": len(both)}, both["row"].to_list()
+        )
     named_by = study.data.group or study.data.columns.group
     if len(counts) == len(known) and named_by is not None:
         yield _finding("every_image_a_patient", "warn", {"images": len(known), "pattern": named_by}, page_one=True)
@@ -341,6 +378,9 @@ def _drawn_apart(good: pl.DataFrame, patients: pl.Series, near: NearCopies, stud
 def _telltales(good: pl.DataFrame, units: Sequence[str]) -> Iterator[Finding]:
     labelled = good.with_columns(unit=pl.Series(units, dtype=pl.String())).filter(pl.col("label").is_not_null())
     table, owners = labelled.drop("unit"), labelled["unit"].to_list()
+    for found in try_facts(table, owners, MARKS)[:1]:
+        if found.tells:
+            yield _told("marks_tell_class", "fail" if found.balanced_accuracy >= _GIVEN_AWAY else "warn", found, page_one=True)
     tried = try_facts(table, owners, ACQUISITION)
     for found in tried:
         if found.tells:

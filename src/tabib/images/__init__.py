@@ -1,6 +1,6 @@
 """From a file to pixels with their range, geometry and facts. Numpy only, no torch."""
 
-from tabib.images.glance import THUMBNAIL_SIDE, glance, glance_at_file
+from tabib.images.glance import MARK_PLACES, THUMBNAIL_SIDE, glance, glance_at_file
 from tabib.images.heat import heat_colours, lay_heat
 from tabib.images.image import MAX_BYTES, MAX_PIXELS, Image, ImageFacts, has_colour, printable, shown_name, spread, to_grey
 from tabib.images.read import count_frames, read_file, read_image, read_image_bytes
@@ -8,6 +8,7 @@ from tabib.images.resize import Fit, resize
 from tabib.images.write import encode_jpeg, encode_png, to_eight_bit
 
 __all__ = [
+    "MARK_PLACES",
     "MAX_BYTES",
     "MAX_PIXELS",
     "THUMBNAIL_SIDE",

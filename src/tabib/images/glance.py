@@ -14,12 +14,24 @@ import numpy as np
 from tabib.errors import ImageError
 from tabib.images.image import Image, has_colour, spread, to_grey
 from tabib.images.read import read_file, read_image_bytes
-from tabib.images.resize import resize
+from tabib.images.resize import reduce, resize
 
-__all__ = ["THUMBNAIL_SIDE", "glance", "glance_at_file"]
+__all__ = ["MARK_PLACES", "THUMBNAIL_SIDE", "glance", "glance_at_file"]
 
 THUMBNAIL_SIDE = 32
 """Side in pixels of the square grey thumbnail kept for every image (one byte a pixel)."""
+
+MARK_PLACES = ("top_left", "top", "top_right", "left", "right", "bottom_left", "bottom", "bottom_right")
+"""Where in the frame of a picture, its outermost eighth, something can be burnt in."""
+
+_SCALE = 128  # pixels of the shorter side, about: the scale that pictures of any size are compared at
+_CLIPPED = 0.005  # of the nominal range: one of 255
+_GRID = 8  # blocks a side
+_LEGIBLE = 64  # pixels of the shorter side; in a smaller picture a letter is a pixel
+_WHITE = 0.85  # of the brightest value: what is burnt in is drawn as white as white goes
+_STEP = 0.4  # of the brightest value, two pixels on: no body has such an edge to air, or its middle has it too
+_MIDDLE = 0.002  # share of the middle that may be such an edge; where more is, sharp white is what the picture shows
+_LEAST = 2  # pixels of a mark
 
 
 def glance_at_file(path: Path) -> dict[str, Any]:
@@ -49,12 +61,13 @@ def glance(image: Image, content: str, size: int) -> dict[str, Any]:
     mean = float(values.mean())
     values -= mean
     contrast = float(np.sqrt(values @ values / values.size))
+    small = reduce(grey, max(1, round(min(grey.shape) / _SCALE)))
     spacing = image.spacing_mm or (None, None)
     facts = image.facts
     return {
         "content": content,
         "pixels": hashlib.sha256(f"{plain.shape}{plain.dtype.str}".encode() + plain.tobytes()).hexdigest(),
-        "thumbnail": _thumbnail(grey).tobytes(),
+        "thumbnail": _thumbnail(small).tobytes(),
         "bytes": size,
         "format": facts.format,
         "height": pixels.shape[0],
@@ -69,6 +82,10 @@ def glance(image: Image, content: str, size: int) -> dict[str, Any]:
         "mean": round(mean / most, 6),
         "contrast": round(contrast / most, 6),
         "border": round(_border(grey), 6),
+        "sharpness": _sharpness(small),
+        "black": round(np.count_nonzero(small <= _CLIPPED * most) / small.size, 6),
+        "white": round(np.count_nonzero(small >= (1 - _CLIPPED) * most) / small.size, 6),
+        "marks": " ".join(_marks(small)),
         "scanner": facts.scanner,
         "site": facts.site,
         "date": facts.date,
@@ -101,3 +118,51 @@ def _border(grey: np.ndarray) -> float:
     """Share of the outermost ring of pixels that has the ring's most frequent value."""
     ring = np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
     return float(np.bincount(ring).max() / ring.size)
+
+
+def _sharpness(small: np.ndarray) -> float | None:
+    """Deviation of the Laplacian (Pech-Pacheco et al. 2000) over that of the picture, so that contrast does not count; None for one flat value."""
+    values = small.astype(np.float32)
+    deviation = values.std()
+    if deviation == 0 or min(small.shape) < 3:
+        return None
+    inside = 4 * values[1:-1, 1:-1]
+    for neighbour in (values[:-2, 1:-1], values[2:, 1:-1], values[1:-1, :-2], values[1:-1, 2:]):
+        inside -= neighbour
+    return round(float(inside.std() / deviation), 6)
+
+
+def _marks(small: np.ndarray) -> list[str]:
+    """Where letters or plates are burnt into the frame, among `MARK_PLACES`: white that ends at once, as in the middle nothing does."""
+    rows, columns = (side // _GRID for side in small.shape)
+    if min(small.shape) < _LEGIBLE:
+        return []
+    values = small[: rows * _GRID, : columns * _GRID].astype(np.int32)
+    brightest = int(values.max())
+    edge = np.zeros(values.shape, bool)
+    for one, other in ((np.s_[:, 2:], np.s_[:, :-2]), (np.s_[2:], np.s_[:-2])):
+        step = values[one] - values[other]
+        edge[one] |= step >= _STEP * brightest
+        edge[other] |= step <= -_STEP * brightest
+    edge &= values >= _WHITE * brightest
+    blocks = edge.reshape(_GRID, rows, _GRID, columns).sum(axis=(1, 3))
+    if blocks[2:-2, 2:-2].sum() > _MIDDLE * edge.size / 4:
+        return []
+    return [place for place, part in zip(MARK_PLACES, _FRAME_PARTS, strict=True) if (blocks[part] >= _LEAST).any()]
+
+
+def _frame_parts() -> list[np.ndarray]:
+    """(blocks, blocks) bool for each of `MARK_PLACES`: a corner is three blocks along either side."""
+    inside = np.zeros((_GRID, _GRID), bool)
+    inside[1:-1, 1:-1] = True
+    start, middle, end = slice(0, 3), slice(3, _GRID - 3), slice(_GRID - 3, _GRID)
+    spans = [(start, start), (start, middle), (start, end), (middle, start), (middle, end), (end, start), (end, middle), (end, end)]
+    parts = []
+    for down, across in spans:
+        part = np.zeros((_GRID, _GRID), bool)
+        part[down, across] = True
+        parts.append(part & ~inside)
+    return parts
+
+
+_FRAME_PARTS = _frame_parts()

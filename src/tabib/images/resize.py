@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image as Pillow
 
-__all__ = ["Fit", "resize"]
+__all__ = ["Fit", "reduce", "resize"]
 
 Fit = Literal["stretch", "pad", "crop"]
 
@@ -45,6 +45,28 @@ def resize(pixels: np.ndarray, height: int, width: int, *, fit: Fit = "stretch")
     padded = np.zeros((height, width, *pixels.shape[2:]), pixels.dtype)
     padded[top : top + inner_height, left : left + inner_width] = _resampled(pixels, inner_height, inner_width, (0, 0, columns, rows))
     return padded
+
+
+def reduce(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """Make an image smaller by a whole factor: each pixel is the mean of factor x factor, and what is left over at the end is cut off.
+
+    Args:
+        pixels: (H, W) uint8 or uint16.
+        factor: at least 1.
+
+    Returns:
+        (H // factor, W // factor), dtype of the input; the input itself where the factor is 1.
+    """
+    if factor == 1:
+        return pixels
+    height, width = pixels.shape[0] // factor, pixels.shape[1] // factor
+    whole = np.ascontiguousarray(pixels[: height * factor, : width * factor])
+    if pixels.dtype == np.uint8:
+        return np.asarray(Pillow.fromarray(whole).reduce(factor))
+    rows = np.add.reduce(whole.reshape(height, factor, -1), axis=1, dtype=np.uint32)
+    return ((np.add.reduce(rows.reshape(height, width, factor), axis=2, dtype=np.uint64) + factor**2 // 2) // factor**2).astype(
+        pixels.dtype
+    )
 
 
 def _resampled(pixels: np.ndarray, height: int, width: int, box: tuple[float, float, float, float]) -> np.ndarray:

@@ -25,6 +25,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from scipy.special import ndtr
 
 from tabib.errors import StudyError
@@ -39,11 +40,13 @@ CHEST_CLASSES = ("NORMAL", "PNEUMONIA")
 
 Change = Literal["jpeg", "size", "brightness"]
 Damage = Literal["truncated", "empty", "page", "misnamed"]
+Fault = Literal["blank", "inverted", "blurred", "over_exposed", "under_exposed"]
 _CHANGES: tuple[Change, ...] = ("jpeg", "size", "brightness")
 _DAMAGES: tuple[Damage, ...] = ("truncated", "empty", "page", "misnamed")
+_FAULTS: tuple[Fault, ...] = ("blank", "inverted", "blurred", "over_exposed", "under_exposed")
 
 # What a random draw is for: the second number of its seed.
-_BODY, _STATE, _PAIR, _FILM, _GRAIN, _COPY, _LEAK, _MACHINE, _CORRUPT, _NOISE, _LABEL, _PART, _SHADOW = range(13)
+_BODY, _STATE, _PAIR, _FILM, _GRAIN, _COPY, _LEAK, _MACHINE, _CORRUPT, _NOISE, _LABEL, _PART, _SHADOW, _FAULT = range(14)
 
 _Item = TypeVar("_Item")
 
@@ -70,13 +73,14 @@ class ChestFilms:
         "size"  # second machine: 1.25 times the side, JPEG, black frame, or a white plate in the film
     )
     corrupt: float = 0.0  # fraction of films damaged, in turn truncated, empty, a web page, or under the suffix of another format
+    faults: float = 0.0  # fraction of films that show badly, in turn blank, inverted, blurred, over-exposed and under-exposed
     label_noise: float = 0.0  # fraction of patients who lie in the wrong class folder
     random_labels: bool = False  # whether the class folders are drawn by lot
 
     def __post_init__(self) -> None:
         least, most = self.films_per_patient
         lowest = 8 if self.parted else 2
-        for name in ("near_copies", "given_leak", "confounder", "corrupt", "label_noise"):
+        for name in ("near_copies", "given_leak", "confounder", "corrupt", "faults", "label_noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise StudyError(f"{name} is {getattr(self, name):g}, and must be a fraction from 0 to 1")
         if self.patients < lowest:
@@ -113,6 +117,7 @@ class PlantedFilm:
     copy_of: str | None = None  # path of the film of which this is a near copy
     change: Change | None = None  # what the copy went through
     damage: Damage | None = None
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True)
@@ -211,7 +216,7 @@ def plan_chest_films(films: ChestFilms) -> Truth:
     planned = _turn_labels(planned, films)
     planned = _choose_machines(planned, films)
     planned = _leak(planned, films)
-    planned = [replace(film, path=_path(film, films)) for film in planned]
+    planned = [replace(film, path=_path(film, films)) for film in _spoil(planned, films)]
     planned += _near_copies(planned, films)
     return Truth(films, tuple(_damage(planned, films)))
 
@@ -281,6 +286,12 @@ def _leak(planned: list[PlantedFilm], films: ChestFilms) -> list[PlantedFilm]:
     return [replace(film, part="train") if film.person in leaked and film.film == 1 else film for film in planned]
 
 
+def _spoil(planned: list[PlantedFilm], films: ChestFilms) -> list[PlantedFilm]:
+    lots = [_random(films, _FAULT, film.person, film.exposure).random() for film in planned]
+    faults = {row: _FAULTS[k % len(_FAULTS)] for k, row in enumerate(_first(range(len(planned)), films.faults, lots))}
+    return [replace(film, fault=faults.get(row)) for row, film in enumerate(planned)]
+
+
 def _near_copies(planned: list[PlantedFilm], films: ChestFilms) -> list[PlantedFilm]:
     lots = [_random(films, _COPY, film.person, film.exposure).random() for film in planned]
     copies = []
@@ -348,7 +359,20 @@ def _picture(film: PlantedFilm, films: ChestFilms) -> NDArray[np.uint8]:
         pixels[frame:-frame, frame:-frame] = inside
     if other == "plate":
         pixels[frame : 2 * frame, -4 * frame : -frame] = 245
-    return pixels
+    return pixels if film.fault is None else _spoilt(pixels, film.fault, _random(films, _FAULT, film.person, film.exposure, 1))
+
+
+def _spoilt(pixels: NDArray[np.uint8], fault: Fault, random: np.random.Generator) -> NDArray[np.uint8]:
+    values = pixels.astype(np.float64)
+    if fault == "blank":
+        values = random.normal(120, 2, pixels.shape)
+    elif fault == "inverted":
+        values = 255 - values
+    elif fault == "blurred":
+        values = gaussian_filter(values, len(pixels) / 50)
+    else:
+        values += 150 if fault == "over_exposed" else -150
+    return np.rint(values).clip(0, 255).astype(np.uint8)
 
 
 def _file(film: PlantedFilm, films: ChestFilms) -> bytes:

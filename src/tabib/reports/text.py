@@ -67,6 +67,7 @@ _ISOLATES = re.compile("[\u2066-\u2069]")
 # Bidirectional controls in a file name could reorder the sentence around it.
 _CONTROLS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SMALLEST_DECIMAL = 1e-6
+_MONTH = r"(?:19|20)\d\d-(?:0[1-9]|1[0-2])"
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ class Language:
             f"{self._file_value(value[0])} ({self.percent(value[1])})" if isinstance(value, tuple) else self.number(value, 4)
             for value in said
         ]
-        if said and not isinstance(said[0], tuple):
+        if len(said) == 3 and not isinstance(said[0], tuple):
             low, middle, high = written
             return f"{middle} ({self.interval(low, high)})"
         return self.words["words"]["comma"].join(written) or self.words["words"]["not_stated"]
@@ -239,8 +240,10 @@ class Language:
         """A word that a file says of itself; what is English in it, in the reader's language."""
         if word is None:
             return self.words["words"]["not_stated"]
-        if re.fullmatch(r"(19|20)\d\d-(0[1-9]|1[0-2])", word):
+        if re.fullmatch(_MONTH, word):
             return self.month(date.fromisoformat(f"{word}-01"))
+        if re.fullmatch(f"{_MONTH}/{_MONTH}", word):
+            return self.interval(*(self._file_value(month) for month in word.split("/")))
         if quality := re.fullmatch(r"quality (\d+)", word):
             return self.text("words.quality", {"n": int(quality[1])})
         return self.name("file_values", word)
