@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tabib.runs import open_run, read_run
     from tabib.study import run_study
     from tabib.study_file import dump_study, load_study
-    from tabib.training import calibrate, check_training, resolve_study, train
+    from tabib.training import calibrate, check_training, resolve_study, summarise_network, train
 
 __version__ = "0.1.0"
 
@@ -45,6 +45,7 @@ _HOMES = {
     "resolve_study": "training",
     "run_study": "study",
     "split_dataset": "dataset",
+    "summarise_network": "training",
     "train": "training",
     "write_look": "reports",
     "write_reports": "reports",
@@ -69,6 +70,7 @@ __all__ = [
     "resolve_study",
     "run_study",
     "split_dataset",
+    "summarise_network",
     "train",
     "write_look",
     "write_reports",

@@ -194,6 +194,36 @@ def split(study: StudyFile, set_: Overrides = None, runs: Runs = DEFAULT_RUNS, a
 
 
 @app.command()
+def summary(
+    study: StudyFile,
+    classes: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="N", help="Number of classes, where no data are to be looked at; input.channels is given then."),
+    ] = None,
+    set_: Overrides = None,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Show a study's network, layer by layer: shape, weights, what trains, and what it costs."""
+    from dataclasses import asdict
+
+    from tabib.console import summary_lines
+    from tabib.study_file import load_study
+    from tabib.training import summarise_network
+    from tabib.training.classify import class_names
+    from tabib.training.resolve import with_channels
+
+    asked, refused = load_study(study, overrides=set_ or ()), 0
+    if classes is None:
+        run, refused = _travel_study(asked, runs=runs, until="split")
+        classes = len(class_names(run.read("split"), asked))
+        asked = with_channels(asked, run.read("index"))
+    found = summarise_network(asked, classes=classes)
+    _tell(asdict(found), summary_lines(found), as_json)
+    _leave(refused)
+
+
+@app.command()
 def check(study: StudyFile, set_: Overrides = None, offline: Offline = False, runs: Runs = DEFAULT_RUNS, as_json: AsJson = False) -> None:
     """Check a training before it starts."""
     run, refused = _travel(study, set_, runs=runs, until="checks", offline=offline)

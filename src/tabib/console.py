@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Table
 
 from tabib.progress import Advance
 from tabib.records import Finding, Level
 from tabib.reports import phrase
 
-__all__ = ["ConsoleProgress"]
+if TYPE_CHECKING:
+    from tabib.training.summary import Summary
+
+__all__ = ["ConsoleProgress", "summary_lines"]
 
 MARKS: dict[Level, str] = {"pass": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
 
@@ -82,6 +88,30 @@ class ConsoleProgress:
     def step(self, name: str, loaded: bool) -> None:
         """Print which step of the road begins, or that it was done before."""
         self.console.print(f"[bold]{name}[/]" + (" [dim]done before[/]" if loaded else ""))
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """A network as a table, a line per layer, and its totals."""
+    table = Table("layer", "kind", "output", box=None, pad_edge=False)
+    for column in ("weights", "trainable", "multiply-adds"):
+        table.add_column(column, justify="right")
+    for layer in summary.layers:
+        shape = "×".join(map(str, layer.shape))
+        table.add_row(layer.name, layer.kind, shape, f"{layer.weights:,}", f"{layer.trainable:,}", f"{layer.multiply_adds:,}")
+    page = Console(file=io.StringIO(), width=200, color_system=None, record=True)
+    page.print(table)
+    channels, height, width = summary.image
+    return [
+        *(line.rstrip() for line in page.export_text().splitlines()),
+        "",
+        f"{summary.network} for images of {height}×{width}×{channels} and {summary.classes} classes: {summary.weights:,} weights, "
+        f"{summary.trainable:,} of them trainable; {summary.multiply_adds / 1e6:,.1f} million multiply-adds an image",
+        *(
+            [f"With the {summary.statistics:,} means and variances that batch norm measures: {summary.weights + summary.statistics:,}"]
+            if summary.statistics
+            else []
+        ),
+    ]
 
 
 def _cell(value: float | int | str) -> str:

@@ -76,6 +76,19 @@ def test_a_second_run_loads_every_step_and_a_change_of_words_repeats_none(films:
     assert "Another title" in (run.folder / "report.en.html").read_text(encoding="utf-8")
 
 
+def test_the_summary_of_a_network_with_data_and_without(films: Path, tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(f"name: s\ndata: {{folder: {films}}}\ninput: {{height: 64, width: 64}}\nmodel: {{network: mri_cnn_selected}}\n")
+    said = tabib("summary", file, "--classes", 2, "--set", "input.channels=1", "--set", "data.folder=nowhere", cwd=tmp_path).stdout
+    assert re.search(r"^features\.dense1 +Linear +128 +1,048,704 +1,048,704 +1,048,576$", said, re.MULTILINE)
+    assert "1,085,794 weights, 1,085,794 of them trainable" in said
+    assert said.endswith("measures: 1,086,434\n")
+    looked = json.loads(tabib("summary", file, "--json", "--runs", tmp_path / "runs", cwd=tmp_path).stdout)
+    assert (looked["classes"], looked["image"], looked["weights"]) == (2, [1, 64, 64], 1_085_794)
+    asked = tabib("summary", file, "--classes", 2, cwd=tmp_path)
+    assert (asked.returncode, "input.channels is auto" in asked.stderr) == (2, True)
+
+
 @pytest.mark.slow
 def test_the_resolved_study_repeats_the_run_to_the_bit(films: Path, tmp_path: Path) -> None:
     from tabib.study_file import load_study

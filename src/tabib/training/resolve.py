@@ -20,7 +20,7 @@ from tabib.training.loop import Recipe, seconds_per_step, start
 from tabib.training.networks import resolve_model
 from tabib.training.session import running
 
-__all__ = ["available_threads", "resolve_study"]
+__all__ = ["available_threads", "resolve_study", "with_channels"]
 
 _BF16_PAYS = 1.15
 
@@ -44,8 +44,7 @@ def resolve_study(study: Study, index: pl.DataFrame, split: pl.DataFrame, *, pro
     study = study.model_copy(update={"positive": positive_class(study.positive, class_names(split, study))})
     colour = bool(index.filter(pl.col("refused").is_null())["colour"].any())
     _refuse_colours_of_grey(study, colour)
-    if study.input.channels == "auto":
-        study = study.model_copy(update={"input": study.input.model_copy(update={"channels": 3 if colour else 1})})
+    study = with_channels(study, index)
     study = study.model_copy(update={"model": resolve_model(study.model, classes=len(class_names(split, study)))})
     training = study.training
     device = _device(training.device)
@@ -55,6 +54,14 @@ def resolve_study(study: Study, index: pl.DataFrame, split: pl.DataFrame, *, pro
         precision = _faster_precision(study, class_names(split, study), progress)
         study = study.model_copy(update={"training": study.training.model_copy(update={"precision": precision})})
     return study
+
+
+def with_channels(study: Study, index: pl.DataFrame) -> Study:
+    """The study with `input.channels` given: 3 where any usable image has colour."""
+    if study.input.channels != "auto":
+        return study
+    colour = index.filter(pl.col("refused").is_null())["colour"].any()
+    return study.model_copy(update={"input": study.input.model_copy(update={"channels": 3 if colour else 1})})
 
 
 def available_threads() -> int:

@@ -1,0 +1,123 @@
+"""A network, layer by layer: what each makes, how many weights it has, which of them train, and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tabib.config import Study
+from tabib.errors import StudyError
+from tabib.training.freezing import freeze
+from tabib.training.networks import build_network
+
+__all__ = ["Layer", "Summary", "summarise_network"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer, or a block's own weights and arithmetic beside those of its layers."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]  # of what it makes of one image
+    weights: int
+    trainable: int
+    statistics: int  # means and variances that batch norm measures: Keras counts them as weights that do not train
+    multiply_adds: int  # for one image
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A network in the order of its forward pass, before any training."""
+
+    network: str
+    image: tuple[int, int, int]  # channels, height, width
+    classes: int
+    layers: list[Layer]
+    weights: int
+    trainable: int
+    statistics: int
+    multiply_adds: int
+
+
+def summarise_network(study: Study, *, classes: int) -> Summary:
+    """Summarise a study's network. No weights are drawn or loaded, and no data are read.
+
+    Multiply-adds are those of convolutions, dense layers and attention, which are nearly all of the arithmetic; PyTorch's counter of
+    floating-point operations says twice as many.
+
+    Args:
+        study: its `model`, and its `input`, whose `channels` are given.
+        classes: number of classes.
+
+    Raises:
+        StudyError: the number of channels is not given, or the network cannot be built or frozen so.
+    """
+    channels, height, width = study.input.channels, study.input.height, study.input.width
+    if channels == "auto":
+        raise StudyError("input.channels is auto, and no image is looked at here. Set it to 1 or 3.")
+    model = study.model.model_copy(update={"weights": None})
+    with torch.device("meta"):  # shapes without memory
+        network = build_network(model, classes=classes, channels=channels, height=height, width=width)
+        image = torch.zeros(1, channels, height, width)
+        freeze(network, model.freeze, sample=image)
+    layers = _look_through(network, image)
+    return Summary(
+        network=model.network,
+        image=(channels, height, width),
+        classes=classes,
+        layers=layers,
+        weights=sum(weight.numel() for weight in network.parameters()),
+        trainable=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
+        statistics=sum(layer.statistics for layer in layers),
+        multiply_adds=sum(layer.multiply_adds for layer in layers),
+    )
+
+
+def _look_through(network: nn.Module, image: Tensor) -> list[Layer]:
+    """Every layer in the order in which the forward pass enters it, and blocks that have weights or arithmetic of their own."""
+    entered: dict[str, nn.Module] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    costs: dict[str, int] = {}  # of a module with all inside it
+
+    def watch(name: str, module: nn.Module, counter: FlopCounterMode) -> None:
+        def enter(module: nn.Module, given: object) -> None:
+            entered.setdefault(name, module)
+            costs[name] = costs.get(name, 0) - counter.get_total_flops() // 2
+
+        def leave(module: nn.Module, given: object, made: object) -> None:
+            shapes[name] = tuple(made.shape[1:]) if isinstance(made, Tensor) else ()
+            costs[name] += counter.get_total_flops() // 2
+
+        module.register_forward_pre_hook(enter)
+        module.register_forward_hook(leave)
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        for name, module in network.named_modules():
+            watch(name, module, counter)
+        network.eval()(image)
+
+    layers = []
+    for name, module in entered.items():
+        inner = [f"{name}.{child}".removeprefix(".") for child, _ in module.named_children()]
+        own = list(module.parameters(recurse=False))
+        cost = costs[name] - sum(costs.get(child, 0) for child in inner)
+        if inner and not own and not cost:
+            continue
+        layers.append(
+            Layer(
+                name=name,
+                kind=type(module).__name__.strip("_"),
+                shape=shapes[name],
+                weights=sum(weight.numel() for weight in own),
+                trainable=sum(weight.numel() for weight in own if weight.requires_grad),
+                statistics=sum(
+                    buffer.numel() for what, buffer in module.named_buffers(recurse=False) if what in ("running_mean", "running_var")
+                ),
+                multiply_adds=cost,
+            )
+        )
+    return layers
