@@ -24,6 +24,15 @@ SETTINGS = {
     "with brightness and contrast": REPORT_B.model_copy(update={"brightness": 0.2, "contrast": 0.3}),
     "and gamma": REPORT_B.model_copy(update={"brightness": 0.2, "contrast": 0.3, "gamma": 0.3}),
     "and noise": REPORT_B.model_copy(update={"brightness": 0.2, "contrast": 0.3, "gamma": 0.3, "noise": 0.05}),
+    **{
+        f"report B and {name}": REPORT_B.model_copy(update=on)
+        for name, on in (
+            ("elastic distortion", {"elastic": 0.05}),
+            ("blur", {"blur": 0.01}),
+            ("saturation and hue", {"saturation": 0.2, "hue_degrees": 10}),
+            ("stain", {"stain": 0.05}),
+        )
+    },
 }
 
 

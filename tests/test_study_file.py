@@ -59,6 +59,12 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         (MINIMAL + "training: {learning_rate: -1}", 3, ["training.learning_rate", "greater than 0"]),
         (MINIMAL + "split: {train: 0.9}", 3, ["1.3", "must be 1"]),
         (MINIMAL + "split: {given: true, file: a.csv}", 3, ["two answers"]),
+        (MINIMAL + "augment: {to_disk: true}", 3, ["to_disk writes the copies, and copies is 0"]),
+        (
+            MINIMAL + "augment: {copies: 4, rotation_degrees: 0, shift: 0, zoom: 0, brightness: 0, contrast: 0}",
+            3,
+            ["copies is 4, and every change is off"],
+        ),
         (MINIMAL + "input: {channels: 2}", 3, ["1, 3 or auto"]),
         (MINIMAL + "model: {head: [8, 8], dropout: [0.2]}", 3, ["dropout has 1 values", "must have 2"]),
         (MINIMAL + "model: {freeze: {through: a, trainable: 3}}", 3, ["exactly one"]),

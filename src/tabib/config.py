@@ -270,6 +270,21 @@ class Augment(Part):
     """What stands where the moved image has nothing: its edge, one value, or its mirror."""
     fill_value: Fraction = 0.0
     """The value for `fill: constant`, as a fraction of the range."""
+    copies: Annotated[int, Field(ge=0, le=50)] = 0
+    """Train on each image as it is and on so many changed copies of it, the same in every epoch; 0 draws new changes in every epoch."""
+    to_disk: bool = False
+    """Whether the copies are also written, as PNG files in the run's folder `augmented_images`."""
+
+    @model_validator(mode="after")
+    def _copies_that_differ(self) -> Self:
+        if self.to_disk and not self.copies:
+            raise ValueError("to_disk writes the copies, and copies is 0: give their number, as in copies: 4")
+        settings = {"elastic_cells", "fill", "fill_value", "copies", "to_disk"}
+        if self.copies and not any(value for name, value in self.model_dump().items() if name not in settings):
+            raise ValueError(
+                f"copies is {self.copies}, and every change is off: the copies would be the images again; give a change, as in zoom: 0.1"
+            )
+        return self
 
 
 class Freeze(Part):

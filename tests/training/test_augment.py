@@ -339,7 +339,7 @@ CHANGED = {
 }
 
 
-@pytest.mark.parametrize("field", list(Augment.model_fields))
+@pytest.mark.parametrize("field", [name for name in Augment.model_fields if name not in ("copies", "to_disk")])
 def test_every_field_changes_the_images(field: str) -> None:
     needed = {"fill_value": {"fill": "constant"}, "elastic_cells": {"elastic": 0.1}}
     moving = OFF.model_copy(update={"shift": 0.1, **needed.get(field, {})})

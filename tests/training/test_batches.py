@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tabib.config import ModelPart
 from tabib.dataset import intensity_statistics
-from tabib.training.batches import Intensity, Samples, balanced, in_order, normalise, shuffled, unit_range
+from tabib.training.batches import Intensity, Samples, balanced, in_order, normalise, shuffled, unit_range, with_copies
 from tabib.training.networks import Network, build_network
 from tabib.training.randomness import bits, step_seed
 
@@ -104,6 +104,21 @@ def test_names_and_steps_draw_independently() -> None:
     one, other = (bits(name, seed=0, epoch=0, content=content) / 2.0**64 for name in ("one", "other"))
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.1
     assert len({step_seed(seed, step) for seed in range(3) for step in range(500)}) == 1500
+
+
+def test_copies_have_keys_of_their_own_and_the_pixels_of_their_image() -> None:
+    one = samples(contents(6))
+    all_of_them = with_copies(one, 3)
+    assert len(all_of_them) == len(set(all_of_them.content.tolist())) == 24
+    assert all_of_them.altered is not None
+    assert all_of_them.altered.tolist() == [False] * 6 + [True] * 18
+    for number in range(4):
+        images, statistics, _ = all_of_them.load(np.arange(6) + 6 * number)
+        assert torch.equal(images, one.load(np.arange(6))[0])
+        assert torch.equal(statistics, one.statistics)
+    without = with_copies(samples(np.delete(contents(6), 2)), 3)
+    assert set(without.content.tolist()) < set(all_of_them.content.tolist()), "another file changes no copy"
+    assert with_copies(one, 0) is one
 
 
 def test_in_order_is_in_order() -> None:

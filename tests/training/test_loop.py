@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -19,9 +20,11 @@ from torch import nn
 
 from listens import Listens
 from planted import CHECKS, Planted, history_of, plant, train_planted, weights_of, write_films
-from tabib.dataset import index_folder
+from tabib.dataset import build_cache, index_folder
 from tabib.errors import DataError, RunError, StudyError, TrainingError
 from tabib.records import SPLIT_SCHEMA, Finding
+from tabib.training import loop
+from tabib.training.batches import load_samples, normalise
 from tabib.training.classify import build
 from tabib.training.networks import NETWORKS
 from tabib.training.remarks import look_at
@@ -43,6 +46,30 @@ def test_learns_what_was_planted(films: Path, tmp_path: Path) -> None:
     assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
     assert model.weights_total == model.weights_trainable == sum(v.numel() for v in network_of("tiny").parameters()) + 9
     assert (model.classes, model.positive, model.weights_source) == (["HEALTHY", "ILL"], "ILL", "none")
+
+
+def test_fixed_copies_train_beside_their_originals_and_are_the_same_in_every_epoch(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def watch(images: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.extend(hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in images.contiguous())
+        return normalise(images, *rest)
+
+    monkeypatch.setattr(loop, "normalise", watch)
+    planted = plant(films, augment={"copies": 3, "to_disk": True}, training={"epochs": 2, "batch": 64})
+    train_planted(planted, tmp_path)
+    cache = build_cache(planted.study.data, planted.index, planted.study.input, folder=planted.cache_folder)
+    rows = planted.split.filter(pl.col("part") == "train")
+    samples = load_samples(cache, rows, classes=["HEALTHY", "ILL"], device=torch.device("cpu"))
+    originals = {hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest() for image in samples.load(np.arange(len(rows)))[0]}
+    first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    assert len(first) == len(set(first)) == 4 * len(rows)
+    assert set(first) == set(second)
+    assert originals < set(first)
+    assert history_of(tmp_path)[-1]["step"] == 2 * math.ceil(4 * len(rows) / 64)
+    assert len(list((tmp_path / "augmented_images" / "seed0").glob("*.png"))) == 3 * len(rows)
 
 
 @pytest.mark.parametrize(

@@ -351,9 +351,12 @@ def augmentation(facts: Facts, reader: Language) -> Augmentation | None:
         return None
     epochs = round(sum(member.epochs for member in facts.model.members) / max(1, len(facts.model.members)))
     words = augment_words(facts.study.augment, reader)
-    figures: dict[str, Value] = {"epochs": epochs, "images": train.images, "n": epochs * train.images}
-    sentences = [reader.text("data.augmentation_note", figures) if words else reader.text("data.augmentation_off")]
-    seen = {name: n * (epochs if words else 1) for name, n in train.by_class.items()}
+    copies = facts.study.augment.copies
+    times = copies + 1 if copies else epochs if words else 1
+    figures: dict[str, Value] = {"epochs": epochs, "images": train.images, "copies": copies, "n": times * train.images}
+    note = "augmentation_copies" if copies else "augmentation_note" if words else "augmentation_off"
+    sentences = [reader.text(f"data.{note}", figures)]
+    seen = {name: n * times for name, n in train.by_class.items()}
     charts = [
         (reader.text("data.before"), _bars(facts, reader, train.by_class, "train")),
         (reader.text("data.after"), _bars(facts, reader, seen, "train")),

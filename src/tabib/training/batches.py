@@ -15,7 +15,18 @@ from tabib.dataset import STATISTICS, Cache
 from tabib.training.networks import Network
 from tabib.training.randomness import bits
 
-__all__ = ["Intensity", "Samples", "balanced", "in_order", "load_samples", "normalise", "shuffled", "unit_range"]
+__all__ = [
+    "Intensity",
+    "Samples",
+    "balanced",
+    "copy_keys",
+    "in_order",
+    "load_samples",
+    "normalise",
+    "shuffled",
+    "unit_range",
+    "with_copies",
+]
 
 Intensity = Literal["network", "unit", "minmax", "zscore", "percentile"]
 
@@ -30,6 +41,7 @@ class Samples:
     content: np.ndarray  # (n,) uint64, the first eight bytes of each image's SHA-256
     labels: Tensor  # (n,) int64, class numbers
     device: torch.device  # where batches are wanted
+    altered: np.ndarray | None = None  # (n,) bool, which are fixed changed copies; None where images are changed anew in every epoch
 
     def __len__(self) -> int:
         """Number of images."""
@@ -98,6 +110,26 @@ def balanced(samples: Samples, *, seed: int, epoch: int) -> Samples:
         statistics=samples.statistics[where],
         content=content,
         labels=samples.labels[where],
+        altered=None if samples.altered is None else samples.altered[places],
+    )
+
+
+def copy_keys(content: np.ndarray, number: int) -> np.ndarray:
+    """Content keys (n,) of the changed copies of this number, 1 or more: each is changed by the draws of its own key."""
+    return bits("augmented_copy", seed=0, epoch=number, content=content)
+
+
+def with_copies(samples: Samples, copies: int) -> Samples:
+    """Every image as it is and in so many changed copies, which take 48 bytes each: their pixels are made when they are loaded."""
+    if not copies:
+        return samples
+    return replace(
+        samples,
+        positions=samples.positions.repeat(copies + 1),
+        statistics=samples.statistics.repeat(copies + 1, 1),
+        content=np.concatenate([samples.content, *(copy_keys(samples.content, number) for number in range(1, copies + 1))]),
+        labels=samples.labels.repeat(copies + 1),
+        altered=np.arange(len(samples) * (copies + 1)) >= len(samples),
     )
 
 

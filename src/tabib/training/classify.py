@@ -19,7 +19,7 @@ from tabib.records import Checks, Finding, Member, Model, Record
 from tabib.runs import code_of, file_hash, fingerprint, save
 from tabib.training.batches import load_samples
 from tabib.training.checkpoint import write_weights
-from tabib.training.examples import save_examples
+from tabib.training.examples import save_examples, write_copies
 from tabib.training.freezing import Counts, freeze
 from tabib.training.loop import Recipe, fit, start
 from tabib.training.networks import Network, build_network, resolve_model
@@ -88,6 +88,9 @@ def train(
         progress.say(f"{study.model.network}: {counts.total:,} weights, {counts.trainable:,} of them trained")
         for plan in plans(split, study):
             members.append(_train_member(plan, cache, study, classes=classes, place=place, device=device, progress=progress))
+            if study.augment.to_disk:
+                folder = place.parent / "augmented_images" / plan.name
+                write_copies(folder, cache, plan.train, study.augment, classes=classes, seed=plan.seed)
         train = split.filter(pl.col("part") == "train")
         save_examples(place / "augmented", cache, train, study.augment, classes=classes, seed=study.training.seeds[0])
     assert study.input.channels != "auto"

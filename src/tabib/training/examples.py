@@ -15,15 +15,17 @@ from tabib.dataset import Cache
 from tabib.images import encode_png
 from tabib.runs import atomic_write
 from tabib.training.augment import apply, draw
-from tabib.training.batches import load_samples
+from tabib.training.batches import copy_keys, in_order, load_samples
 
-__all__ = ["save_examples"]
+__all__ = ["save_examples", "write_copies"]
 
 PER_CLASS, EPOCHS = 2, 4
 
+_AT_A_TIME = 64
+
 
 def save_examples(folder: Path, cache: Cache, train: pl.DataFrame, augment: Augment, *, classes: list[str], seed: int) -> None:
-    """Write `<row>.png` and `<row>_<epoch>.png`: images of each class, and what training made of them in its first epochs.
+    """Write `<row>.png` and `<row>_<epoch>.png`: images of each class, and what training made of them in its first epochs (or its first copies).
 
     Args:
         folder: is made anew.
@@ -38,12 +40,39 @@ def save_examples(folder: Path, cache: Cache, train: pl.DataFrame, augment: Augm
     samples = load_samples(cache, rows, classes=classes, device=torch.device("cpu"))
     images, _, _ = samples.load(np.arange(len(rows)))
     versions = {"": images}
-    for epoch in range(1, EPOCHS + 1):
-        versions[f"_{epoch}"] = apply(images, draw(augment, seed=seed, epoch=epoch, content=samples.content), augment)
+    for number in range(1, min(EPOCHS, augment.copies or EPOCHS) + 1):
+        epoch, content = (0, copy_keys(samples.content, number)) if augment.copies else (number, samples.content)
+        versions[f"_{number}"] = apply(images, draw(augment, seed=seed, epoch=epoch, content=content), augment)
     for suffix, pictures in versions.items():
         for row, picture in zip(rows["row"], pictures, strict=True):
             with atomic_write(folder / f"{row}{suffix}.png") as file:
                 file.write(encode_png(_eight_bit(picture)))
+
+
+def write_copies(folder: Path, cache: Cache, train: pl.DataFrame, augment: Augment, *, classes: list[str], seed: int) -> None:
+    """Write `<row>_<number>.png` of every fixed copy of the training images, and last `copies.csv`, a table of them.
+
+    Args:
+        folder: is made anew; of a run, so that no image of a source is ever overwritten.
+        cache: the decoded images.
+        train: rows of the split that train the member.
+        augment: the study's.
+        classes: class names in the order of their numbers.
+        seed: of the member.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    samples = load_samples(cache, train, classes=classes, device=torch.device("cpu"))
+    deep = samples.images.dtype == torch.uint16 and samples.images.shape[1] == 1
+    for number in range(1, augment.copies + 1):
+        for places in in_order(samples, _AT_A_TIME):
+            images, _, _ = samples.load(places)
+            draws = draw(augment, seed=seed, epoch=0, content=copy_keys(samples.content[places], number))
+            for row, picture in zip(train["row"].gather(places), apply(images, draws, augment), strict=True):
+                with atomic_write(folder / f"{row}_{number}.png") as file:
+                    file.write(encode_png((picture[0] * 65535).round().numpy().astype(np.uint16) if deep else _eight_bit(picture)))
+    copies = train.join(pl.DataFrame({"copy": range(1, augment.copies + 1)}), how="cross")
+    with atomic_write(folder / "copies.csv") as file:
+        copies.select(pl.format("{}_{}.png", "row", "copy").alias("path"), "label", "group", "copy", original="path").write_csv(file)
 
 
 def _eight_bit(image: Tensor) -> np.ndarray:

@@ -21,7 +21,7 @@ from tabib.errors import DataError, TrainingError
 from tabib.progress import SILENT, Progress
 from tabib.runs import atomic_write, writing
 from tabib.training import augment as augmentation
-from tabib.training.batches import Intensity, Samples, balanced, normalise, shuffled
+from tabib.training.batches import Intensity, Samples, balanced, normalise, shuffled, with_copies
 from tabib.training.checkpoint import State, read_checkpoint, write_checkpoint
 from tabib.training.freezing import set_training
 from tabib.training.inference import log_probabilities
@@ -67,11 +67,13 @@ class Recipe:
                 smoothing=training.label_smoothing,
                 gamma=training.focal_gamma if training.loss == "focal" else 0.0,
             ),
-            steps=training.epochs * len(shuffled(samples, training.batch * training.accumulate, seed=seed, epoch=1)),
+            steps=training.epochs
+            * len(shuffled(with_copies(samples, augment.copies), training.batch * training.accumulate, seed=seed, epoch=1)),
         )
 
     def drawn(self, samples: Samples, *, epoch: int) -> Samples:
         """The images that an epoch sees."""
+        samples = with_copies(samples, self.augment.copies)
         return samples if self.training.sampling == "uniform" else balanced(samples, seed=self.seed, epoch=epoch)
 
 
@@ -144,7 +146,7 @@ def fit(
                 _write_history(folder, [{"epoch": state.epoch + 1, "step": state.step, "train_loss": None}], append=True)
                 raise
             elapsed = time.perf_counter() - started
-            record |= {"seconds": round(elapsed, 3), "images_per_second": round(len(train) / elapsed, 1)}
+            record |= {"seconds": round(elapsed, 3), "images_per_second": round(len(drawn) / elapsed, 1)}
             state.seconds += elapsed
             state.epoch += 1
             state.history.append(record)
@@ -187,8 +189,7 @@ def train_step(state: State, samples: Samples, places: np.ndarray, recipe: Recip
     mass, total = recipe.loss.mass(samples.labels[torch.from_numpy(places)]), torch.zeros((), device=device)
     for batch in batches:
         images, statistics, labels = samples.load(batch)
-        draws = augmentation.draw(recipe.augment, seed=recipe.seed, epoch=state.epoch + 1, content=samples.content[batch])
-        images = normalise(augmentation.apply(images, draws, recipe.augment), statistics, recipe.intensity, network)
+        images = normalise(_changed(images, samples, batch, recipe, epoch=state.epoch + 1), statistics, recipe.intensity, network)
         with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):
             logits = network(images)
         loss = recipe.loss(logits, labels) * (recipe.loss.mass(samples.labels[torch.from_numpy(batch)]) / mass)
@@ -203,12 +204,23 @@ def train_step(state: State, samples: Samples, places: np.ndarray, recipe: Recip
     return total
 
 
+def _changed(images: Tensor, samples: Samples, places: np.ndarray, recipe: Recipe, *, epoch: int) -> Tensor:
+    """The images at `places` after their random changes; fixed copies are changed alike in every epoch, and their originals not at all."""
+    fixed = samples.altered is not None
+    draws = augmentation.draw(recipe.augment, seed=recipe.seed, epoch=0 if fixed else epoch, content=samples.content[places])
+    changed = augmentation.apply(images, draws, recipe.augment)
+    if samples.altered is None:
+        return changed
+    return torch.where(torch.from_numpy(samples.altered[places]).to(images.device)[:, None, None, None], changed, images)
+
+
 def seconds_per_step(state: State, samples: Samples, recipe: Recipe, *, steps: int = 3) -> float:
     """Time of a training step, by the fastest of a few after one to warm up: other programs can only make a step slower.
 
     The state is trained by it and should be thrown away.
     """
     set_training(state.network)
+    samples = with_copies(samples, recipe.augment.copies)
     places = np.arange(min(recipe.training.batch * recipe.training.accumulate, len(samples)))
     times = []
     for _ in range(1 + steps):
