@@ -107,10 +107,10 @@ READ = (  # format, what of it, what becomes of it; each line is tried by tests/
     ("DICOM", "look-up tables (modality, VOI), sigmoid", "applied, as shares of the full range"),
     ("DICOM", "MONOCHROME1, negative slopes, signed values, 1 to 16 bits", "brighter means more, from 0 on"),
     ("DICOM", "PALETTE COLOR, RGB, YBR_FULL, YBR_FULL_422, YBR_ICT, YBR_RCT", "RGB"),
-    ("DICOM", "several frames, enhanced multi-frame", "one of them, with its own window and spacing"),
+    ("DICOM", "several frames, enhanced multi-frame", "each, with its own window and spacing"),
     ("JPEG", "grey, colour, CMYK, progressive", "8 bits, upright by EXIF"),
     ("PNG", "1 to 16 bits, palette, opacity, interlaced", "8 or 16 bits, on black"),
-    ("TIFF", "grey and RGB of 8 or 16 bits in strips, tiles or planes; BigTIFF; several pages", "8 or 16 bits; one page"),
+    ("TIFF", "grey and RGB of 8 or 16 bits in strips, tiles or planes; BigTIFF; several pages", "8 or 16 bits, page by page"),
     ("TIFF", "1 to 8 bits, palette, CMYK, YCbCr, opacity", "8 bits, on black"),
     ("TIFF", "LZW, deflate, PackBits, Zstandard, LZMA, CCITT; JPEG of 8 bits", "as decoded"),
     ("BMP", "1 to 32 bits a pixel", "8 bits"),
@@ -124,7 +124,6 @@ REFUSED = (  # format, what of it, words of the reason
     ("DICOM", "reports, plans, waveforms", "without integer pixels"),
     ("DICOM", "32 bits (dose), floating point", "1 to 16 stored bits in 8 or 16 allocated ones are read"),
     ("DICOM", "a palette in segments", "a palette in segments, or with none"),
-    ("DICOM", "several frames and nothing said", "nothing says which one counts"),
     ("PNG", "animation", "holds an animation"),
     ("PNG", "16-bit colour with one transparent colour", "one transparent colour"),
     ("TIFF", "floating point, 32 bits", "whose black and white are not defined"),
@@ -173,7 +172,9 @@ def formats_page() -> str:
         "# Image files",
         "",
         "What a file holds decides how it is read, not what it is called. What would be read only in part, or with a meaning that has to be "
-        "guessed, is refused with a reason and a way out; the file becomes a row of the index that says so, and the others go on. Why windows "
+        "guessed, is refused with a reason and a way out; the file becomes a row of the index that says so, and the others go on. A file of several "
+        "frames, pages or slices gives a row for each, called `film.dcm[0]`, `film.dcm[1]` and so on, and one file never stands on two sides of a split. "
+        "Why windows "
         "move black and white: [decision 7](../decisions/0007-dicom-window.md).",
         "",
         "## Read",

@@ -63,12 +63,12 @@ GALLERY = 12
 
 INDEX_SCHEMA: dict[str, pl.DataType] = {
     "row": pl.UInt32(),  # 0, 1, 2, ... in the order of `path`
-    "path": pl.String(),  # relative to the data folder, "/" between parts; for npz "train_images[17]"
+    "path": pl.String(),  # relative to the data folder, "/" between parts; a frame of several "film.dcm[3]"; for npz "train_images[17]"
     "label": pl.String(),  # class name; null where the layout gives none
     "given": pl.String(),  # "train", "validation" or "test" where the folder names a part, else null
     "group": pl.String(),  # patient (or slide, animal); null where unknown
     "refused": pl.String(),  # why the row cannot be used, in English; null for a good row
-    "content": pl.String(),  # SHA-256 of the file's bytes (npz: of the array's bytes and shape), hexadecimal
+    "content": pl.String(),  # SHA-256 of the file's bytes (a frame: of that and its number; npz: of the array's bytes and shape), hexadecimal
     "pixels": pl.String(),  # SHA-256 of the decoded pixels: equal for one picture saved twice in different files
     "perceptual": pl.UInt64(),  # perceptual hash of the grey thumbnail; null for a refused row
     "thumbnail": pl.Binary(),  # 32 x 32 (`images.THUMBNAIL_SIDE`) grey bytes, row by row, stretched to the image's own range

@@ -106,7 +106,6 @@ REFUSED = {
     "reports": [dicom(GREY, bits=8, drop=("PixelData",))],
     "32 bits (dose)": [dicom(GREY, bits=8, values={"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31})],
     "a palette in segments": [dicom(GREY, bits=8, colour="PALETTE COLOR")],
-    "several frames": [dicom(GREY, bits=8, values=FRAMES), _tiff(np.stack([GREY] * 3), photometric="minisblack")],
     "PNG animation": [_saved(PICTURE, "PNG", save_all=True, append_images=[PICTURE.convert("L").convert("RGB")])],
     "16-bit colour": [png(np.zeros((2, 2, 3), np.uint16), chunks=png_chunk(b"tRNS", struct.pack(">HHH", 1, 2, 3)))],
     "TIFF floating point": [_tiff(WIDE.astype(np.float32)), _tiff(WIDE.astype(np.uint32))],

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from made_index import film
 from planted import Planted, plant, train_planted, write_films
 from tabib import metrics
 from tabib.errors import DataError, RunError
@@ -179,6 +180,21 @@ def test_the_decision_is_served(trained: Trained) -> None:
     other = Predictor(predictor.model, predictor.decision.model_copy(update={"temperature": 5.0, "threshold": 0.999}), predictor.networks)
     assert set(other.name(other.predict(images))) == {"HEALTHY"}
     assert other.predict(images).max() < predictor.predict(images).max()
+
+
+def test_every_frame_of_a_film_is_predicted(trained: Trained, tmp_path: Path) -> None:
+    predictor = Predictor.load(trained.run / "model", device="cpu")
+    pictures = [Image.fromarray(film(seed)) for seed in range(3)]
+    pictures[0].save(tmp_path / "film.tif", save_all=True, append_images=pictures[1:])
+    for number, picture in enumerate(pictures):
+        picture.save(tmp_path / f"single{number}.png")
+    table = predict_paths(predictor, [tmp_path, tmp_path / "film.tif[1]", tmp_path / "film.tif[7]"])
+    names = [f"film.tif[{frame}]" for frame in range(3)]
+    assert [Path(path).name for path in table["path"]] == [*names, *(f"single{number}.png" for number in range(3)), names[1], "film.tif[7]"]
+    answers = probabilities(table[:7])
+    np.testing.assert_allclose(answers[:3], answers[3:6], rtol=1e-4)  # a batch of another size rounds otherwise
+    np.testing.assert_allclose(answers[6], answers[1], rtol=1e-4)
+    assert "has no frame 7" in table["refused"][7]
 
 
 @pytest.mark.parametrize("missing", ["model.json", "decision.json", "members/seed1/weights.safetensors"])

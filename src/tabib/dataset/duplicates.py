@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from tabib.dataset.candidates import long_hashes, propose_pairs
+from tabib.dataset.groups import held_together
 from tabib.dataset.resemblance import Gallery, similarity, threshold
 from tabib.images import THUMBNAIL_SIDE
 
@@ -46,7 +47,7 @@ def find_near_copies(index: pl.DataFrame) -> NearCopies:
         but the index.
     """
     rows, thumbnails = _pictures(index)
-    found = cluster_thumbnails(thumbnails, patients=index["group"][rows].to_list())
+    found = cluster_thumbnails(thumbnails, patients=held_together(index)[rows].to_list())
     return replace(found, clusters=[[int(rows[place]) for place in cluster] for cluster in found.clusters])
 
 

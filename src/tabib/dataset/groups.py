@@ -15,7 +15,7 @@ import polars as pl
 
 from tabib.records import Known
 
-__all__ = ["patients_known", "propose_group_pattern"]
+__all__ = ["held_together", "patients_known", "propose_group_pattern"]
 
 _LAST = r"(?=[^/]*$)"  # the pattern before it ends in the file's name, not in a folder
 
@@ -46,6 +46,16 @@ def patients_known(groups: pl.Series) -> Known:
     """Say whether the patients of all images are known, of some, or of none; `groups` is the column of the index, null where unknown."""
     unknown = groups.null_count()
     return "unknown" if unknown == len(groups) else "partly" if unknown else "known"
+
+
+def held_together(index: pl.DataFrame, patients: pl.Series | None = None) -> pl.Series:
+    """Say of each row whose it is: the patient, or where that is unknown the file that it is a frame of; null for any other row.
+
+    `patients` stands in for the column `group` of the index.
+    """
+    file = pl.col("path").str.extract(r"^(?s)(.+)\[\d+\]$")
+    frames = index.select(pl.when(pl.col("format") != "NPZ").then(pl.lit("frames of ") + file)).to_series()
+    return (index["group"] if patients is None else patients).fill_null(frames)
 
 
 def propose_group_pattern(paths: Sequence[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""From a folder to a table: one row per file, each file read and decoded once.
+"""From a folder to a table: one row per picture, each file read and each picture decoded once.
 
 The pixels of a file live only while its row is made. A row of the table takes about 1.4 KB: 1,024 bytes of thumbnail,
 128 of hashes, and the path and facts. Nothing else grows with the data.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ __all__ = ["index_folder", "lost_images", "read_row_pixels"]
 
 
 def index_folder(data: Data, *, cache_folder: Path | None = None, workers: int | None = None, progress: Progress = SILENT) -> pl.DataFrame:
-    """Make the index: a row per file the layout sees, with label, group, hashes, thumbnail and facts.
+    """Make the index: a row per file the layout sees (of a file of several frames, per frame), with label, group, hashes, thumbnail and facts.
 
     A file that cannot be read is a row too, with the reason in `refused`. `group` is the joined non-empty captures of
     `data.group` in the path, null where it does not match, or what the table says; without either it stands for DICOM's PatientID, null where
@@ -46,7 +46,7 @@ def index_folder(data: Data, *, cache_folder: Path | None = None, workers: int |
         progress: told of each file.
 
     Returns:
-        INDEX_SCHEMA, sorted by path.
+        INDEX_SCHEMA, sorted by path; the frames of a file stand in their own order.
 
     Raises:
         DataError: a folder that no study can be made of, a pattern that matches nothing, or not one readable image.
@@ -54,26 +54,19 @@ def index_folder(data: Data, *, cache_folder: Path | None = None, workers: int |
     opened = open_data(data, cache_folder, progress=progress)
     data = opened.data
     listed = sorted([*list_folder(data), *opened.refused], key=lambda entry: entry.path)
-    groups = _groups(data.group, listed)
-    good = [entry for entry in listed if entry.refused is None]
-    if data.layout == "npz":
-        seen = _see_arrays(npz_file(data.folder), [entry.path for entry in good], workers, progress)
-    else:
-        files = [data.folder / entry.path for entry in good]
-        seen = map_in_processes(glance_at_file, files, workers=workers, progress=progress, name="index")
-
-    looks = iter(seen)
+    seen = _see(data, [entry for entry in listed if entry.refused is None], workers, progress)
     patients: list[str | None] = []
-    columns: dict[str, list[Any]] = {name: [None] * len(listed) for name in INDEX_SCHEMA}
-    for row, (entry, group) in enumerate(zip(listed, groups, strict=True)):
-        look = {"refused": entry.refused} if entry.refused else next(looks)
-        if isinstance(look, Crashed):
-            look = {"refused": f"the decoder crashed: {look.reason}"}
-        values = {"row": row, "path": entry.path, "label": entry.label, "given": entry.given, "group": group, **look}
-        values |= {name: value for name, value in entry.facts.items() if not look.get(name)}
-        patients.append(values.pop("patient", None))
-        for name, value in values.items():
-            columns[name][row] = value
+    columns: dict[str, list[Any]] = {name: [] for name in INDEX_SCHEMA}
+    for entry, group in zip(listed, _groups(data.group, listed), strict=True):
+        looks = [{"refused": entry.refused}] if entry.refused else [next(seen[entry.file])] if entry.frame is not None else seen[entry.file]
+        for look in looks:
+            frame = look.pop("frame", None)
+            path = entry.path if frame is None or entry.frame is not None else f"{entry.path}[{frame}]"
+            values = {"row": len(patients), "path": path, "label": entry.label, "given": entry.given, "group": group, **look}
+            values |= {name: value for name, value in entry.facts.items() if not look.get(name)}
+            patients.append(values.pop("patient", None))
+            for name, column in columns.items():
+                column.append(values.get(name))
     if data.group is None and data.columns.group is None:
         columns["group"] = _pseudonyms(patients, columns["content"])
     index = pl.DataFrame(columns, schema=INDEX_SCHEMA)
@@ -140,7 +133,25 @@ def _perceptual(thumbnails: pl.Series) -> pl.Series:
     return pl.Series("perceptual", [None if thumbnail is None else next(hashes) for thumbnail in thumbnails], pl.UInt64())
 
 
-def _see_arrays(file: Path, paths: Sequence[str], workers: int | None, progress: Progress) -> list[dict[str, Any] | Crashed]:
+def _see(data: Data, listed: Sequence[Listed], workers: int | None, progress: Progress) -> dict[str, Iterator[dict[str, Any]]]:
+    """What is seen in each file, in the order of the frames that were asked for, or of all."""
+    if data.layout == "npz":
+        paths = [entry.path for entry in listed]
+        arrays = _see_arrays(npz_file(data.folder), paths, workers, progress)
+        return {path: _or_crash(look, 1) for path, look in zip(paths, arrays, strict=True)}
+    asked: dict[str, list[int]] = {}
+    for entry in listed:
+        asked.setdefault(entry.file, []).extend([] if entry.frame is None else [entry.frame])
+    files = [(data.folder / file, frames) for file, frames in asked.items()]
+    looks = map_in_processes(glance_at_file, files, workers=workers, progress=progress, name="index")
+    return {file: _or_crash(look, len(frames)) for (file, frames), look in zip(asked.items(), looks, strict=True)}
+
+
+def _or_crash(seen: list[dict[str, Any]] | Crashed, frames: int) -> Iterator[dict[str, Any]]:
+    return iter([{"refused": f"the decoder crashed: {seen.reason}"}] * max(1, frames) if isinstance(seen, Crashed) else seen)
+
+
+def _see_arrays(file: Path, paths: Sequence[str], workers: int | None, progress: Progress) -> list[list[dict[str, Any]] | Crashed]:
     with tempfile.TemporaryDirectory(prefix="tabib-") as folder:
         for key in {parse_row(path)[0] for path in paths}:
             with open(Path(folder) / f"{key}.npy", "wb") as target:
@@ -149,9 +160,9 @@ def _see_arrays(file: Path, paths: Sequence[str], workers: int | None, progress:
         return map_in_processes(_see_array, items, workers=workers, progress=progress, name="index")
 
 
-def _see_array(item: tuple[str, str]) -> dict[str, Any]:
+def _see_array(item: tuple[str, str]) -> list[dict[str, Any]]:
     folder, path = item
     key, position = parse_row(path)
     image = image_of(map_array(Path(folder) / f"{key}.npy")[position])
     content = hashlib.sha256(repr(image.pixels.shape).encode() + image.pixels.tobytes()).hexdigest()
-    return glance(image, content, image.pixels.nbytes)
+    return [glance(image, content, image.pixels.nbytes)]

@@ -18,7 +18,7 @@ import polars as pl
 from tabib.config import Study
 from tabib.dataset.confounders import ACQUISITION, FEWEST, INTENSITY, MARKS, NAMES, NUMBERING, Telltale, try_facts
 from tabib.dataset.duplicates import NearCopies, find_near_copies
-from tabib.dataset.groups import patients_known, propose_group_pattern
+from tabib.dataset.groups import held_together, patients_known, propose_group_pattern
 from tabib.dataset.index import lost_images
 from tabib.dataset.listing import PART_NAMES, SECOND_COPY
 from tabib.dataset.positive import guess_positive
@@ -59,7 +59,8 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
         advance(1)
         pattern = _propose(good) if patients_known(good["group"]) == "unknown" else None
         patients = good["group"] if pattern is None else _named_by(pattern, good["path"])
-        units = _units(good, patients, near)
+        people = held_together(good, patients)
+        units = _units(good, people, near)
         advance(1)
         telltales = list(_telltales(good, units))
         advance(1)
@@ -70,9 +71,9 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
             *_positive(good, study),
             *_classes(good, patients),
             *_exact_copies(good, study),
-            *_near_copies(good, patients, near),
+            *_near_copies(good, people, near),
             *_given_parts(good, near, study),
-            *_drawn_apart(good, patients, near, study),
+            *_drawn_apart(good, people, near, study),
             *_pictures(good),
             *_ranges(good, study),
             *_faults(good),

@@ -50,12 +50,18 @@ OUTSIDE = "lies outside every class folder"
 class Listed:
     """One file (or array row) that a layout sees; `refused` says why it cannot be an image."""
 
-    path: str  # relative to the data folder, "/" between parts; "train_images[17]" for npz
+    path: str  # relative to the data folder, "/" between parts; "film.dcm[3]" for one frame, "train_images[17]" for npz
     label: str | None = None
     given: str | None = None  # one of PARTS
     refused: str | None = None
     group: str | None = None
     facts: Mapping[str, str | None] = field(default_factory=dict)  # columns of the index that the table fills
+    frame: int | None = None  # where one of a file was asked for
+
+    @property
+    def file(self) -> str:
+        """The path without the number of the frame."""
+        return self.path if self.frame is None else self.path.removesuffix(f"[{self.frame}]")
 
 
 def junk(name: str) -> str | None:

@@ -23,6 +23,7 @@ import polars as pl
 
 from tabib.config import Split, Study
 from tabib.dataset.balance import divide
+from tabib.dataset.groups import held_together
 from tabib.errors import DataError, LeakError, StudyError
 from tabib.records import PARTS, SPLIT_SCHEMA, Findings
 
@@ -78,7 +79,7 @@ class _Table:
         self.part: list[str | None] = [None] * len(index)
         self.fold: list[int | None] = [None] * len(index)
         self.reason: list[str | None] = [None] * len(index)
-        self.patient: list[str | None] = index["group"].to_list()
+        self.patient: list[str | None] = held_together(index).to_list()
         if study.split.group_scope == "split":
             self.patient = [f"{part}/{name}" if name and part else name for name, part in zip(self.patient, self.given, strict=True)]
         for row, refused in enumerate(index["refused"].to_list()):

@@ -22,6 +22,7 @@ import polars as pl
 from tabib.config import Data
 from tabib.dataset.listing import NOT_NAMED, PART_NAMES, Listed, Walk
 from tabib.errors import DataError
+from tabib.images import name_and_frame
 
 __all__ = ["Files", "list_table", "read_table"]
 
@@ -59,8 +60,11 @@ def list_table(data: Data) -> list[Listed]:
         other = listed.setdefault(entry.path, entry)
         if other != entry and not other.refused:
             listed[entry.path] = replace(other, refused=f"stands in {data.table.name} several times, and not with the same values")
+    named = {entry.file for entry in listed.values()}
+    for file in {entry.file for entry in listed.values() if entry.frame is not None} & listed.keys():
+        listed[file] = replace(listed[file], refused=f"{data.table.name} names frames of it, too; name the file or its frames")
     for path, entry in found.items():
-        if path not in listed:
+        if path not in named:
             listed[path] = Listed(path, refused=entry.refused or NOT_NAMED)
     return list(listed.values())
 
@@ -68,8 +72,11 @@ def list_table(data: Data) -> list[Listed]:
 def _of_line(row: dict[str, Any], files: Files, place: str) -> Listed:
     """What one line of a table says of an image."""
     name, part = row["path"], row.get("part")
-    found = files.find(name) if name else []
-    path = found[0] if len(found) == 1 else name or place
+    found, frame = (files.find(name), None) if name else ([], None)
+    if name and not found:
+        file, frame = name_and_frame(name)
+        found = files.find(file)
+    path = found[0] + ("" if frame is None else f"[{frame}]") if len(found) == 1 else name or place
     refused = None
     if not found:
         refused = f"there is no such file below the folder ({place})" if name else f"the line names no file ({place})"
@@ -82,7 +89,7 @@ def _of_line(row: dict[str, Any], files: Files, place: str) -> Listed:
     facts = {name: row[name] for name in ("scanner", "site", "date") if row.get(name)}
     if further := {name: value for name, value in row["facts"].items() if value is not None}:
         facts["facts"] = json.dumps(further, ensure_ascii=False)
-    return Listed(path, label, given, refused, row.get("group"), facts)
+    return Listed(path, label, given, refused, row.get("group"), facts, frame if len(found) == 1 else None)
 
 
 def read_table(path: Path) -> pl.DataFrame:

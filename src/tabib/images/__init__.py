@@ -3,7 +3,7 @@
 from tabib.images.glance import MARK_PLACES, THUMBNAIL_SIDE, glance, glance_at_file
 from tabib.images.heat import heat_colours, lay_heat
 from tabib.images.image import MAX_BYTES, MAX_PIXELS, Image, ImageFacts, has_colour, printable, shown_name, spread, to_grey
-from tabib.images.read import count_frames, read_file, read_image, read_image_bytes
+from tabib.images.read import count_frames, name_and_frame, read_file, read_image, read_image_bytes
 from tabib.images.resize import Fit, resize
 from tabib.images.write import encode_jpeg, encode_png, to_eight_bit
 
@@ -23,6 +23,7 @@ __all__ = [
     "has_colour",
     "heat_colours",
     "lay_heat",
+    "name_and_frame",
     "printable",
     "read_file",
     "read_image",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,8 +89,12 @@ def count_dicom_frames(data: bytes) -> int:
     return _frames(file)
 
 
+@lru_cache(maxsize=1)
 def _parse(data: bytes) -> tuple[Dataset, UID]:
-    """Read the file and its transfer syntax; a deflated one is never inflated beyond the largest file that is read."""
+    """Read the file and its transfer syntax; a deflated one is never inflated beyond the largest file that is read.
+
+    The last one is kept: its frames are asked for one after the other.
+    """
     stream = io.BytesIO(data)
     stream.seek(132)
     syntax = None
@@ -174,8 +178,7 @@ def _uncompressed(file: Dataset, form: _Form, frame: int) -> np.ndarray:
     if pictures > frames and (form.allocated > 1 or pictures > 8):
         raise ImageError(f"is a DICOM file that says {_counted(frames)} and holds {pictures}; save the one that counts alone")
     # pydicom masks the stored bits as if they were always the lowest ones; given all bits, it leaves them alone.
-    file.BitsStored, file.HighBit = form.allocated, form.allocated - 1
-    stored = pixel_array(file, index=frame, raw=not form.colour.startswith("YBR"))
+    stored = pixel_array(file, index=frame, raw=not form.colour.startswith("YBR"), bits_stored=form.allocated)
     if form.samples == 3:
         return stored.astype(stored.dtype.newbyteorder("="), copy=False)
     return _counting_bits(stored.astype(stored.dtype.newbyteorder("="), copy=False).view(f"u{stored.itemsize}"), form)

@@ -6,6 +6,7 @@ This is what runs in every worker process of an index, so nothing heavy is impor
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from tabib.errors import ImageError
 from tabib.images.image import Image, has_colour, spread, to_grey
-from tabib.images.read import read_file, read_image_bytes
+from tabib.images.read import count_frames_in, read_file, read_image_bytes
 from tabib.images.resize import reduce, resize
 
 __all__ = ["MARK_PLACES", "THUMBNAIL_SIDE", "glance", "glance_at_file"]
@@ -34,17 +35,35 @@ _MIDDLE = 0.002  # share of the middle that may be such an edge; where more is, 
 _LEAST = 2  # pixels of a mark
 
 
-def glance_at_file(path: Path) -> dict[str, Any]:
-    """Read and decode a file once and give the columns of its index row; a file that cannot be read has the reason in `refused`."""
+def glance_at_file(file: tuple[Path, Sequence[int]]) -> list[dict[str, Any]]:
+    """Read a file once and give the columns of the index row of each picture in it.
+
+    Args:
+        file: its path, and the frames that are asked for; without any, all of them.
+
+    Returns:
+        A row per frame; `frame` is its number, None where the file holds one picture and no number was asked for. What
+        cannot be read has the reason in `refused`.
+    """
+    path, frames = file
     try:
-        content = read_file(path)
+        data = read_file(path)
     except ImageError as error:
-        return {"refused": str(error)}
-    digest = hashlib.sha256(content).hexdigest()
+        return [{"refused": str(error), "frame": frame} for frame in frames or (None,)]
+    digest = hashlib.sha256(data).hexdigest()
     try:
-        return glance(read_image_bytes(content, path.name), digest, len(content))
+        count = 1 if frames else count_frames_in(data, path.name)
     except ImageError as error:
-        return {"refused": str(error), "bytes": len(content), "content": digest}
+        return [{"refused": str(error), "bytes": len(data), "content": digest, "frame": None}]
+    return [_glance_at_frame(data, path.name, digest, frame) for frame in frames or (range(count) if count > 1 else (None,))]
+
+
+def _glance_at_frame(data: bytes, name: str, digest: str, frame: int | None) -> dict[str, Any]:
+    content = digest if frame is None else hashlib.sha256(f"{digest}[{frame}]".encode()).hexdigest()
+    try:
+        return {**glance(read_image_bytes(data, name, frame), content, len(data)), "frame": frame}
+    except ImageError as error:
+        return {"refused": str(error), "bytes": len(data), "content": content, "frame": frame}
 
 
 def glance(image: Image, content: str, size: int) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +15,7 @@ from tabib.images.image import MAX_BYTES, Image, choose_frame, shown_name
 from tabib.images.quiet import quiet
 from tabib.images.raster import read_bmp, read_jpeg, read_png, read_webp
 
-__all__ = ["FORMATS", "Format", "count_frames", "read_file", "read_image", "read_image_bytes"]
+__all__ = ["FORMATS", "Format", "count_frames", "count_frames_in", "name_and_frame", "read_file", "read_image", "read_image_bytes"]
 
 _T = TypeVar("_T")
 
@@ -105,12 +107,17 @@ FOREIGN: tuple[tuple[int, bytes, str], ...] = (  # what else turns up in image f
 )
 
 
+MAX_FRAMES = 10_000
+"""Most frames of one file; a header may say any number."""
+
+
 def read_image(path: Path, frame: int | None = None) -> Image:
     """Read one picture of an image file: DICOM, JPEG, PNG, TIFF, BMP, WebP or NIfTI.
 
     Args:
-        path: any name; what the file holds decides how it is read.
-        frame: which picture of a file of several, from 0; None where the file must hold one only.
+        path: any name; what the file holds decides how it is read. `film.dcm[3]` is frame 3 of `film.dcm`, unless there is a
+            file of that very name.
+        frame: which picture of a file of several, from 0; None where the path says it, or the file must hold one only.
 
     Returns:
         The image: upright, brighter meaning more, with its range and what the file says of itself.
@@ -118,13 +125,51 @@ def read_image(path: Path, frame: int | None = None) -> Image:
     Raises:
         ImageError: the file cannot be read, is damaged, too large, or of a kind that would only be read in part.
     """
-    return read_image_bytes(read_file(path), path.name, frame)
+    if frame is None:
+        path, frame = _file_and_frame(path)
+    return read_image_bytes(read_file(path) if frame is None else _kept_file(path), path.name, frame)
 
 
 def count_frames(path: Path) -> int:
-    """Give how many pictures an image file holds, from its header; ImageError where it cannot be read."""
-    data = read_file(path)
-    return _understood(data, path.name, lambda kind: kind.count(data))
+    """Give how many pictures an image file holds, from its header, and 1 for `film.dcm[3]`; ImageError where it cannot be read."""
+    path, frame = _file_and_frame(path)
+    return 1 if frame is not None else count_frames_in(read_file(path), path.name)
+
+
+def count_frames_in(data: bytes, name: str) -> int:
+    """Give how many pictures the bytes of an image file hold; `name` only stands in the messages."""
+    frames = _understood(data, name, lambda kind: kind.count(data))
+    if frames > MAX_FRAMES:
+        raise ImageError(f"{shown_name(name)}: says that it holds {frames:,} frames, and at most {MAX_FRAMES:,} are read; divide the file")
+    return frames
+
+
+def name_and_frame(name: str) -> tuple[str, int | None]:
+    """Take `film.dcm[3]` apart; None for a name that ends otherwise."""
+    found = _FRAME.fullmatch(name)
+    return (found[1], int(found[2])) if found else (name, None)
+
+
+_FRAME = re.compile(r"(.*[^/])\[(\d{1,9})\]", re.DOTALL)
+
+
+def _file_and_frame(path: Path) -> tuple[Path, int | None]:
+    name, frame = name_and_frame(path.name)
+    return (path, None) if frame is None or path.exists() else (path.with_name(name), frame)
+
+
+def _kept_file(path: Path) -> bytes:
+    """The bytes of a file whose frames are asked for one after the other: it is read once."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return read_file(path)  # which says what is wrong
+    return _read_version(path, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read_version(path: Path, size: int, modified_ns: int) -> bytes:
+    return read_file(path)
 
 
 def read_file(path: Path) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
+from functools import lru_cache
 
 import numpy as np
 from PIL.TiffImagePlugin import TiffImageFile
@@ -49,9 +50,11 @@ def read_tiff(data: bytes, frame: int | None = None) -> Image:
     32768. White-is-zero pictures are inverted, transparency is laid on black. Resolution tags are about printing and say
     nothing of the body, so there is no spacing.
     """
+    places = _places(data)
+    place = places[choose_frame(frame, len(places), "TIFF file")]
     with TiffFile(io.BytesIO(data)) as file:
-        pages = _pages(file, data)
-        place, page = pages[choose_frame(frame, len(pages), "TIFF file")]
+        page = file.pages[place]
+        assert isinstance(page, TiffPage)
         _refuse_unsupported(file, page, len(data))
         wide = page.bitspersample == 16
         own = page.compression not in LIBTIFF or file.is_bigtiff
@@ -69,14 +72,15 @@ def read_tiff(data: bytes, frame: int | None = None) -> Image:
 
 def count_tiff_pages(data: bytes) -> int:
     """Give how many pages a TIFF file holds, without smaller copies and masks."""
+    return len(_places(data))
+
+
+@lru_cache(maxsize=1)
+def _places(data: bytes) -> list[int]:
+    """Where the pages stand that are pictures of their own. Those of the last file are kept: they are asked for one after the other."""
     with TiffFile(io.BytesIO(data)) as file:
-        return len(_pages(file, data))
-
-
-def _pages(file: TiffFile, data: bytes) -> list[tuple[int, TiffPage]]:
-    """Every page that is a picture of its own, with its place in the file."""
-    pages = [(place, page) for place in range(_directories(file, data)) if isinstance(page := file.pages[place], TiffPage)]
-    return [(place, page) for place, page in pages if not page.subfiletype & COPY_OR_MASK] or pages[:1]
+        pages = [(place, page) for place in range(_directories(file, data)) if isinstance(page := file.pages[place], TiffPage)]
+    return [place for place, page in pages if not page.subfiletype & COPY_OR_MASK] or [place for place, _ in pages[:1]]
 
 
 def _directories(file: TiffFile, data: bytes) -> int:

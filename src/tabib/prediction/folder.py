@@ -13,7 +13,7 @@ import polars as pl
 from tabib.dataset import junk
 from tabib.engines import Crashed, map_in_processes
 from tabib.errors import DataError, ImageError
-from tabib.images import read_image
+from tabib.images import count_frames, read_image
 from tabib.prediction.predictor import Predictor, prepare
 from tabib.progress import SILENT, Progress
 from tabib.records import Model, prediction_schema
@@ -31,18 +31,20 @@ def predict_paths(predictor: Predictor, paths: Sequence[Path], *, workers: int |
 
     Args:
         predictor: a loaded model.
-        paths: files, and folders, of which every file at any depth is taken but what `junk` names.
+        paths: files, frames of files (`film.dcm[3]`), and folders, of which every file at any depth is taken but what `junk` names.
         workers: processes that decode; the machine's cores if not given.
         progress: told of each image.
 
     Returns:
-        `prediction_schema`, a row per file in the order given; `row` counts from 0, `group`, `part` and `label` are null. A file
+        `prediction_schema`, a row per file (of a file of several frames, per frame: `film.dcm[3]`) in the order given; `row` counts from 0, `group`, `part` and `label` are null. A file
         that cannot be read is a row with its reason in `refused`. Bytes of a name that are not UTF-8 are written `\xff`.
 
     Raises:
         DataError: a folder that holds no files.
     """
-    files = [file for path in paths for file in _files(path)]
+    whole = [file for path in paths for file in _files(path)]
+    frames = map_in_processes(_count, whole, workers=workers, progress=progress, name="index")
+    files = [each for file, count in zip(whole, frames, strict=True) for each in _frames(file, count)]
     model = predictor.model
     block = max(INFERENCE_BATCH, _BLOCK_BYTES // (2 * model.channels * model.height * model.width))
     tables = [_predict(predictor, files[start : start + block], workers, progress) for start in range(0, len(files), block)]
@@ -61,6 +63,19 @@ def _files(path: Path) -> Iterator[Path]:
             "Give image files, or a folder of them."
         )
     yield from sorted(files)
+
+
+def _count(file: Path) -> int:
+    try:
+        return count_frames(file)
+    except ImageError:
+        return 1  # which is refused with its reason when it is read
+
+
+def _frames(file: Path, count: int | Crashed) -> list[Path]:
+    if isinstance(count, Crashed) or count == 1:
+        return [file]
+    return [file.with_name(f"{file.name}[{frame}]") for frame in range(count)]
 
 
 def _text(path: Path) -> str:
