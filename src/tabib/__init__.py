@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tabib.config import Study
     from tabib.dataset import index_folder, inspect_dataset, split_dataset
     from tabib.evaluation import evaluate
+    from tabib.plan import plan_study, write_plan
     from tabib.prediction import Predictor, predict_index, predict_paths
     from tabib.reports import write_look, write_reports
     from tabib.runs import open_run, read_run
@@ -39,6 +40,7 @@ _HOMES = {
     "inspect_dataset": "dataset",
     "load_study": "study_file",
     "open_run": "runs",
+    "plan_study": "plan",
     "predict_index": "prediction",
     "predict_paths": "prediction",
     "read_run": "runs",
@@ -48,6 +50,7 @@ _HOMES = {
     "summarise_network": "training",
     "train": "training",
     "write_look": "reports",
+    "write_plan": "plan",
     "write_reports": "reports",
 }
 """The public names and the rooms they live in."""
@@ -64,6 +67,7 @@ __all__ = [
     "inspect_dataset",
     "load_study",
     "open_run",
+    "plan_study",
     "predict_index",
     "predict_paths",
     "read_run",
@@ -73,6 +77,7 @@ __all__ = [
     "summarise_network",
     "train",
     "write_look",
+    "write_plan",
     "write_reports",
 ]
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -52,6 +53,18 @@ app = typer.Typer(
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file (YAML).")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as in runs/<study>/<id>.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change one field of the study; recorded.")]
+DataFolder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="A folder of images, an archive of one (.zip, .tar, .tar.gz), or an .npz file.")
+]
+Layout = Annotated[Literal["auto", "class_folders", "npz", "table"], typer.Option(help="How the data say what an image is.")]
+Table = Annotated[Path | None, typer.Option(metavar="FILE", help="The table of labels: CSV, TSV or Parquet.")]
+Column = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FIELD=NAME", help="A column of the table, as in --column label=diagnosis; may be repeated. Several: facts=age,sex."
+    ),
+]
+Group = Annotated[str | None, typer.Option(metavar="PATTERN", help="Regular expression whose captures name the patient.")]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run folders are kept.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Download nothing: weights that a study starts from must be here.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Only continue a run; an error where the study has changed.")]
@@ -95,18 +108,11 @@ def _leave(refused: int) -> None:
 
 @app.command()
 def look(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="A folder of images, an archive of one (.zip, .tar, .tar.gz), or an .npz file.")
-    ],
-    layout: Annotated[Literal["auto", "class_folders", "npz", "table"], typer.Option(help="How the data say what an image is.")] = "auto",
-    table: Annotated[Path | None, typer.Option(metavar="FILE", help="The table of labels: CSV, TSV or Parquet.")] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FIELD=NAME", help="A column of the table, as in --column label=diagnosis; may be repeated. Several: facts=age,sex."
-        ),
-    ] = None,
-    group: Annotated[str | None, typer.Option(metavar="PATTERN", help="Regular expression whose captures name the patient.")] = None,
+    folder: DataFolder,
+    layout: Layout = "auto",
+    table: Table = None,
+    column: Column = None,
+    group: Group = None,
     language: Annotated[Literal["en", "fa"], typer.Option(help="Language of the page.")] = "en",
     runs: Runs = DEFAULT_RUNS,
     as_json: AsJson = False,
@@ -116,14 +122,8 @@ def look(
     from tabib.dataset import index_folder, inspect_dataset, open_data
     from tabib.reports import write_look
     from tabib.runs import FILES, keep_apart, save
-    from tabib.study_file import check_study
 
-    kind = layout if layout != "auto" else "table" if table else "npz" if folder.suffix == ".npz" else "class_folders"
-    columns: dict[str, Any] = {field: name for field, _, name in (text.partition("=") for text in column or ())}
-    if "facts" in columns:
-        columns["facts"] = columns["facts"].split(",")
-    data = {"folder": str(folder), "layout": kind, "table": table and str(table), "columns": columns, "group": group}
-    study = check_study({"name": "look", "data": data}, source="tabib look")
+    study = _study_of(folder, layout, table=table, column=column, group=group, source="tabib look")
     keep_apart(runs, study.data.folder)
     progress = ConsoleProgress()
     cache_folder = runs / ".cache"
@@ -138,6 +138,56 @@ def look(
     result |= findings.model_dump(include={"findings", "group_pattern"})
     _tell(result, [*_counts(index), *_finding_lines(findings.findings), f"Page: {page}"], as_json)
     _leave(refused)
+
+
+@app.command()
+def plan(
+    folder: DataFolder,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The study file to write; it must not exist yet.")],
+    minutes: Annotated[float, typer.Option(help="How long the whole run may take on this machine.")] = 20.0,
+    positive: Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is looked for, of two.")] = None,
+    layout: Layout = "auto",
+    table: Table = None,
+    column: Column = None,
+    group: Group = None,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Propose a study of a folder, each choice with its reason."""
+    from tabib.console import ConsoleProgress
+    from tabib.plan import plan_study, write_plan
+
+    if out.exists():
+        raise StudyError(f"{out} exists, and may have been changed by hand. Name another file, or remove it.")
+    given = _study_of(folder, layout, table=table, column=column, group=group, source="tabib plan", name=out.stem)
+    proposed = plan_study(
+        given.data, name=given.name, minutes=minutes, positive=positive, cache_folder=runs / ".cache", progress=ConsoleProgress()
+    )
+    write_plan(proposed, out)
+    lines = [f"{choice.field}: {choice.value}" + (f"  ({choice.reason})" if choice.reason else "") for choice in proposed.choices]
+    result = {"study": out, "choices": [asdict(choice) for choice in proposed.choices]}
+    _tell(result, [*_finding_lines(proposed.findings.findings), *lines, f"Study: {out}"], as_json)
+
+
+def _study_of(
+    folder: Path,
+    layout: str,
+    *,
+    table: Path | None,
+    column: list[str] | None,
+    group: str | None,
+    source: str,
+    name: str = "look",
+) -> Study:
+    """The data that options describe, in a study of nothing else."""
+    from tabib.study_file import check_study
+
+    kind = layout if layout != "auto" else "table" if table else "npz" if folder.suffix == ".npz" else "class_folders"
+    columns: dict[str, Any] = {field: name for field, _, name in (text.partition("=") for text in column or ())}
+    if "facts" in columns:
+        columns["facts"] = columns["facts"].split(",")
+    data = {"folder": str(folder), "layout": kind, "table": table and str(table), "columns": columns, "group": group}
+    return check_study({"name": name, "data": data}, source=source)
 
 
 @app.command()

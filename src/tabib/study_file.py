@@ -8,6 +8,7 @@ and repeated keys are refused, each with its line.
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,27 @@ def _check(read: _Read, source: str) -> Study:
 def dump_study(study: Study) -> str:
     """Write a study as YAML that `parse_study` reads back equal, every default written out."""
     return yaml.dump(study.model_dump(mode="json"), Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=120, default_flow_style=None)
+
+
+def dump_fields(fields: Sequence[tuple[str, Any, str]], *, heading: Sequence[str] = ()) -> str:
+    """Write some fields of a study as YAML, for a person to read and change.
+
+    Args:
+        fields: name as in `training.epochs`, value, and the reason that stands above it (or nothing).
+        heading: lines above all.
+    """
+    parts: dict[str, list[str]] = {}
+    for name, value, reason in fields:
+        part, _, last = name.rpartition(".")
+        text = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=10_000, default_flow_style=True).removesuffix(
+            "...\n"
+        )
+        above = [f"# {line}" for line in textwrap.wrap(reason, 110)]
+        parts.setdefault(part, []).extend([*above, f"{last}: {text.rstrip()}"])
+    lines = [f"# {wrapped}".rstrip() for text in heading for wrapped in textwrap.wrap(text, 114, subsequent_indent="  ") or [""]]
+    for part, inside in parts.items():
+        lines += [f"{part}:", *(f"  {line}" for line in inside)] if part else inside
+    return "\n".join([*lines, ""])
 
 
 class _Dumper(yaml.SafeDumper):

@@ -3,7 +3,7 @@
 from tabib.dataset.archives import OpenedData, open_data
 from tabib.dataset.cache import Cache, CacheEntry, build_cache, clear_cache, list_cache
 from tabib.dataset.duplicates import NearCopies, find_near_copies
-from tabib.dataset.groups import patients_known, propose_group_pattern
+from tabib.dataset.groups import patients_by, patients_known, propose_group_pattern
 from tabib.dataset.hashes import hamming, perceptual_hash
 from tabib.dataset.index import index_folder, lost_images, read_row_pixels
 from tabib.dataset.inspection import inspect_dataset
@@ -36,6 +36,7 @@ __all__ = [
     "list_folder",
     "lost_images",
     "open_data",
+    "patients_by",
     "patients_known",
     "perceptual_hash",
     "positive_class",

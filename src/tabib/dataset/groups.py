@@ -15,7 +15,7 @@ import polars as pl
 
 from tabib.records import Known
 
-__all__ = ["held_together", "patients_known", "propose_group_pattern"]
+__all__ = ["held_together", "patients_by", "patients_known", "propose_group_pattern"]
 
 _LAST = r"(?=[^/]*$)"  # the pattern before it ends in the file's name, not in a folder
 
@@ -56,6 +56,13 @@ def held_together(index: pl.DataFrame, patients: pl.Series | None = None) -> pl.
     file = pl.col("path").str.extract(r"^(?s)(.+)\[\d+\]$")
     frames = index.select(pl.when(pl.col("format") != "NPZ").then(pl.lit("frames of ") + file)).to_series()
     return (index["group"] if patients is None else patients).fill_null(frames)
+
+
+def patients_by(pattern: str, paths: pl.Series) -> pl.Series:
+    """The patient that a pattern names in each path: its non-empty captures, joined; null where it does not match."""
+    compiled = re.compile(pattern)
+    found = (compiled.search(path) for path in paths)
+    return pl.Series(["-".join(part for part in match.groups() if part) if match else None for match in found], dtype=pl.String())
 
 
 def propose_group_pattern(paths: Sequence[str]) -> str | None:

