@@ -36,6 +36,7 @@ __all__ = [
     "Threshold",
     "Training",
     "parts_in",
+    "run_named",
 ]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -84,6 +85,14 @@ def _each_once(names: list[str]) -> list[str]:
 
 
 Place = Annotated[Path, AfterValidator(_place)]
+
+
+RunFolder = Annotated[str, Field(pattern=r"^run:[^\x00]+$")]
+
+
+def run_named(weights: str | Path | None) -> Path | None:
+    """The run folder of `model.weights: run:FOLDER`; nothing where the weights come from elsewhere."""
+    return Path(weights.removeprefix("run:")) if isinstance(weights, str) and weights.startswith("run:") else None
 
 
 def parts_in(annotation: object) -> Iterator[type[BaseModel]]:
@@ -307,8 +316,8 @@ class ModelPart(Part):
 
     network: str = "small_resnet"
     """`small_resnet` (Tabib's own, for small grey images), a plain network of published work (`blast_cnn`, `mri_cnn_selected`, `mri_cnn_test1`, `mri_cnn_test2`, `alexnet_2012`, `alexnet_2014`) or any backbone of timm, as in `tf_efficientnet_b2`."""
-    weights: Literal["imagenet"] | Place | None = None
-    """Where the weights start: `imagenet` (asks for a download where no installed package has them), a local file, or `none`."""
+    weights: Literal["imagenet"] | RunFolder | Place | None = None
+    """Where the weights start: `imagenet` (asks for a download where no installed package has them), a local file, another run (`run:FOLDER`), or `none`."""
     initialiser: Literal["usual", "glorot", "he", "zeros", "ones"] = "usual"
     """How weights are drawn where `weights` is `none`: as is usual for the network, uniformly (Glorot and Bengio 2010), normally (He et al. 2015), or all as one number, with which nothing can be learnt."""
     head: list[Annotated[int, Field(ge=1)]] = []

@@ -37,7 +37,7 @@ from typing import IO, Any, Self, TypeVar
 import polars as pl
 from pydantic import BaseModel
 
-from tabib.config import Data, Study
+from tabib.config import Data, Study, run_named
 from tabib.errors import RunError, StudyError
 from tabib.records import INDEX_SCHEMA, SPLIT_SCHEMA, Checks, Decision, Evaluation, Findings, Model
 from tabib.study_file import dump_study, load_study
@@ -181,7 +181,9 @@ def study_id(study: Study) -> str:
 
 def _files(study: Study) -> list[Path]:
     """The files that a study names beside its images."""
-    return [path for path in (study.data.table, study.split.file, study.model.weights) if isinstance(path, Path)]
+    run = run_named(study.model.weights)
+    weights = study.model.weights if run is None else run / FILES["model"].path
+    return [path for path in (study.data.table, study.split.file, weights) if isinstance(path, Path)]
 
 
 def _anywhere(study: Study) -> Study:
@@ -192,7 +194,9 @@ def _anywhere(study: Study) -> Study:
 def _with_paths(study: Study, change: Callable[[Path], Path]) -> Study:
     data = study.data.model_copy(update={"folder": change(study.data.folder), "table": study.data.table and change(study.data.table)})
     split = study.split.model_copy(update={"file": study.split.file and change(study.split.file)})
-    weights = study.model.weights
+    weights, run = study.model.weights, run_named(study.model.weights)
+    if run is not None:
+        weights = f"run:{change(run)}"
     model = study.model.model_copy(update={"weights": change(weights) if isinstance(weights, Path) else weights})
     return study.model_copy(update={"data": data, "split": split, "model": model})
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tabib.config import Study, parts_in
+from tabib.config import Study, parts_in, run_named
 from tabib.errors import StudyError
 
 __all__ = ["check_study", "dump_study", "load_study", "parse_study"]
@@ -193,7 +193,9 @@ def _anchor_paths(values: dict[str, Any], base: Path) -> None:
         part = values.get(section)
         if not isinstance(part, dict) or not isinstance(part.get(name), str) or "\0" in part[name]:
             continue
-        if (section, part[name]) != ("model", "imagenet"):
+        if run := run_named(part[name]) if section == "model" else None:
+            part[name] = f"run:{(base / run).resolve()}"
+        elif (section, part[name]) != ("model", "imagenet"):
             part[name] = str((base / part[name]).resolve())
 
 

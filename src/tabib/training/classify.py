@@ -23,6 +23,7 @@ from tabib.training.examples import save_examples, write_copies
 from tabib.training.freezing import Counts, freeze
 from tabib.training.loop import Recipe, fit, start
 from tabib.training.networks import Network, build_network, resolve_model
+from tabib.training.other_run import refuse_other_scale
 from tabib.training.session import running
 
 __all__ = ["Plan", "build", "class_names", "plans", "refuse_unknown_layers", "train"]
@@ -155,6 +156,7 @@ def build(
     study: Study, *, classes: list[str], seed: int, device: torch.device, offline: bool = False, progress: Progress = SILENT
 ) -> tuple[Network, Counts]:
     """The study's network with its starting weights, frozen as it says; `offline` refuses to download them, `progress` is told where it is done."""
+    refuse_other_scale(study)
     shape = study.input
     assert shape.channels != "auto"
     network = build_network(
@@ -163,6 +165,7 @@ def build(
         channels=shape.channels,
         height=shape.height,
         width=shape.width,
+        class_names=classes,
         seed=seed,
         offline=offline,
         progress=progress,

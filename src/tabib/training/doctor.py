@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from tabib.config import Augment, ModelPart, Study, Training
+from tabib.config import Augment, ModelPart, Study, Training, run_named
 from tabib.dataset import build_cache
 from tabib.kinds import KINDS
 from tabib.progress import SILENT, Progress
@@ -17,6 +17,7 @@ from tabib.training.batches import Samples, load_samples, shuffled
 from tabib.training.classify import build, class_names, plans
 from tabib.training.inference import INFERENCE_BATCH, log_probabilities
 from tabib.training.loop import Recipe, seconds_per_step, start
+from tabib.training.other_run import seen_before
 from tabib.training.session import running
 
 __all__ = ["check_training"]
@@ -38,6 +39,7 @@ def check_training(
       the last layer, the scaling of the images or the weights are not what they should be.
     - `adam_rate_high`: AdamW or Adam with a rate of 0.03 or more, RMSprop with 0.01; fails, since it does not train.
     - `initialiser_cannot_learn`: every weight starts as the same number; fails.
+    - `weights_saw_test`: the run that the weights come from was trained or chosen on images of the test part; fails.
     - `two_patiences`: the rate is reduced so late that training stops before it can help.
     - `augmentation_against_kind`: a random change that does not occur in this kind of image, or not so much of it.
     - `fill_unlike_border`: moved images get a frame that the images themselves do not have.
@@ -74,9 +76,10 @@ def check_training(
     seconds = steps * step + training.epochs * seconds_per_image * sum(len(member.validation) for member in members)
     budget = {"seconds": round(seconds, 1), "steps": steps, "seconds_per_step": step, "members": len(members), "epochs": training.epochs}
     checks = [
-        *_initial_loss(loss, expected),
+        *([] if network.answers else _initial_loss(loss, expected)),
         *_rate(training),
         *_initialiser(study.model),
+        *_origin(study.model, index, split),
         *_patiences(training),
         *_against_kind(study),
         *_fill(study.augment, train),
@@ -105,6 +108,14 @@ def _initialiser(model: ModelPart) -> list[Finding]:
     if model.initialiser not in ("zeros", "ones"):
         return []
     return [Finding(code="initialiser_cannot_learn", level="fail", figures={"initialiser": model.initialiser}, page_one=True)]
+
+
+def _origin(model: ModelPart, index: pl.DataFrame, split: pl.DataFrame) -> list[Finding]:
+    run = run_named(model.weights)
+    if run is None or not (seen := seen_before(run, index, split)):
+        return []
+    figures = {"run": f"{run.parent.name}/{run.name}", "seen": len(seen), "images": int((split["part"] == "test").sum())}
+    return [Finding(code="weights_saw_test", level="fail", figures=figures, rows=seen[:200], page_one=True)]
 
 
 def _patiences(training: Training) -> list[Finding]:

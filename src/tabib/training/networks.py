@@ -5,16 +5,18 @@ from __future__ import annotations
 import difflib
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from tabib.config import ModelPart
+from tabib.config import ModelPart, run_named
 from tabib.errors import StudyError, WeightsError
 from tabib.progress import SILENT, Progress
 from tabib.training.initialisers import initialise
+from tabib.training.other_run import find_in_run, load_head
 from tabib.training.plain_networks import PLAIN_NETWORKS, plain_features
 from tabib.training.weights import Start, find_imagenet, find_local, load_start
 
@@ -37,6 +39,7 @@ class Network(nn.Module):
         weights_source: where the weights start: "none", or package, hub name or file name.
         weights_source_sha256: SHA-256 of the file they came from.
         frozen: names of the frozen layers of `features`; see `freezing.freeze`.
+        answers: whether the head's weights come from another run, too, so that it tells classes apart before any training.
     """
 
     mean: Tensor
@@ -51,6 +54,7 @@ class Network(nn.Module):
         self.weights_source = source
         self.weights_source_sha256 = source_sha256
         self.frozen: tuple[str, ...] = ()
+        self.answers = False
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of normalised images (B, C, H, W): (B, classes), or (B, 1), of the positive class of two."""
@@ -64,6 +68,7 @@ def build_network(
     channels: int,
     height: int,
     width: int,
+    class_names: Sequence[str] = (),
     seed: int = 0,
     offline: bool = False,
     progress: Progress = SILENT,
@@ -76,6 +81,7 @@ def build_network(
         channels: channels of an image, 1 or 3.
         height: of an image, in pixels.
         width: of an image, in pixels.
+        class_names: in the order of the outputs; the head of another run is taken where its classes are the same.
         seed: of the initial weights; the global generator is left as it was.
         offline: refuse downloads.
         progress: is told of a download.
@@ -102,7 +108,7 @@ def build_network(
             initialise(nn.ModuleList([features, head]), model.initialiser)
     start = _load_weights(model, features, config, offline=offline, progress=progress)
     mean, std = (start.mean, start.std) if start else FROM_NOTHING
-    return Network(
+    network = Network(
         features,
         head,
         mean=_per_channel(mean, channels),
@@ -110,6 +116,9 @@ def build_network(
         source=start.source if start else "none",
         source_sha256=start.sha256 if start else None,
     )
+    if run := run_named(model.weights):
+        network.answers = load_head(run, head, class_names=class_names)
+    return network
 
 
 def resolve_model(model: ModelPart, *, classes: int) -> ModelPart:
@@ -285,10 +294,12 @@ def _load_weights(
             raise WeightsError(f"There are no ImageNet weights of {model.network}. Set model.weights: none, or choose a network of timm.")
         count = sum(weight.numel() for weight in features.parameters())
         found = find_imagenet(model.network, config, weights=count, offline=offline, progress=progress)
+    elif run := run_named(model.weights):
+        found = find_in_run(run)
     else:
         plain = PLAIN_NETWORKS.get(model.network)
         mean, std = (tuple(config.mean), tuple(config.std)) if config else (plain and plain.scale) or FROM_NOTHING
-        found = find_local(model.weights, mean=mean, std=std)
+        found = find_local(Path(model.weights), mean=mean, std=std)
     convolutions = config.first_conv if config else "conv1" if model.network in PLAIN_NETWORKS else "stem.0.0"
     names = (convolutions,) if isinstance(convolutions, str) else tuple(convolutions or ())
     return load_start(found, features, network=model.network, first_convolutions=tuple(f"{name}.weight" for name in names))
