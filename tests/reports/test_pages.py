@@ -8,10 +8,12 @@ from dataclasses import replace
 from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 
 from reports.run_folder import Plan, make_run
 from tabib.config import Study
@@ -20,9 +22,11 @@ from tabib.images import encode_png
 from tabib.records import PARTS, SPLIT_SCHEMA, Evaluation, Finding, Findings
 from tabib.reports import write_look, write_reports
 from tabib.reports.facts import read_facts
+from tabib.reports.html import STUDY_LINES, study_line
 from tabib.reports.judged import decision_curve, predictive_rows, subgroup_forests
 from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import language, plain
+from tabib.study_file import check_study
 
 LARGEST_BYTES = 15_000_000
 HOSTILE = ('<script>alert("x")</script>', "ذات‌الریه\u202e «شدید» و بسیار بسیار پیشرفتهٔ دوطرفه")
@@ -436,6 +440,50 @@ def test_a_look_at_a_folder_is_one_page(films: tuple[Path, Study], tmp_path: Pat
         assert (page.faults, page.open) == ([], [])
         assert words in page.text
         assert page.all("symbol")
+        assert page.all("script") == []
+
+
+def test_a_look_shows_pictures_first_then_what_asks_for_something_then_the_rest(films: tuple[Path, Study], tmp_path: Path) -> None:
+    run, study = films
+    index = pl.read_parquet(run / "index.parquet")
+    told = [
+        Finding(code="files_readable", level="pass", figures={"images": 3}),
+        Finding(code="small_class", level="warn", figures={"class": "NORMAL", "images": 3}, rows=[1]),
+        Finding(code="patients_unknown", level="warn", figures={"images": 3}, page_one=True),
+        Finding(code="group_pattern_proposed", level="warn", figures={"pattern": "(p'\\d+)", "patients": 2, "images": 3}, page_one=True),
+    ]
+    path = write_look(tmp_path / "look.html", study.data, index=index, findings=Findings(findings=told))
+    page = Reader(path.read_text(encoding="utf-8"))
+    words = [
+        "NORMAL",
+        "PNEUMONIA",
+        "Findings",
+        "Nothing says which",
+        "NORMAL has only",
+        "1 look with nothing to do",
+        "Every file can be",
+    ]
+    places = [page.text.index(each) for each in words]
+    assert places == sorted(places)
+    assert "In the study file: data: {group: '(p''\\d+)'}" in page.text
+    assert index["path"][1].split("/")[1] in page.text
+    first = page.tags[: [attributes.get("class") for _, attributes in page.tags].index("chapter")]
+    assert len([tag for tag, _ in first if tag == "use"]) == 12
+
+
+def test_every_line_for_the_study_is_valid() -> None:
+    figures: dict[str, Any] = {"pattern": r"(patient\d+)", "first": "it's", "positive": "b: c"}
+    for code in STUDY_LINES:
+        line = study_line(Finding(code=code, level="fail", figures=figures))
+        settings = yaml.safe_load(line)
+        base: dict[str, Any] = {"name": "test", "data": {"folder": "."}}
+        for part, value in settings.items():
+            base[part] = {**base[part], **value} if isinstance(base.get(part), dict) else value
+        study = check_study(base, source="the line")
+        if code.startswith("positive"):
+            assert study.positive in figures.values()
+    assert study_line(Finding(code="marks_tell_class", level="warn")) == ""
+    assert study_line(Finding(code="patients_unknown", level="warn")) == ""
 
 
 def test_pages_need_no_torch() -> None:

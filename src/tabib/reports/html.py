@@ -46,13 +46,14 @@ PICTURES_PER_FINDING = 12
 
 @dataclass(frozen=True)
 class Told:
-    """Findings of one code, in the words of a reader: one title, a sentence for each, what to do once."""
+    """Findings of one code, in the words of a reader: one title, a sentence for each, what to do once, and what to write in the study."""
 
     code: str
     level: str
     title: Markup
     sentences: list[Markup]
     todo: Markup
+    line: str
     rows: list[int]
 
 
@@ -160,8 +161,36 @@ def _together(findings: Sequence[Finding], code: str) -> list[Told]:
     for group in _alike(findings):
         words = [phrase(finding, code, isolate=True) for finding in group]
         first, title, todo = group[0], mark(words[0].title), mark(words[0].todo)
-        told.append(Told(first.code, first.level, title, [mark(each.sentence) for each in words], todo, _rows(group)))
+        sentences = [mark(each.sentence) for each in words]
+        told.append(Told(first.code, first.level, title, sentences, todo, study_line(first), _rows(group)))
     return told
+
+
+STUDY_LINES = {
+    "group_pattern_proposed": "data: {{group: {pattern}}}",
+    "positive_unclear": "positive: {first}",
+    "positive_guessed": "positive: {positive}",
+    "class_imbalance": "training: {{class_weights: balanced}}",
+    "given_leak_groups": "split: {{given: true, leaks: drop}}",
+    "given_leak_copies": "split: {{given: true, leaks: drop}}",
+    "mixed_colour": "input: {{channels: 1}}",
+    "mixed_shapes": "input: {{fit: pad}}",
+    "intensity_outliers": "input: {{intensity: percentile}}",
+    "flat_range": "input: {{intensity: percentile}}",
+    "acquisition_confounder": "expect: [acquisition_confounder]",
+    "marks_tell_class": "expect: [marks_tell_class]",
+}
+"""The line of a study file that answers a finding, with its figures as YAML; where it is a way out, after the reader has decided so."""
+
+
+def study_line(finding: Finding) -> str:
+    """What to write in the study where a finding asks for it; "" where nothing does, or where a warning needs no leave."""
+    template = STUDY_LINES.get(finding.code)
+    if template is None or (template.startswith("expect") and finding.level != "fail"):
+        return ""
+    return template.format(
+        **{name: "'" + value.replace("'", "''") + "'" for name, value in finding.figures.items() if isinstance(value, str)}
+    )
 
 
 def _alike(findings: Sequence[Finding]) -> list[list[Finding]]:
