@@ -107,6 +107,15 @@ def test_a_table_is_described_as_it_was_given(films: Path, tmp_path: Path) -> No
     assert plan.study.data.group is None, "the table names the patients"
 
 
+def test_given_folds_are_kept_and_the_last_judges(films: Path, tmp_path: Path) -> None:
+    paths = [path.relative_to(films).as_posix() for path in sorted(films.rglob("*.png"))]
+    lines = [f"{path},{path.split('/')[0]},{path.split('/')[1][:10]},{int(path.split('/')[1][7:10]) % 4}" for path in paths]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,who,fold", *lines]))
+    data = Data(folder=films, layout="table", table=tmp_path / "labels.csv", columns=Columns(group="who", part="fold"))
+    split = plan_study(data, name="folds").study.split
+    assert (split.given, split.test_fold) == (True, 3)
+
+
 def test_the_rarer_class_is_proposed_where_no_name_says_which_is_looked_for(tmp_path: Path) -> None:
     plan = plan_study(Data(folder=pictures(tmp_path / "pets", {"cats": 40, "dogs": 20})), name="pets")
     assert plan.study.positive == "dogs"

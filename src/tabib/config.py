@@ -129,7 +129,7 @@ class Columns(Part):
     group: str | None = None
     """Column of the patient."""
     part: str | None = None
-    """Column of the given part of the split: train, validation (val, valid) or test."""
+    """Column of the given part of the split: train, validation (val, valid), test, or the number of a fold."""
     scanner: str | None = None
     """Column of the device, where the files do not say it."""
     site: str | None = None
@@ -185,7 +185,9 @@ class Split(Part):
     folds: Annotated[int, Field(ge=2, le=20)] | None = None
     """Number of folds: the images outside the test set are divided into so many, and each trains one member."""
     given: bool = False
-    """Whether the train, validation and test folders inside the data folder are kept as they are."""
+    """Whether the parts that the data come with are kept: folders named train, validation and test, or a column of the table, which may also number folds."""
+    test_fold: Annotated[int, Field(ge=0, le=999)] | None = None
+    """Of given folds the one that judges; each of the others is left out once, to choose on. Not needed where some images are given to test."""
     leaks: Literal["refuse", "drop", "keep"] = "refuse"
     """Given parts that share a patient or a copy: refuse the study, leave the images out of the part that judges less (training before validation, both before test), or keep them and warn."""
     group_scope: Literal["all", "split"] = "all"
@@ -208,6 +210,10 @@ class Split(Part):
                     f"{'train' if self.train == 0 else 'validation'} is 0, and no images are left for that part: training needs "
                     "some, and choosing the best weights and the threshold needs others; give both a share"
                 )
+        if self.test_fold is not None and not self.given:
+            raise ValueError(
+                f"test_fold is {self.test_fold}, and folds are not given; with given: true the table says the fold of each image"
+            )
         if self.given and self.file is not None:
             raise ValueError("given: true and file: are two answers to one question; keep one")
         if self.by == "image" and self.file is not None:

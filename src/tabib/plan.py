@@ -172,10 +172,13 @@ def _counts(index: pl.DataFrame) -> dict[str, int]:
 
 
 def _split(index: pl.DataFrame, findings: Findings, choices: list[Choice]) -> tuple[list[Choice], pl.DataFrame]:
-    given = set(index["given"].drop_nulls())
-    if not {"train", "test"} <= given:
+    given = sorted(set(index["given"].drop_nulls()))
+    folds = [part for part in given if part.startswith("fold ")]
+    if not ({"train", "test"} <= set(given) or len(folds) > 2 or (folds and "test" in given)):
         return [], split_dataset(index, findings, _study(choices))
-    kept = [Choice("split.given", value=True, reason=f"the folder says which images are for {', '.join(sorted(given))}")]
+    kept = [Choice("split.given", value=True, reason=f"the data say which images are for {', '.join(given)}")]
+    if "test" not in given:
+        kept.append(Choice("split.test_fold", int(folds[-1].removeprefix("fold ")), "the last of the given folds judges"))
     try:
         return kept, split_dataset(index, findings, _study([*choices, *kept]))
     except LeakError:

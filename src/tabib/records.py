@@ -65,7 +65,7 @@ INDEX_SCHEMA: dict[str, pl.DataType] = {
     "row": pl.UInt32(),  # 0, 1, 2, ... in the order of `path`
     "path": pl.String(),  # relative to the data folder, "/" between parts; a frame of several "film.dcm[3]"; for npz "train_images[17]"
     "label": pl.String(),  # class name; null where the layout gives none
-    "given": pl.String(),  # "train", "validation" or "test" where the folder names a part, else null
+    "given": pl.String(),  # "train", "validation", "test" or "fold 3" where the folder or the table names a part, else null
     "group": pl.String(),  # patient (or slide, animal); null where unknown
     "refused": pl.String(),  # why the row cannot be used, in English; null for a good row
     "content": pl.String(),  # SHA-256 of the file's bytes (a frame: of that and its number; npz: of the array's bytes and shape), hexadecimal

@@ -301,6 +301,48 @@ def test_folds_beside_a_given_test_set_take_everything_else() -> None:
     assert_undivided(table, [])
 
 
+def folded(folds: int = 4, test: bool = False) -> list[Row]:
+    """Ten patients of each of two classes, dealt out to folds; the last of them to test."""
+    rows = people("A", 10, films=2) + people("B", 10)
+    parts = [f"fold {number % folds}" for number in range(10)]
+    if test:
+        parts[-1] = "test"
+    return [(label, group, parts[int((group or "")[1:])], content) for label, group, _, content in rows]
+
+
+def test_given_folds_are_kept_and_one_judges() -> None:
+    table = divided(folded(), given=True, test_fold=2)
+    assert_undivided(table, [])
+    for row, (_, _, part, _) in zip(table.iter_rows(named=True), folded(), strict=True):
+        assert (row["part"], row["fold"]) == (("test", None) if part == "fold 2" else ("train", int((part or "")[5:])))
+    apart = divided(folded(test=True), given=True)
+    assert set(apart["fold"].drop_nulls()) == {0, 1, 2, 3}
+    assert set(apart.filter(pl.col("part") == "test")["group"]) == {"A9", "B9"}
+
+
+def test_patients_in_two_given_folds_are_a_leak() -> None:
+    rows = [(label, "A0" if group == "A1" else group, part, content) for label, group, part, content in folded()]
+    with pytest.raises(LeakError, match="share a patient or a copy with train"):
+        divided(rows, given=True, test_fold=2)
+    table = divided(rows, given=True, test_fold=2, leaks="drop")
+    assert_undivided(table, [[group for _, group, _, _ in rows]])
+
+
+def test_given_folds_that_leave_a_question_are_refused() -> None:
+    with pytest.raises(DataError, match=r"gives folds and no test set.*test_fold: 3"):
+        divided(folded(), given=True)
+    with pytest.raises(DataError, match="test_fold is 7, and the folds that are given are 0, 1, 2, 3"):
+        divided(folded(), given=True, test_fold=7)
+    with pytest.raises(DataError, match="folds is 5, and the folds 0, 1, 3 are given"):
+        divided(folded(), given=True, test_fold=2, folds=5)
+    rows = folded()
+    rows[0] = (*rows[0][:2], "train", rows[0][3])
+    with pytest.raises(DataError, match="1 are in train or validation without one"):
+        divided(rows, given=True, test_fold=2)
+    with pytest.raises(ValueError, match="test_fold is 2, and folds are not given"):
+        divided(folded(), test_fold=2)
+
+
 def test_a_given_test_set_keeps_its_own_copies() -> None:
     rows = singles("a", 8, "train") + singles("b", 8, "train") + singles("a", 3, "test") + singles("b", 3, "test")
     rows += [("a", None, "test", "testa0"), ("b", None, "test", "testa1"), ("b", None, "train", "testa2")]

@@ -111,6 +111,17 @@ def test_a_table_says_label_patient_part_and_site(folder: Path) -> None:
     assert index["group"].n_unique() == 6
 
 
+@pytest.mark.parametrize(
+    ("word", "part"), [("3", "fold 3"), ("Fold_03", "fold 3"), ("1.0", "fold 1"), ("VAL", "validation"), ("third", None)]
+)
+def test_a_part_may_be_the_number_of_a_fold(folder: Path, word: str, part: str | None) -> None:
+    lines = [f"{name},{'AB'[number % 2]},{word if number < 4 else 'train'}" for number, name in enumerate(NAMES)]
+    index = index_folder(data(folder, ["path,label,part", *lines], columns={"part": "part"}))
+    named = index.filter(pl.col("path").is_in(NAMES[:4]))
+    assert set(named["given"]) == {part}
+    assert named["refused"].str.contains("or the number of a fold").fill_null(value=False).all() == (part is None)
+
+
 FILLS = {name: name for name in Columns.model_fields} | {"part": "given"}
 """What each column of the table fills in the index."""
 

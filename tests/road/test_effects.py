@@ -237,6 +237,7 @@ WITHOUT = {
     "task": "has one value until segmentation comes",
     "data.folder": "is what every other test changes",
     "data.layout": "has a test of its own below",
+    "split.test_fold": "is changed in tests/dataset/test_splits.py",
     "data.table": "is what tests/dataset/test_table.py changes",
     **{f"data.columns.{name}": "is changed in tests/dataset/test_table.py" for name in Columns.model_fields},
     "training.device": "has a test of its own below",

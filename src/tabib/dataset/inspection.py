@@ -19,7 +19,7 @@ from tabib.dataset.confounders import ACQUISITION, FEWEST, INTENSITY, MARKS, NAM
 from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import held_together, patients_by, patients_known, propose_group_pattern
 from tabib.dataset.index import lost_images
-from tabib.dataset.listing import PART_NAMES, SECOND_COPY
+from tabib.dataset.listing import PART_NAMES, SECOND_COPY, given_parts
 from tabib.dataset.positive import guess_positive
 from tabib.dataset.quality import find_faults
 from tabib.progress import SILENT, Progress
@@ -323,6 +323,7 @@ def _near_copies(good: pl.DataFrame, patients: pl.Series, near: NearCopies) -> I
 
 def _given_parts(good: pl.DataFrame, near: NearCopies, study: Study) -> Iterator[Finding]:
     """What stands in the test folder and in another one: a patient, or a copy."""
+    good = good.with_columns(given=given_parts(good, study.split.test_fold))
     given = dict(zip(good["row"].to_list(), good["given"].to_list(), strict=True))
     parts = set(given.values()) - {None}
     if "test" not in parts or len(parts) < 2:

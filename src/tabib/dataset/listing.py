@@ -8,12 +8,28 @@ itself, is listed with that reason, so loops end.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["BY_NAME", "NOT_NAMED", "NO_IMAGES", "OUTSIDE", "PART_NAMES", "SECOND_COPY", "Listed", "Walk", "junk"]
+import polars as pl
+
+__all__ = [
+    "BY_NAME",
+    "FOLD",
+    "NOT_NAMED",
+    "NO_IMAGES",
+    "OUTSIDE",
+    "PART_NAMES",
+    "SECOND_COPY",
+    "Listed",
+    "Walk",
+    "given_parts",
+    "junk",
+    "part_of",
+]
 
 BY_NAME = "refused by name: "
 """How the reason of a file begins that its name shows to be no image: what systems leave in folders, a text beside the classes."""
@@ -26,6 +42,9 @@ NO_IMAGES = (BY_NAME, SECOND_COPY, _EMPTY, NOT_NAMED)
 IMAGE_SUFFIXES = (".bmp", ".dcm", ".dicom", ".gif", ".heic", ".jp2", ".jpeg", ".jpg", ".nii", ".nii.gz", ".png", ".tif", ".tiff", ".webp")
 """What the names of images end in. A file among the classes is opened whatever its name; one that lies elsewhere is judged by it."""
 
+FOLD = "fold "
+"""How a given part begins that is a fold; its number follows."""
+
 PART_NAMES = {
     "train": "train",
     "training": "train",
@@ -36,6 +55,18 @@ PART_NAMES = {
     "testing": "test",
 }
 """Names of folders, in small letters, that give a part of the split."""
+
+
+def part_of(word: str) -> str | None:
+    """The part of the split that a word names: one of PARTS, or "fold 3" for a number; None where it names none."""
+    fold = re.fullmatch(r"(?:fold[ _-]?)?(\d{1,3})(?:\.0)?", word.casefold())
+    return f"{FOLD}{int(fold[1])}" if fold else PART_NAMES.get(word.casefold())
+
+
+def given_parts(index: pl.DataFrame, test_fold: int | None) -> pl.Series:
+    """The given part of each row of an index, with the fold that judges as "test"."""
+    return index["given"].replace(f"{FOLD}{test_fold}", "test")
+
 
 _JUNK = {
     "__macosx": "written by macOS into archives, holds no images",
@@ -52,7 +83,7 @@ class Listed:
 
     path: str  # relative to the data folder, "/" between parts; "film.dcm[3]" for one frame, "train_images[17]" for npz
     label: str | None = None
-    given: str | None = None  # one of PARTS
+    given: str | None = None  # one of PARTS, or "fold 3"
     refused: str | None = None
     group: str | None = None
     facts: Mapping[str, str | None] = field(default_factory=dict)  # columns of the index that the table fills

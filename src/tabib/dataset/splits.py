@@ -24,6 +24,7 @@ import polars as pl
 from tabib.config import Split, Study
 from tabib.dataset.balance import divide
 from tabib.dataset.groups import held_together
+from tabib.dataset.listing import FOLD, given_parts
 from tabib.errors import DataError, LeakError, StudyError
 from tabib.records import PARTS, SPLIT_SCHEMA, Findings
 
@@ -75,7 +76,8 @@ class _Table:
         self.content: list[str | None] = index["content"].to_list()
         self.pixels: list[str | None] = index["pixels"].to_list()
         self.label: list[str | None] = index["label"].to_list()
-        self.given: list[str | None] = index["given"].to_list()
+        self.given: list[str | None] = given_parts(index, study.split.test_fold).to_list()
+        self.folds_given = set(index["given"])
         self.part: list[str | None] = [None] * len(index)
         self.fold: list[int | None] = [None] * len(index)
         self.reason: list[str | None] = [None] * len(index)
@@ -169,11 +171,14 @@ def _place_given(table: _Table, split: Split) -> None:
     if split.file is not None:
         _place_by_file(table, split.file)
     else:
-        for row in table.good:
-            table.part[row] = table.given[row]
+        _place_as_given(table, split)
     for part in ("train", "test"):
         if part not in table.part:
             source = str(split.file) if split.file else "the data folder"
+            if part == "test" and any(fold is not None for fold in table.fold):
+                raise DataError(
+                    f"{source} gives folds and no test set. Say which fold judges, as in split: {{given: true, test_fold: {max(filter(None, table.fold))}}}"
+                )
             raise DataError(
                 f"The split is given, and {source} gives no image to {part}. Expected folders {', '.join(PARTS)} (or the same words in the "
                 "column `part` of the file); to draw a split instead, set split.given: false."
@@ -181,6 +186,24 @@ def _place_given(table: _Table, split: Split) -> None:
     missing = [table.path[row] for row in table.good if table.part[row] is None]
     if missing:
         raise DataError(f"{len(missing)} images lie in no given part, as {_examples(missing)}. Move them into train, validation or test.")
+
+
+def _place_as_given(table: _Table, split: Split) -> None:
+    for row in table.good:
+        part = table.given[row]
+        table.part[row] = part
+        if part is not None and part.startswith(FOLD):
+            table.part[row], table.fold[row] = "train", int(part.removeprefix(FOLD))
+    folds = sorted({fold for fold in table.fold if fold is not None})
+    if split.test_fold is not None and f"{FOLD}{split.test_fold}" not in table.folds_given:
+        raise DataError(f"split.test_fold is {split.test_fold}, and the folds that are given are {', '.join(map(str, folds)) or 'none'}.")
+    if folds and split.folds is not None:
+        raise DataError(f"split.folds is {split.folds}, and the folds {', '.join(map(str, folds))} are given. Leave split.folds out.")
+    without = [table.path[row] for row in table.good if folds and table.part[row] in ("train", "validation") and table.fold[row] is None]
+    if without:
+        raise DataError(
+            f"Some images have a fold, and {len(without)} are in train or validation without one, as {_examples(without)}. Give each a fold."
+        )
 
 
 def _place_by_file(table: _Table, file: Path) -> None:

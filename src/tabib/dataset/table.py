@@ -20,7 +20,7 @@ from typing import Any
 import polars as pl
 
 from tabib.config import Data
-from tabib.dataset.listing import NOT_NAMED, PART_NAMES, Listed, Walk
+from tabib.dataset.listing import NOT_NAMED, PART_NAMES, Listed, Walk, part_of
 from tabib.errors import DataError
 from tabib.images import name_and_frame
 
@@ -82,10 +82,10 @@ def _of_line(row: dict[str, Any], files: Files, place: str) -> Listed:
         refused = f"there is no such file below the folder ({place})" if name else f"the line names no file ({place})"
     elif len(found) > 1:
         refused = f"{len(found)} files are called so, as {found[0]!r} and {found[1]!r}; write the path below the folder ({place})"
-    elif part and part.casefold() not in PART_NAMES:
-        refused = f"the part of the split is {part!r}, and must be one of {', '.join(PART_NAMES)} ({place})"
+    elif part and part_of(part) is None:
+        refused = f"the part of the split is {part!r}, and must be one of {', '.join(PART_NAMES)}, or the number of a fold ({place})"
     label = row["label"] and unicodedata.normalize("NFC", row["label"])
-    given = PART_NAMES.get(part.casefold()) if part else None
+    given = part_of(part) if part else None
     facts = {name: row[name] for name in ("scanner", "site", "date") if row.get(name)}
     if further := {name: value for name, value in row["facts"].items() if value is not None}:
         facts["facts"] = json.dumps(further, ensure_ascii=False)

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from tabib.config import Study
-from tabib.dataset import patients_known
+from tabib.dataset import given_parts, patients_known
 from tabib.evaluation.answers import Answers, answers_of
 from tabib.evaluation.baselines import answer_baselines
 from tabib.evaluation.curves import curves_of
@@ -141,7 +141,8 @@ def _unpredicted(part: str, table: pl.DataFrame, index: pl.DataFrame, split: pl.
     """Rows that belong to the part and never came to be predicted: those that could not be read in a given part, too."""
     belongs = split.filter(pl.col("part") == part)["row"].to_list()
     if study.split.given:
-        belongs += index.filter((pl.col("given") == part) & pl.col("refused").is_not_null())["row"].to_list()
+        given = given_parts(index, study.split.test_fold)
+        belongs += index.filter((given == part) & pl.col("refused").is_not_null())["row"].to_list()
     return sorted(set(belongs) - set(table["row"]))
 
 

@@ -261,7 +261,9 @@ def _classes(index: pl.DataFrame) -> list[str]:
 
 
 def _given(index: pl.DataFrame) -> pl.DataFrame:
-    return index.filter(pl.col("refused").is_null()).select("row", "label", "group", part=pl.col("given").fill_null("left_out"))
+    return index.filter(pl.col("refused").is_null()).select(
+        "row", "label", "group", part=pl.col("given").str.replace(r"^fold \d+$", "train").fill_null("left_out")
+    )
 
 
 def _parts(split: pl.DataFrame) -> list[PartCount]:
