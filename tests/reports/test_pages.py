@@ -26,6 +26,8 @@ from tabib.reports.html import STUDY_LINES, study_line
 from tabib.reports.judged import decision_curve, predictive_rows, subgroup_forests
 from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import language, plain
+from tabib.reports.views import augmentation
+from tabib.runs import read_result
 from tabib.study_file import check_study
 
 LARGEST_BYTES = 15_000_000
@@ -257,6 +259,20 @@ def test_names_of_the_user_are_text_and_nothing_else(tmp_path: Path) -> None:
     assert "\u202e" not in page.text
     isolated = (run / "report.fa.html").read_text(encoding="utf-8")
     assert "<bdi>&lt;script&gt;" in isolated
+
+
+def test_fixed_copies_are_counted_as_pictures_and_never_as_images(films: tuple[Path, Study]) -> None:
+    run, study = films
+    images = int((read_result(run, "split")["part"] == "train").sum())
+    copied = study.model_copy(update={"augment": study.augment.model_copy(update={"copies": 4})})
+    facts, english = read_facts(run, copied), language("en")
+    grown = augmentation(facts, english)
+    assert grown is not None
+    assert f"{english.integer(5 * images)} pictures in all" in grown.sentence
+    assert f"They are still {english.integer(images)} images" in grown.sentence
+    before, after = ([int(row[1].replace(",", "")) for row in rows] for _, rows in grown.charts[:2])
+    assert sum(before) == images
+    assert after == [5 * number for number in before]
 
 
 def test_the_note_speaks_of_intervals_only_where_there_is_one(films: tuple[Path, Study], tmp_path: Path) -> None:
