@@ -26,7 +26,7 @@ from tabib.errors import StudyError, TabibError
 if TYPE_CHECKING:
     import polars as pl
 
-    from tabib.config import Study
+    from tabib.config import Data, Study
     from tabib.records import Evaluation, Finding
     from tabib.runs import Run
 
@@ -373,8 +373,37 @@ def predict(
 
 
 @app.command()
-def evaluate(run: RunFolder, as_json: AsJson = False) -> None:
-    """Judge a run's predictions again, without its network."""
+def evaluate(
+    run: RunFolder,
+    on: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Judge the model on these images of another source instead.")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="FILE", help="The same, said as the `data:` part of a study file.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What to call these images; the name of their folder if not given.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="THEIRS=OURS", help="What a class of theirs is called in the run; nothing after = leaves it out. May be repeated."
+        ),
+    ] = None,
+    layout: Layout = "auto",
+    table: Table = None,
+    column: Column = None,
+    group: Group = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a run's predictions again, without its network; or its model on images of another source."""
+    if on is not None or data is not None:
+        if on is not None and data is not None:
+            raise StudyError("--on and --data are two answers to one question; give one.")
+        _evaluate_external(
+            run,
+            _study_of(on, layout, table=table, column=column, group=group, source="tabib evaluate").data if on else _data_in(data),
+            name,
+            label or [],
+            as_json,
+        )
+        return
     from tabib.evaluation import evaluate as evaluate_predictions
     from tabib.runs import read_run
 
@@ -391,6 +420,39 @@ def evaluate(run: RunFolder, as_json: AsJson = False) -> None:
         )
         opened.write("evaluation", evaluation)
     _tell(evaluation.model_dump(), [*_headline(evaluation), f"Evaluation: {opened.path('evaluation')}"], as_json)
+
+
+def _data_in(file: Path | None) -> Data:
+    """The `data:` part of a file, whatever else of a study it holds."""
+    from tabib.study_file import load_study
+
+    assert file is not None
+    return load_study(file, overrides=["name=external"]).data
+
+
+def _evaluate_external(run: Path, data: Data, name: str | None, labels: list[str], as_json: bool) -> None:
+    from tabib.console import ConsoleProgress
+    from tabib.external import judge_external
+    from tabib.runs import read_run
+
+    for text in labels:
+        if "=" not in text:
+            raise StudyError(f"--label {text} has no =. Write it as --label THEIRS=OURS, as in --label pneumonia=PNEUMONIA.")
+    with read_run(run) as opened:
+        external, pages = judge_external(
+            opened,
+            data,
+            name=name or data.folder.resolve().name,
+            labels={theirs: ours for theirs, _, ours in (text.partition("=") for text in labels)},
+            progress=ConsoleProgress(),
+        )
+    lines = [
+        *_headline(external.evaluation),
+        *_finding_lines([each for each in external.evaluation.remarks if each.code.startswith("external_")]),
+    ]
+    refused = external.evaluation.parts[0].refused
+    _tell({"external": external.model_dump(), "pages": pages}, [*lines, *(f"Page: {page}" for page in pages)], as_json)
+    _leave(refused)
 
 
 @app.command()

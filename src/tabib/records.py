@@ -16,7 +16,7 @@ Tables are polars data frames with the columns named here; everything else is a 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
@@ -31,6 +31,7 @@ __all__ = [
     "Curve",
     "Decision",
     "Evaluation",
+    "External",
     "Finding",
     "Findings",
     "Known",
@@ -304,3 +305,18 @@ class Evaluation(Record):
     def patients_known(self) -> bool:
         """Whether the patient of every image is known."""
         return self.patients == "known"
+
+
+class External(Record):
+    """A finished model judged on images of another source, with nothing chosen anew. `external/<name>/evaluation.json`."""
+
+    name: str
+    data: dict[str, Any]  # `config.Data`: where the images lie
+    labels: dict[str, str]  # what their classes were taken for; "" was left out
+    evaluation: Evaluation  # its one part is `test`: the external images
+    drop: list[Measure]  # external minus the run's own test, with intervals
+    expected: list[Measure]  # PPV and NPV that the own test's sensitivity and specificity give at the external prevalence
+    copies: list[int]  # rows left out: exact or near copies of images of the run
+    left_out: int  # images of classes that were left out on purpose
+    own_rows: int  # of the run's test part
+    own_groups: int

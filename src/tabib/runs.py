@@ -478,11 +478,14 @@ class Run:
         write_json(self.folder / MANIFEST, {**read_manifest(self.folder), **finished, **hashes})
         return self.report(write_reports)
 
+    def worded(self) -> Study:
+        """The resolved study, as far as there is one, with the words it was last given."""
+        study: Study = self.read("study") if self.path("study").exists() else self.given
+        return study.model_copy(update={name: getattr(self.given, name) for name in WORDS})
+
     def report(self, write_reports: Callable[[Path, Study], list[Path]]) -> list[Path]:
         """Write the reports of what there is, always anew: they are cheap, and words may have changed. Other languages' are removed."""
-        study: Study = self.read("study") if self.path("study").exists() else self.given
-        words = {name: getattr(self.given, name) for name in WORDS}
-        pages = write_reports(self.folder, study.model_copy(update=words))
+        pages = write_reports(self.folder, self.worded())
         for old in {*self.folder.glob("report.*.html")} - {*pages}:
             old.unlink()
         return pages

@@ -32,18 +32,17 @@ Rule = Literal["youden"] | Threshold
 
 
 def answer_baselines(
-    answers: Answers, index: pl.DataFrame, train_rows: np.ndarray, rule: Rule, *, prevalence: float | None = None
+    answers: Answers, asked: pl.DataFrame, train: pl.DataFrame, rule: Rule, *, prevalence: float | None = None
 ) -> dict[str, Answers]:
     """Every baseline's answers to the rows of `answers`.
 
-    `index` INDEX_SCHEMA; `train_rows` rows of it that train; `rule` and `prevalence` of the operating point, as `choose_threshold` takes them.
-    There are none where no training row has a class of the study, or where a training row is among those to answer.
+    `asked` and `train` INDEX_SCHEMA: the rows of `answers`, and those that train; `rule` and `prevalence` of the operating point, as `choose_threshold` takes them.
+    There are none where no training row has a class of the study.
     """
-    train = index[train_rows].filter(pl.col("label").is_in(answers.classes) & pl.col("refused").is_null())
-    if not len(train) or not len(answers.rows) or np.isin(train["row"].to_numpy(), answers.rows).any():
+    train = train.filter(pl.col("label").is_in(answers.classes) & pl.col("refused").is_null())
+    if not len(train) or not len(answers.rows):
         return {}
     truth = np.array([answers.classes.index(label) for label in train["label"]], dtype=np.int64)
-    asked = index[answers.rows.astype(np.int64)]
     found = {}
     for name, columns in BASELINES.items():
         score = _fit(_facts(train), columns, truth, len(answers.classes))

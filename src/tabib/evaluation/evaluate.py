@@ -31,7 +31,7 @@ from tabib.evaluation.subgroups import measure_subgroups
 from tabib.metrics.intervals import Sureness
 from tabib.records import PARTS, Evaluation, PartEvaluation
 
-__all__ = ["evaluate"]
+__all__ = ["Judged", "evaluate", "judge_part"]
 
 
 def evaluate(
@@ -60,7 +60,11 @@ def evaluate(
         predictions.drop("group").join(index.select("row", "content"), on="row").join(split.select("row", "group"), on="row", how="left")
     )
     used = index.join(split.filter(pl.col("part").is_in(PARTS)).select("row"), on="row").filter(pl.col("refused").is_null())
-    validation, test = (_judge(part, table, classes, index, split, study) for part in ("validation", "test"))
+    train = index[split.filter(pl.col("part") == "train")["row"].to_numpy()]
+    validation, test = (
+        judge_part(part, table, classes, index, train, study, lost=_unpredicted(part, table, index, split, study))
+        for part in ("validation", "test")
+    )
     shared = set(validation.groups) & set(test.groups)
     gap = gaps(validation.evaluation.measures, test.evaluation.measures, apart=not shared)
     leaked = _leaked(split, index, test.answers.rows)
@@ -100,7 +104,9 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class _Judged:
+class Judged:
+    """One part, judged, and what further remarks read."""
+
     evaluation: PartEvaluation
     answers: Answers
     baselines: dict[str, Answers]
@@ -110,9 +116,21 @@ class _Judged:
     unlabelled: list[int]
 
 
-def _judge(
-    part: Literal["validation", "test"], table: pl.DataFrame, classes: list[str], index: pl.DataFrame, split: pl.DataFrame, study: Study
-) -> _Judged:
+def judge_part(
+    part: Literal["validation", "test"],
+    table: pl.DataFrame,
+    classes: list[str],
+    index: pl.DataFrame,
+    train: pl.DataFrame,
+    study: Study,
+    *,
+    lost: Sequence[int],
+) -> Judged:
+    """Judge the rows of `table`, predictions with `content`, that are of a part.
+
+    `index` and `train` INDEX_SCHEMA: of the rows of `table`, and of those that trained the model; `lost` are rows that belong to
+    the part and have no line in `table`.
+    """
     mine = table.filter(pl.col("part") == part).sort("row")
     predicted = pl.col("refused").is_null() & pl.col("predicted").is_not_null()
     labelled = pl.col("label").is_in(classes).fill_null(value=False)
@@ -121,9 +139,12 @@ def _judge(
     groups = judged.select(pl.coalesce("group", pl.lit("image ") + pl.col("content")))["group"].to_list()
     answers = answers_of(judged, classes, groups)
     sure = Sureness(study.evaluate.confidence, study.evaluate.draws, _seed(part, judged["content"].to_list()))
-    train = split.filter(pl.col("part") == "train")["row"].to_numpy()
-    baselines = answer_baselines(answers, index, train, study.calibrate.threshold, prevalence=study.evaluate.prevalence)
-    refused = sorted({*mine.filter(~predicted)["row"].to_list(), *_unpredicted(part, table, index, split, study)})
+    asked = index[answers.rows.astype(np.int64)]
+    # Under folds the validation rows are the training rows: what learnt from them cannot be judged on them.
+    unseen = part == "test" or not train["row"].is_in(asked["row"].implode()).any()
+    rule = study.calibrate.threshold
+    baselines = answer_baselines(answers, asked, train, rule, prevalence=study.evaluate.prevalence) if unseen else {}
+    refused = sorted({*mine.filter(~predicted)["row"].to_list(), *lost})
     evaluation = PartEvaluation(
         part=part,
         rows=len(answers.truth),
@@ -134,7 +155,7 @@ def _judge(
         confusion=confusion_cells(answers),
         curves=curves_of(answers),
     )
-    return _Judged(evaluation, answers, baselines, sure, groups, refused, mine.filter(predicted & ~labelled)["row"].to_list())
+    return Judged(evaluation, answers, baselines, sure, groups, refused, mine.filter(predicted & ~labelled)["row"].to_list())
 
 
 def _unpredicted(part: str, table: pl.DataFrame, index: pl.DataFrame, split: pl.DataFrame, study: Study) -> list[int]:

@@ -14,6 +14,7 @@ from tabib.records import Finding, Level, Measure, PartEvaluation, Subgroup
 
 __all__ = [
     "baseline_remarks",
+    "drop_remarks",
     "gap_remarks",
     "goal_remarks",
     "part_remarks",
@@ -91,6 +92,25 @@ def gap_remarks(gap: Sequence[Measure], validation: Sequence[Measure], test: Seq
             found.append(_remark("test_easier", "warn", figures))
         elif name == "auc":
             found.append(_remark("validation_agrees", "pass", figures))
+    return found
+
+
+def drop_remarks(drop: Sequence[Measure], own: Sequence[Measure], external: Sequence[Measure]) -> list[Finding]:
+    """How much is lost on images of another source, in AUC, sensitivity and specificity, or in AUC and balanced accuracy."""
+    found = []
+    names = [_headline(external), ("sensitivity", None), ("specificity", None)]
+    if not any((each.name, each.of) == names[1] for each in drop):
+        names[1:] = [("balanced_accuracy", None)]
+    for name, of in names:
+        measure = next((each for each in drop if (each.name, each.of) == (name, of)), None)
+        if measure is None or measure.low is None or measure.high is None:
+            continue
+        figures = {"measure": name, "own": _measure(own, name, of).value, "external": _measure(external, name, of).value}
+        figures |= {"gap": measure.value, "low": measure.low, "high": measure.high}
+        if measure.high < 0:
+            found.append(_remark("external_drop", "warn", figures, page_one=True))
+        else:
+            found.append(_remark("external_gain" if measure.low > 0 else "external_holds", "pass", figures))
     return found
 
 

@@ -7,20 +7,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from tabib.config import Data, Study
+from tabib.config import Data, Notes, Study
 from tabib.dataset import open_data, patients_known
 from tabib.errors import RunError
-from tabib.records import GALLERY, PARTS, Checks, Confusion, Decision, Evaluation, Finding, Findings, Known, Measure, Model, PartEvaluation
+from tabib.records import (
+    GALLERY,
+    PARTS,
+    Checks,
+    Confusion,
+    Decision,
+    Evaluation,
+    External,
+    Finding,
+    Findings,
+    Known,
+    Measure,
+    Model,
+    PartEvaluation,
+)
 from tabib.reports.text import REASONS, reason_kind
 from tabib.runs import FILES, read_histories, read_manifest, read_result
 
-__all__ = ["Augmented", "Facts", "PartCount", "Refusal", "read_facts", "see_facts"]
+__all__ = ["Augmented", "Facts", "PartCount", "Refusal", "external_facts", "read_facts", "see_facts"]
 
 LEVELS = ("fail", "warn", "pass")
 """Levels of findings, most urgent first."""
@@ -253,6 +267,20 @@ def see_facts(data: Data, index: pl.DataFrame, findings: Findings) -> Facts:
         predictions={},
         evaluation=None,
         manifest={},
+    )
+
+
+def external_facts(run_folder: Path, study: Study, external: External, index: pl.DataFrame, predictions: pl.DataFrame) -> Facts:
+    """The facts of a page on images of another source: those of a first look, and how the model did there."""
+    data, judged = open_data(Data.model_validate(external.data), run_folder.parent.parent / ".cache").data, external.evaluation
+    looked = see_facts(data, index.with_columns(given=pl.lit(None, dtype=pl.String())), Findings(findings=[]))
+    return replace(
+        looked,
+        study=study.model_copy(update={"data": data, "notes": Notes()}),
+        classes=judged.classes,
+        positive=judged.positive,
+        predictions={row["row"]: row for row in predictions.iter_rows(named=True)},
+        evaluation=judged,
     )
 
 

@@ -15,9 +15,9 @@ from markupsafe import Markup, escape
 
 import tabib
 from tabib.config import Bilingual, Data, Study
-from tabib.records import Finding, Findings
+from tabib.records import External, Finding, Findings
 from tabib.reports import figures, judged, views
-from tabib.reports.facts import Facts, read_facts, see_facts
+from tabib.reports.facts import Facts, external_facts, read_facts, see_facts
 from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import (
     END,
@@ -36,7 +36,7 @@ from tabib.reports.text import (
 from tabib.runs import atomic_write
 from tabib.study_file import dump_study
 
-__all__ = ["write_look", "write_reports"]
+__all__ = ["write_external", "write_look", "write_reports"]
 
 PICTURES_PER_CELL = 24
 PICTURES_IN_CELLS = 960
@@ -85,6 +85,19 @@ def write_look(path: Path, data: Data, *, index: pl.DataFrame, findings: Finding
     return path
 
 
+def write_external(run_folder: Path, study: Study, external: External, *, index: pl.DataFrame, predictions: pl.DataFrame) -> list[Path]:
+    """Write `external.<name>.<language>.html`: how the model of a run does on images of another source. Returns the files."""
+    facts = external_facts(run_folder, study, external, index, predictions)
+    gallery = take_gallery(facts)
+    written = []
+    for code in study.report.languages:
+        path = run_folder / f"external.{external.name}.{code}.html"
+        with atomic_write(path) as file:
+            file.write(render("external.html.j2", facts, gallery, code, external=external).encode())
+        written.append(path)
+    return written
+
+
 def take_gallery(facts: Facts) -> Gallery:
     """Take the pictures a page can show, the most telling first."""
     wanted: list[int | tuple[Path, ...]] = [row for sample in facts.samples().values() for row in sample]
@@ -104,7 +117,7 @@ def cell_limit(facts: Facts) -> int:
     return min(PICTURES_PER_CELL, PICTURES_IN_CELLS // max(1, len(facts.cells())))
 
 
-def render(template: str, facts: Facts, gallery: Gallery, code: str) -> str:
+def render(template: str, facts: Facts, gallery: Gallery, code: str, *, external: External | None = None) -> str:
     """One page in one language."""
     reader = language(code)
 
@@ -122,6 +135,7 @@ def render(template: str, facts: Facts, gallery: Gallery, code: str) -> str:
         .get_template(template)
         .render(
             cell_limit=cell_limit(facts),
+            external=external,
             facts=facts,
             figures=figures,
             gallery=gallery,

@@ -9,13 +9,23 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from tabib.records import Curve, Measure, Subgroup
+from tabib.records import Curve, External, Measure, Subgroup
 from tabib.reports.facts import Facts
 from tabib.reports.figures import Line, Plot, interval_strip, plot, ticks
 from tabib.reports.text import Language, isolated
 from tabib.reports.views import Figure, axis_of, bracketed, places_of, whole_measure, written_interval, written_number
 
-__all__ = ["Decided", "Forest", "SubgroupRow", "decision_curve", "predictive_rows", "subgroup_forests", "subgroup_note"]
+__all__ = [
+    "Decided",
+    "Forest",
+    "SubgroupRow",
+    "decision_curve",
+    "drop_rows",
+    "expected_rows",
+    "predictive_rows",
+    "subgroup_forests",
+    "subgroup_note",
+]
 
 
 @dataclass(frozen=True)
@@ -114,16 +124,8 @@ def _longest(marks: np.ndarray) -> tuple[int, int]:
 
 def predictive_rows(facts: Facts, reader: Language) -> list[tuple[str, str, str]]:
     """PPV and NPV: name, as measured on test, and at the prevalence of the study, each with its interval."""
-    rows = []
-    for there in facts.evaluation.at_prevalence if facts.evaluation else []:
-        here = facts.measure(there.name)
-        shown = [
-            f"{written_number(reader, each.value, places_of(facts))} {bracketed(written_interval(facts, reader, each))}".strip()
-            for each in (here, there)
-            if each is not None
-        ]
-        rows.append((reader.name("measures", there.name), *shown))
-    return rows
+    there = facts.evaluation.at_prevalence if facts.evaluation else []
+    return _side_by_side(facts, reader, [(each, facts.measure(each.name), each) for each in there])
 
 
 def subgroup_forests(facts: Facts, reader: Language) -> list[Forest]:
@@ -185,3 +187,34 @@ def subgroup_note(facts: Facts, reader: Language) -> str:
     compared = sum(each.low is not None for subgroup in facts.evaluation.subgroups for each in subgroup.differences)
     figures = {"compared": compared, "chance": (1 - facts.evaluation.confidence) * compared, "confidence": facts.evaluation.confidence}
     return reader.text("subgroups.caution", figures) if compared else ""
+
+
+def drop_rows(facts: Facts, reader: Language, external: External) -> list[tuple[str, str, str, str]]:
+    """Of each measure: name, on the run's own test, on the external images, and the difference with its interval."""
+    rows = []
+    for gap in external.drop:
+        there = facts.measure(gap.name, gap.of)
+        if there is None or there.value is None or gap.value is None:
+            continue
+        shown = [written_number(reader, number, places_of(facts)) for number in (there.value - gap.value, there.value, gap.value)]
+        name = reader.name("measures", gap.name) + (f" · {reader.name('averages', gap.of)}" if gap.of else "")
+        rows.append((name, shown[0], shown[1], f"{shown[2]} {bracketed(written_interval(facts, reader, gap))}".strip()))
+    return rows
+
+
+def expected_rows(facts: Facts, reader: Language, external: External) -> list[tuple[str, str, str]]:
+    """PPV and NPV: name, what the own test's sensitivity and specificity give at the external prevalence, and what was measured."""
+    return _side_by_side(facts, reader, [(each, each, facts.measure(each.name)) for each in external.expected])
+
+
+def _side_by_side(
+    facts: Facts, reader: Language, pairs: Sequence[tuple[Measure, Measure | None, Measure | None]]
+) -> list[tuple[str, str, str]]:
+    """Of each: the name, and two measures with their intervals."""
+
+    def written(measure: Measure | None) -> str:
+        if measure is None:
+            return ""
+        return f"{written_number(reader, measure.value, places_of(facts))} {bracketed(written_interval(facts, reader, measure))}".strip()
+
+    return [(reader.name("measures", named.name), written(one), written(other)) for named, one, other in pairs]

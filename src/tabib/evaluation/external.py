@@ -1,0 +1,156 @@
+"""A finished model on images of another source: how good it is there, how much is lost, and in what the images differ."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from tabib.config import Data, Study
+from tabib.dataset import patients_known
+from tabib.dataset.duplicates import find_near_copies
+from tabib.errors import DataError
+from tabib.evaluation.differences import Features, fact_differences, feature_difference, prevalence_difference
+from tabib.evaluation.evaluate import judge_part
+from tabib.evaluation.gallery import random_rows, worst_rows
+from tabib.evaluation.measures import gaps, predictive_values
+from tabib.evaluation.remarks import baseline_remarks, drop_remarks, goal_remarks, part_remarks, sureness_remarks, trust_remarks
+from tabib.records import Evaluation, External, Finding
+
+__all__ = ["evaluate_external", "find_known", "take_labels"]
+
+
+def take_labels(index: pl.DataFrame, classes: Sequence[str], labels: Mapping[str, str]) -> pl.DataFrame:
+    """The index with the run's classes as labels. `labels` says what theirs are called here; "" leaves a class out.
+
+    A class that was left out has no label any more, and `given` says "left_out". Raises `DataError` where a class is neither
+    one of the run nor named.
+    """
+    theirs = sorted(index["label"].drop_nulls().unique().to_list())
+    for name in labels:
+        if name not in theirs:
+            near = difflib.get_close_matches(name, theirs, n=1, cutoff=0.5)
+            raise DataError(f"No image has the label {name}. {f'Did you mean {near[0]}? ' if near else ''}There are: {', '.join(theirs)}.")
+    told = {name: labels.get(name, name) for name in theirs}
+    unknown = [name for name, ours in told.items() if ours and ours not in classes]
+    if unknown:
+        raise DataError(
+            f"The model knows the classes {', '.join(classes)}, and images are labelled {', '.join(unknown)}. "
+            "Say what each is called here with --label THEIRS=OURS, or leave its images out with --label THEIRS="
+        )
+    left_out = pl.col("label").is_in([name for name, ours in told.items() if not ours])
+    return index.with_columns(
+        given=pl.when(left_out).then(pl.lit("left_out")).otherwise(None),
+        label=pl.col("label").replace({name: ours or None for name, ours in told.items()}),
+    )
+
+
+def find_known(index: pl.DataFrame, own: pl.DataFrame) -> list[int]:
+    """Rows of an external index that are exact or near copies of any image of the run. Both INDEX_SCHEMA."""
+    mine, theirs = (table.filter(pl.col("refused").is_null()) for table in (own, index))
+    known = pl.any_horizontal(pl.col(name).is_in(mine[name].implode()) for name in ("content", "pixels"))
+    exact = theirs.filter(known)["row"].to_list()
+    # One number may be another person in another hospital.
+    both = pl.concat([mine, theirs.filter(~known).with_columns(group=pl.lit("external ") + pl.col("group"))])
+    rows = both["row"].to_list()
+    clusters = find_near_copies(both.with_columns(row=pl.int_range(len(both), dtype=pl.UInt32))).clusters
+    near = [place for cluster in clusters if min(cluster) < len(mine) for place in cluster if place >= len(mine)]
+    return sorted({*exact, *(rows[place] for place in near)})
+
+
+def evaluate_external(
+    predictions: pl.DataFrame,
+    index: pl.DataFrame,
+    own: Evaluation,
+    own_index: pl.DataFrame,
+    own_split: pl.DataFrame,
+    study: Study,
+    *,
+    name: str,
+    data: Data,
+    labels: Mapping[str, str],
+    copies: Sequence[int],
+    features: tuple[Features, Features, Features] | None,
+    test_looks: int,
+) -> External:
+    """Judge the predictions of a finished model on images of another source.
+
+    Args:
+        predictions: `prediction_schema` with the part `test`, of the rows that have a label and are no copies.
+        index: INDEX_SCHEMA of the external images, with the run's classes (`take_labels`).
+        own: the run's evaluation.
+        own_index: INDEX_SCHEMA of the run.
+        own_split: SPLIT_SCHEMA of the run.
+        study: resolved.
+        name: of the external images.
+        data: where they lie.
+        labels: what their classes were taken for.
+        copies: rows that are copies of images of the run.
+        features: of the own test, of the external images, and of own images for reference; None where there are none.
+        test_looks: times these images were judged, this one included.
+    """
+    table = predictions.join(index.select("row", "content"), on="row")
+    train = own_index[own_split.filter(pl.col("part") == "train")["row"].to_numpy()]
+    lost = index.filter(pl.col("refused").is_not_null())["row"].to_list()
+    unlabelled = index.filter(pl.col("refused").is_null() & pl.col("label").is_null() & pl.col("given").is_null())["row"].to_list()
+    judged = judge_part("test", table, own.classes, index, train, study, lost=lost)
+    measures, test = judged.evaluation.measures, own.parts[-1]
+    drop = gaps(test.measures, measures, apart=True)
+    asked = index[judged.answers.rows.astype(np.int64)]
+    ours = own_index.join(own_split.filter(pl.col("part") == "test").select("row"), on="row", how="semi")
+    ours = ours.filter(pl.col("label").is_in(own.classes) & pl.col("refused").is_null())
+    differences = fact_differences(ours, asked, train, names=(study.name, name))
+    shares = prevalence_difference(ours, asked, own.classes, judged.sure)
+    distance = feature_difference(*features) if features else None
+    share = (
+        None
+        if own.positive is None or not judged.evaluation.rows
+        else judged.evaluation.class_counts[own.positive] / judged.evaluation.rows
+    )
+    share = share if share and share < 1 else None
+    known = (
+        [Finding(code="external_copies", level="warn", figures={"rows": len(copies)}, rows=list(copies)[:200], page_one=True)]
+        if copies
+        else []
+    )
+    unnamed = int(asked["group"].null_count())
+    evaluation = Evaluation(
+        classes=own.classes,
+        positive=own.positive,
+        threshold=own.threshold,
+        patients=patients_known(asked["group"]),
+        parts=[judged.evaluation],
+        gap=[],
+        remarks=[
+            *drop_remarks(drop, test.measures, measures),
+            *([shares] if shares else []),
+            *differences,
+            *([distance] if distance else []),
+            *([] if shares or differences else [Finding(code="external_alike", level="pass")]),
+            *known,
+            *sureness_remarks(judged.answers, measures, unnamed=unnamed),
+            *trust_remarks(judged.answers, measures, study, leaked=[], test_looks=test_looks),
+            *baseline_remarks(judged.answers, judged.baselines, measures, judged.sure),
+            *goal_remarks(measures),
+            *part_remarks(judged.evaluation, refused=judged.refused, unlabelled=unlabelled),
+        ],
+        worst=worst_rows(judged.answers),
+        random=random_rows(judged.answers, dict(zip(table["row"], table["content"], strict=True))),
+        confidence=study.evaluate.confidence,
+        draws=study.evaluate.draws,
+        test_looks=test_looks,
+    )
+    return External(
+        name=name,
+        data=data.model_dump(mode="json"),
+        labels=dict(labels),
+        evaluation=evaluation,
+        drop=drop,
+        expected=predictive_values(test.measures, share) if share is not None else [],
+        copies=list(copies),
+        left_out=int((index["given"] == "left_out").sum()),
+        own_rows=test.rows,
+        own_groups=test.groups,
+    )
