@@ -69,7 +69,15 @@ def plant(folder: Path, **parts: Any) -> Planted:
     """Write films below `folder` (once) and divide them; `parts` are parts of the study. Give `tiny` to NETWORKS first."""
     if not (folder / "films").exists():
         write_films(folder / "films")
-    training = {"epochs": 3, "batch": 8, "learning_rate": 0.01, "device": "cpu", "precision": "fp32", "threads": 1}
+    training = {
+        "epochs": 3,
+        "batch": 8,
+        "learning_rate": 0.01,
+        "device": "cpu",
+        "precision": "fp32",
+        "threads": 1,
+        "frozen_features": "compute",
+    }
     study = Study.model_validate(
         {
             "name": "planted",

@@ -294,12 +294,16 @@ class Augment(Part):
     def _copies_that_differ(self) -> Self:
         if self.to_disk and not self.copies:
             raise ValueError("to_disk writes the copies, and copies is 0: give their number, as in copies: 4")
-        settings = {"elastic_cells", "fill", "fill_value", "copies", "to_disk"}
-        if self.copies and not any(value for name, value in self.model_dump().items() if name not in settings):
+        if self.copies and self.off:
             raise ValueError(
                 f"copies is {self.copies}, and every change is off: the copies would be the images again; give a change, as in zoom: 0.1"
             )
         return self
+
+    @property
+    def off(self) -> bool:
+        """Whether no image is changed."""
+        return not any(value for name, value in self if name not in ("elastic_cells", "fill", "fill_value", "copies", "to_disk"))
 
 
 class Freeze(Part):
@@ -402,6 +406,8 @@ class Training(Part):
     """Stop after so many epochs in which `best` did not improve."""
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     """One member is trained per seed; the mean of the members predicts."""
+    frozen_features: Literal["auto", "keep", "compute"] = "auto"
+    """What frozen layers say of images that are not augmented: kept in the cache and computed once (in fp32), or computed in every epoch; `auto` keeps it where that can be and takes at most half of the free disk."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; `auto` takes a GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -31,7 +31,7 @@ def run_study(study: Study, run: Run, *, offline: bool = False, progress: Progre
     findings = run.step("findings", inspect_dataset, index, study, progress=progress)
     refuse_failures(findings.findings, study)
     split = run.step("split", split_dataset, index, findings, study)
-    study = run.step("study", resolve_study, study, index, split, progress=progress)
+    study = run.step("study", resolve_study, study, index, split, cache_folder=cache, progress=progress)
     checks = run.step("checks", check_training, index, split, study, cache_folder=cache, offline=offline, progress=progress)
     refuse_failures(checks.checks, study)
     model = run.step("model", train, index, split, checks, study, place=place, cache_folder=cache, offline=offline, progress=progress)

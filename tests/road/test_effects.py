@@ -240,6 +240,7 @@ WITHOUT = {
     "split.test_fold": "is changed in tests/dataset/test_splits.py",
     "data.table": "is what tests/dataset/test_table.py changes",
     **{f"data.columns.{name}": "is changed in tests/dataset/test_table.py" for name in Columns.model_fields},
+    "training.frozen_features": "changes when something is computed, and nothing else: tests/training/test_prefix.py",
     "training.device": "has a test of its own below",
     "training.threads": "has a test of its own below",
     **{f"goals.{name}": "has a test of its own below" for name in Goals.model_fields},

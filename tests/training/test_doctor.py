@@ -118,13 +118,14 @@ def resolved(planted: Planted) -> Any:
 
 
 def test_nothing_is_left_open(films: Path) -> None:
-    automatic = {"device": "auto", "precision": "auto", "threads": "auto"}
+    automatic = {"device": "auto", "precision": "auto", "threads": "auto", "frozen_features": "auto"}
     study = resolved(plant(films, positive=None, input={"channels": "auto"}, training=automatic))
     assert (study.positive, study.input.channels) == ("ILL", 1)
     assert study.training.device in ("cpu", "cuda")
     assert study.training.precision in ("fp32", "bf16")
     assert study.training.threads == available_threads() >= 1
     assert (study.model.dropout, study.model.outputs) == ([0.2], "one")
+    assert study.training.frozen_features == "compute"
     assert resolve_study(study, plant(films).index, plant(films).split) == study
 
 

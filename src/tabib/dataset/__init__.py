@@ -1,7 +1,7 @@
 """From a folder to rows: what is there, what is wrong with it, and who trains, chooses and judges."""
 
 from tabib.dataset.archives import OpenedData, open_data
-from tabib.dataset.cache import Cache, CacheEntry, build_cache, clear_cache, list_cache
+from tabib.dataset.cache import Cache, CacheEntry, build_cache, clear_cache, kept_array, list_cache
 from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import patients_by, patients_known, propose_group_pattern
 from tabib.dataset.hashes import hamming, perceptual_hash
@@ -33,6 +33,7 @@ __all__ = [
     "inspect_dataset",
     "intensity_statistics",
     "junk",
+    "kept_array",
     "list_cache",
     "list_folder",
     "lost_images",

@@ -5,6 +5,8 @@
     <folder>/<key>.json             what it was made from; written last
     <folder>/archives/              unpacked archives, see `archives`
 
+What is computed from them once lies there, too, as `<key>.npy` and `<key>.json` (see `kept_array`).
+
 The key is the SHA-256 of the images' content hashes in order, the settings of the shape and the code that decodes, so
 an entry is never wrong, only unused. **The arrays are the images: treat the folder as patient data.** `tabib cache`
 lists and clears it.
@@ -18,8 +20,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +39,7 @@ from tabib.errors import DataError, ImageError, RunError
 from tabib.progress import SILENT, Progress
 from tabib.runs import write_json
 
-__all__ = ["Cache", "CacheEntry", "build_cache", "clear_cache", "list_cache"]
+__all__ = ["Cache", "CacheEntry", "build_cache", "clear_cache", "kept_array", "list_cache"]
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,25 @@ def clear_cache(folder: Path) -> list[CacheEntry]:
             entry.path.with_suffix(suffix).unlink(missing_ok=True)
         entry.path.unlink(missing_ok=True)
     return entries
+
+
+def kept_array(folder: Path, key: str, *, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]) -> np.ndarray:
+    """A float32 array of the cache, a row per image, mapped from its file; `fill` writes it where the folder does not have it whole.
+
+    Raises:
+        RunError: the disk is full or cannot be written; nothing half-written stays.
+    """
+    path, about = folder / f"{key}.npy", folder / f"{key}.json"
+    with suppress(OSError, ValueError):
+        if about.exists() and np.load(path, mmap_mode="r").shape == shape:
+            return np.load(path, mmap_mode="c")
+    with _whole_or_nothing(path) as target:
+        _reserve(target, shape, np.dtype(np.float32))
+        array = np.lib.format.open_memmap(target, mode="r+")
+        fill(array)
+        array.flush()
+    write_json(about, {"images": shape[0], "shape": shape, "dtype": "float32"})
+    return np.load(path, mmap_mode="c")
 
 
 def _key(usable: pl.DataFrame, input: Input) -> str:

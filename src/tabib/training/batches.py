@@ -23,19 +23,21 @@ __all__ = [
     "in_order",
     "load_samples",
     "normalise",
+    "on_device",
     "shuffled",
     "unit_range",
     "with_copies",
 ]
 
-Intensity = Literal["network", "unit", "minmax", "zscore", "percentile"]
+Intensity = Literal["network", "unit", "minmax", "zscore", "percentile", "none"]
+"""As in the study; `none` where samples hold features, which are what the network takes."""
 
 
 @dataclass(frozen=True)
 class Samples:
     """The images of one part of the data, and what is known of them. Takes 48 bytes a row beside the images."""
 
-    images: Tensor  # (N, C, H, W) uint8 or uint16: the mapped cache, or on a GPU the part itself
+    images: Tensor  # (N, C, H, W) uint8 or uint16: the mapped cache, or on a GPU the part itself; or features (N, ...) float32
     positions: Tensor  # (n,) int64, where the images of the part stand in `images`; on the device of `images`
     statistics: Tensor  # (n, 6) float32; like the labels always on the CPU
     content: np.ndarray  # (n,) uint64, the first eight bytes of each image's SHA-256
@@ -48,10 +50,23 @@ class Samples:
         return len(self.content)
 
     def load(self, places: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Images as float32 in 0..1 (B, C, H, W), their statistics (B, 6) and their labels (B,), by place in the part."""
+        """Images as float32 in 0..1 (B, C, H, W), or features, their statistics (B, 6) and their labels (B,), by place in the part."""
         where = torch.from_numpy(places)
-        pixels = self.images[self.positions[where.to(self.positions.device)]]
-        return unit_range(pixels.to(self.device)), self.statistics[where].to(self.device), self.labels[where].to(self.device)
+        pixels = self.images[self.positions[where.to(self.positions.device)]].to(self.device)
+        images = pixels if pixels.is_floating_point() else unit_range(pixels)
+        return images, self.statistics[where].to(self.device), self.labels[where].to(self.device)
+
+    def take(self, places: np.ndarray) -> Samples:
+        """Some of the images, by place in the part."""
+        where = torch.from_numpy(places)
+        return replace(
+            self,
+            positions=self.positions[where.to(self.positions.device)],
+            statistics=self.statistics[where],
+            content=self.content[places],
+            labels=self.labels[where],
+            altered=None if self.altered is None else self.altered[places],
+        )
 
 
 def load_samples(cache: Cache, rows: pl.DataFrame, *, classes: list[str], device: torch.device) -> Samples:
@@ -70,10 +85,15 @@ def load_samples(cache: Cache, rows: pl.DataFrame, *, classes: list[str], device
     statistics = torch.from_numpy(cache.statistics[positions])
     labels = torch.from_numpy(rows["label"].replace_strict(classes, range(len(classes)), return_dtype=pl.Int64).to_numpy().copy())
     content = np.array([int(text[:16], 16) for text in rows["content"]], np.uint64)
-    images, where = torch.from_numpy(cache.images), torch.from_numpy(positions)
-    if device.type == "cuda" and len(rows) * images[0].nbytes <= torch.cuda.mem_get_info(device)[0] // 2:
-        images, where = images[where].to(device), torch.arange(len(rows), device=device)
+    images, where = on_device(torch.from_numpy(cache.images), torch.from_numpy(positions), device)
     return Samples(images=images, positions=where, statistics=statistics, content=content, labels=labels, device=device)
+
+
+def on_device(images: Tensor, positions: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images of a part and their positions: on a GPU where they fill no more than half of its free memory, else as they are."""
+    if device.type == "cuda" and len(positions) * images[0].nbytes <= torch.cuda.mem_get_info(device)[0] // 2:
+        return images[positions].to(device), torch.arange(len(positions), device=device)
+    return images, positions
 
 
 def shuffled(samples: Samples, size: int, *, seed: int, epoch: int) -> list[np.ndarray]:
@@ -100,18 +120,10 @@ def balanced(samples: Samples, *, seed: int, epoch: int) -> Samples:
         order = np.argsort(bits("share", seed=seed, epoch=epoch, content=samples.content[of_class]), kind="stable")
         chosen.append((np.resize(of_class[order], share), np.arange(share) // len(of_class)))
     places, copies = (np.concatenate(parts) for parts in zip(*chosen, strict=True))
-    content = samples.content[places]
+    drawn = samples.take(places)
     for copy in range(1, copies.max() + 1):
-        content[copies == copy] = bits("copy", seed=0, epoch=copy, content=content[copies == copy])
-    where = torch.from_numpy(places)
-    return replace(
-        samples,
-        positions=samples.positions[where.to(samples.positions.device)],
-        statistics=samples.statistics[where],
-        content=content,
-        labels=samples.labels[where],
-        altered=None if samples.altered is None else samples.altered[places],
-    )
+        drawn.content[copies == copy] = bits("copy", seed=0, epoch=copy, content=drawn.content[copies == copy])
+    return drawn
 
 
 def copy_keys(content: np.ndarray, number: int) -> np.ndarray:
@@ -159,6 +171,8 @@ def normalise(images: Tensor, statistics: Tensor, intensity: Intensity, network:
         (B, C, H, W) float32, channels last, on the device of the network.
     """
     images = images.to(network.mean.device)
+    if intensity == "none":
+        return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
     if intensity == "unit":
         return images.contiguous(memory_format=torch.channels_last)
     if intensity == "network":

@@ -17,13 +17,14 @@ from tabib.errors import DataError, StudyError
 from tabib.progress import SILENT, Progress
 from tabib.records import Checks, Finding, Member, Model, Record
 from tabib.runs import code_of, file_hash, fingerprint, save
-from tabib.training.batches import load_samples
+from tabib.training.batches import Intensity, load_samples
 from tabib.training.checkpoint import write_weights
 from tabib.training.examples import save_examples, write_copies
 from tabib.training.freezing import Counts, freeze
 from tabib.training.loop import Recipe, fit, start
 from tabib.training.networks import Network, build_network, resolve_model
 from tabib.training.other_run import refuse_other_scale
+from tabib.training.prefix import cut_off, find_cut, kept_features
 from tabib.training.session import running
 
 __all__ = ["Plan", "build", "class_names", "plans", "refuse_unknown_layers", "train"]
@@ -88,7 +89,10 @@ def train(
         network, counts = build(study, classes=classes, seed=study.training.seeds[0], device=device, offline=offline, progress=progress)
         progress.say(f"{study.model.network}: {counts.total:,} weights, {counts.trainable:,} of them trained")
         for plan in plans(split, study):
-            members.append(_train_member(plan, cache, study, classes=classes, place=place, device=device, progress=progress))
+            trained = _train_member(
+                plan, split, cache, study, classes=classes, place=place, cache_folder=cache_folder, device=device, progress=progress
+            )
+            members.append(trained)
             if study.augment.to_disk:
                 folder = place.parent / "augmented_images" / plan.name
                 write_copies(folder, cache, plan.train, study.augment, classes=classes, seed=plan.seed)
@@ -187,11 +191,13 @@ def refuse_unknown_layers(network: Network, layers: Sequence[str]) -> None:
 
 def _train_member(
     plan: Plan,
+    split: pl.DataFrame,
     cache: Cache,
     study: Study,
     *,
     classes: list[str],
     place: Path,
+    cache_folder: Path,
     device: torch.device,
     progress: Progress,
 ) -> _Trained:
@@ -207,11 +213,30 @@ def _train_member(
             if trained.key == key and trained.member.weights_sha256 == file_hash(weights):
                 return trained
 
-    train, validation = (load_samples(cache, rows, classes=classes, device=device) for rows in (plan.train, plan.validation))
-    recipe = Recipe.of(study.training, study.augment, study.input.intensity, train, classes=len(classes), seed=plan.seed)
+    intensity: Intensity = study.input.intensity
+    before = network.state_dict()
+    if study.training.frozen_features == "keep" and (cut := find_cut(network, study.input)):
+        rows = split.filter(pl.col("part").is_in(["train", "validation"]))
+        train, validation = kept_features(
+            network,
+            cut,
+            cache,
+            rows,
+            [plan.train, plan.validation],
+            classes=classes,
+            intensity=intensity,
+            folder=cache_folder,
+            device=device,
+            progress=progress,
+        )
+        cut_off(network, cut.layers)
+        intensity = "none"
+    else:
+        train, validation = (load_samples(cache, rows, classes=classes, device=device) for rows in (plan.train, plan.validation))
+    recipe = Recipe.of(study.training, study.augment, intensity, train, classes=len(classes), seed=plan.seed)
     logs = place.parent / "tensorboard" / plan.name
     state = fit(start(network, study.training), train, validation, recipe, folder=folder, logs=logs, key=key, progress=progress)
-    write_weights(weights, state.best)
+    write_weights(weights, before | state.best)
     member = Member(
         name=plan.name,
         seed=plan.seed,

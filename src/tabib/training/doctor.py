@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import torch
 
@@ -18,6 +20,7 @@ from tabib.training.classify import build, class_names, plans
 from tabib.training.inference import INFERENCE_BATCH, log_probabilities
 from tabib.training.loop import Recipe, seconds_per_step, start
 from tabib.training.other_run import seen_before
+from tabib.training.prefix import cut_off, features_of, find_cut
 from tabib.training.session import running
 
 __all__ = ["check_training"]
@@ -70,10 +73,22 @@ def check_training(
         seconds_per_image = (time.perf_counter() - began) / len(unseen)
         loss = float(recipe.loss(logarithms, unseen.labels))
         expected = recipe.loss.uniform(unseen.labels, len(classes))
-        step = seconds_per_step(start(network, training), train, recipe)
+        timed, once = train, 0.0
+        if training.frozen_features == "keep" and (cut := find_cut(network, study.input)):
+            # Members with weights of their own have features of their own.
+            starts = {0 if study.model.weights else member.seed for member in members}
+            once = seconds_per_image * len(starts) * (len(first.train) + len(first.validation))
+            few = train.take(np.arange(min(training.batch * training.accumulate, len(train))))
+            timed, unseen = (features_of(network, cut, part, intensity=study.input.intensity) for part in (few, unseen))
+            cut_off(network, cut.layers)
+            recipe = replace(recipe, intensity="none")
+            began = time.perf_counter()
+            log_probabilities(network, unseen, intensity="none")
+            seconds_per_image = (time.perf_counter() - began) / len(unseen)
+        step = seconds_per_step(start(network, training), timed, recipe)
 
     steps = recipe.steps * len(members)
-    seconds = steps * step + training.epochs * seconds_per_image * sum(len(member.validation) for member in members)
+    seconds = once + steps * step + training.epochs * seconds_per_image * sum(len(member.validation) for member in members)
     budget = {"seconds": round(seconds, 1), "steps": steps, "seconds_per_step": step, "members": len(members), "epochs": training.epochs}
     checks = [
         *([] if network.answers else _initial_loss(loss, expected)),

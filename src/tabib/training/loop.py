@@ -189,7 +189,9 @@ def train_step(state: State, samples: Samples, places: np.ndarray, recipe: Recip
     mass, total = recipe.loss.mass(samples.labels[torch.from_numpy(places)]), torch.zeros((), device=device)
     for batch in batches:
         images, statistics, labels = samples.load(batch)
-        images = normalise(_changed(images, samples, batch, recipe, epoch=state.epoch + 1), statistics, recipe.intensity, network)
+        if not recipe.augment.off:
+            images = _changed(images, samples, batch, recipe, epoch=state.epoch + 1)
+        images = normalise(images, statistics, recipe.intensity, network)
         with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):
             logits = network(images)
         loss = recipe.loss(logits, labels) * (recipe.loss.mass(samples.labels[torch.from_numpy(batch)]) / mass)

@@ -33,6 +33,8 @@ def measure_batch_norms(network: Network, samples: Samples, *, batch: int, inten
     set_training(network)
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     norms = [norm for norm in network.modules() if isinstance(norm, kinds) and norm.training and norm.track_running_stats]
+    if not norms:
+        return
     # Nothing else as in training: what dropout leaves has another variance than what the network will see when it answers.
     set_inference(network)
     for norm in norms:

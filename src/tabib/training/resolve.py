@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -14,19 +15,24 @@ from tabib.config import Study
 from tabib.dataset import positive_class
 from tabib.errors import StudyError
 from tabib.progress import SILENT, Progress
-from tabib.training.batches import Samples
+from tabib.training.batches import Intensity, Samples
 from tabib.training.classify import build, class_names
 from tabib.training.loop import Recipe, seconds_per_step, start
 from tabib.training.networks import resolve_model
+from tabib.training.prefix import cut_off, features_of, find_cut
 from tabib.training.session import running
 
 __all__ = ["available_threads", "faster_precision", "resolve_study", "time_step", "with_channels"]
 
 _BF16_PAYS = 1.15
+_DISK_SHARE = 0.5
+"""Share of the free disk that kept features may take."""
 
 
-def resolve_study(study: Study, index: pl.DataFrame, split: pl.DataFrame, *, progress: Progress = SILENT) -> Study:
-    """Fill in what the study left to be found: positive class, channels, dropout, outputs, device, threads, precision.
+def resolve_study(
+    study: Study, index: pl.DataFrame, split: pl.DataFrame, *, cache_folder: Path | None = None, progress: Progress = SILENT
+) -> Study:
+    """Fill in what the study left to be found: positive class, channels, dropout, outputs, device, threads, whether frozen features are kept, precision.
 
     The result repeats the run: nothing is measured again. Precision `auto` is decided by a few timed training steps, and
     is bf16 only where those are at least 1.15 times as fast.
@@ -35,11 +41,12 @@ def resolve_study(study: Study, index: pl.DataFrame, split: pl.DataFrame, *, pro
         study: as given.
         index: INDEX_SCHEMA.
         split: SPLIT_SCHEMA.
+        cache_folder: where frozen features would be kept; its disk is not looked at where it is not given.
         progress: told of the timed steps.
 
     Raises:
         StudyError: a positive class that is no class or cannot be told, changes of colour where there is none, a head that the
-            network does not have, or a GPU that is not there.
+            network does not have, a GPU that is not there, or features that are to be kept and cannot be.
     """
     study = study.model_copy(update={"positive": positive_class(study.positive, class_names(split, study))})
     colour = bool(index.filter(pl.col("refused").is_null())["colour"].any())
@@ -50,6 +57,9 @@ def resolve_study(study: Study, index: pl.DataFrame, split: pl.DataFrame, *, pro
     device = _device(training.device)
     threads = available_threads() if training.threads == "auto" else training.threads
     study = study.model_copy(update={"training": training.model_copy(update={"device": device, "threads": threads})})
+    study = study.model_copy(
+        update={"training": study.training.model_copy(update={"frozen_features": _frozen_features(study, split, cache_folder)})}
+    )
     if training.precision == "auto":
         precision = faster_precision(study, len(class_names(split, study)), progress=progress)
         study = study.model_copy(update={"training": study.training.model_copy(update={"precision": precision})})
@@ -96,6 +106,32 @@ def _device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
     return "cuda" if wanted != "cpu" and there else "cpu"
 
 
+def _frozen_features(study: Study, split: pl.DataFrame, cache_folder: Path | None) -> Literal["keep", "compute"]:
+    wanted = study.training.frozen_features
+    if wanted == "compute":
+        return "compute"
+    reason = None
+    if study.model.freeze is None:
+        reason = "model.freeze is none: no layer is frozen"
+    elif not study.augment.off:
+        reason = "augment changes the images; set all of its changes to 0"
+    else:
+        fresh = study.model_copy(update={"model": study.model.model_copy(update={"weights": None})})
+        cut = find_cut(build(fresh, classes=class_names(split, study), seed=0, device=torch.device("cpu"))[0], study.input)
+        if cut is None:
+            reason = "the network has no place behind its frozen layers at which it can be cut; freeze whole blocks, or all_but_head"
+        elif cache_folder is not None:
+            needed = cut.bytes_per_image * split["part"].is_in(["train", "validation"]).sum()
+            free = shutil.disk_usage(next(folder for folder in (cache_folder, *cache_folder.absolute().parents) if folder.exists())).free
+            if needed > _DISK_SHARE * free:
+                reason = (
+                    f"they take {needed / 2**30:.2g} GiB, more than half of the {free / 2**30:.2g} GiB that are free beside {cache_folder}"
+                )
+    if reason and wanted == "keep":
+        raise StudyError(f"training.frozen_features is keep, and {reason}; or set frozen_features: auto.")
+    return "compute" if reason else "keep"
+
+
 def faster_precision(study: Study, classes: int, *, progress: Progress = SILENT) -> Literal["fp32", "bf16"]:
     """The number format of a resolved study's network, by a few timed training steps: bf16 where they are 1.15 times as fast or more."""
     if study.training.device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
@@ -127,5 +163,9 @@ def time_step(study: Study, classes: int) -> float:
         )
         fresh = study.model_copy(update={"model": study.model.model_copy(update={"weights": None})})
         network, _ = build(fresh, classes=[str(number) for number in range(classes)], seed=0, device=device)
-        recipe = Recipe.of(training, study.augment, study.input.intensity, grey, classes=classes, seed=0)
+        intensity: Intensity = study.input.intensity
+        if training.frozen_features == "keep" and (cut := find_cut(network, study.input)):
+            grey, intensity = features_of(network, cut, grey, intensity=intensity), "none"
+            cut_off(network, cut.layers)
+        recipe = Recipe.of(training, study.augment, intensity, grey, classes=classes, seed=0)
         return seconds_per_step(start(network, training), grey, recipe)
