@@ -56,13 +56,16 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VAL
 DataFolder = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="A folder of images, an archive of one (.zip, .tar, .tar.gz), or an .npz file.")
 ]
-Layout = Annotated[Literal["auto", "class_folders", "npz", "table"], typer.Option(help="How the data say what an image is.")]
+Layout = Annotated[Literal["auto", "class_folders", "npz", "table", "pattern"], typer.Option(help="How the data say what an image is.")]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", help="The table of labels: CSV, TSV or Parquet.")]
 Column = Annotated[
     list[str] | None,
     typer.Option(
         metavar="FIELD=NAME", help="A column of the table, as in --column label=diagnosis; may be repeated. Several: facts=age,sex."
     ),
+]
+Pattern = Annotated[
+    str | None, typer.Option(metavar="PATTERN", help="Regular expression on every path, with the groups label, group, part and others.")
 ]
 Group = Annotated[str | None, typer.Option(metavar="PATTERN", help="Regular expression whose captures name the patient.")]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run folders are kept.")]
@@ -112,6 +115,7 @@ def look(
     layout: Layout = "auto",
     table: Table = None,
     column: Column = None,
+    pattern: Pattern = None,
     group: Group = None,
     language: Annotated[Literal["en", "fa"], typer.Option(help="Language of the page.")] = "en",
     runs: Runs = DEFAULT_RUNS,
@@ -123,7 +127,7 @@ def look(
     from tabib.reports import write_look
     from tabib.runs import FILES, keep_apart, save
 
-    study = _study_of(folder, layout, table=table, column=column, group=group, source="tabib look")
+    study = _study_of(folder, layout, table=table, column=column, pattern=pattern, group=group, source="tabib look")
     keep_apart(runs, study.data.folder)
     progress = ConsoleProgress()
     cache_folder = runs / ".cache"
@@ -149,6 +153,7 @@ def plan(
     layout: Layout = "auto",
     table: Table = None,
     column: Column = None,
+    pattern: Pattern = None,
     group: Group = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: AsJson = False,
@@ -159,7 +164,7 @@ def plan(
 
     if out.exists():
         raise StudyError(f"{out} exists, and may have been changed by hand. Name another file, or remove it.")
-    given = _study_of(folder, layout, table=table, column=column, group=group, source="tabib plan", name=out.stem)
+    given = _study_of(folder, layout, table=table, column=column, pattern=pattern, group=group, source="tabib plan", name=out.stem)
     proposed = plan_study(
         given.data, name=given.name, minutes=minutes, positive=positive, cache_folder=runs / ".cache", progress=ConsoleProgress()
     )
@@ -175,6 +180,7 @@ def _study_of(
     *,
     table: Path | None,
     column: list[str] | None,
+    pattern: str | None,
     group: str | None,
     source: str,
     name: str = "look",
@@ -182,11 +188,21 @@ def _study_of(
     """The data that options describe, in a study of nothing else."""
     from tabib.study_file import check_study
 
-    kind = layout if layout != "auto" else "table" if table else "npz" if folder.suffix == ".npz" else "class_folders"
+    kind = (
+        layout
+        if layout != "auto"
+        else "table"
+        if table
+        else "pattern"
+        if pattern
+        else "npz"
+        if folder.suffix == ".npz"
+        else "class_folders"
+    )
     columns: dict[str, Any] = {field: name for field, _, name in (text.partition("=") for text in column or ())}
     if "facts" in columns:
         columns["facts"] = columns["facts"].split(",")
-    data = {"folder": str(folder), "layout": kind, "table": table and str(table), "columns": columns, "group": group}
+    data = {"folder": str(folder), "layout": kind, "table": table and str(table), "columns": columns, "pattern": pattern, "group": group}
     return check_study({"name": name, "data": data}, source=source)
 
 

@@ -6,6 +6,7 @@ of what. `none` in YAML is Python's `None`; `auto` is replaced by a value in the
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,13 +62,29 @@ METRICS = (
 """Every measure of a classifier, by its name in goals, evaluation files and reports."""
 
 
-def _pattern(text: str) -> str:
+def _pattern(text: str, todo: str = "put the part that names the patient in parentheses, as in '(person\\d+)'") -> str:
     try:
         compiled = re.compile(text)
     except re.error as error:
         raise ValueError(f"is not a regular expression: {error}") from None
     if compiled.groups == 0:
-        raise ValueError("has no capture: put the part that names the patient in parentheses, as in '(person\\d+)'")
+        raise ValueError(f"has no capture: {todo}")
+    return text
+
+
+PATTERN_GROUPS = ("label", "group", "part", "scanner", "site", "date")
+"""What the named groups of `data.pattern` may be called."""
+
+
+def _named_pattern(text: str) -> str:
+    names = re.compile(_pattern(text, "name its groups, as in '(?P<label>[^/]+)/(?P<group>p\\d+)_'")).groupindex
+    for name in names:
+        if name not in PATTERN_GROUPS:
+            near = difflib.get_close_matches(name, PATTERN_GROUPS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PATTERN_GROUPS)}"
+            raise ValueError(f"has a group called {name}, which says nothing of an image; {hint}")
+    if "label" not in names:
+        raise ValueError("has no group (?P<label>...), which the class of an image is read from")
     return text
 
 
@@ -145,8 +162,10 @@ class Data(Part):
 
     folder: Place
     """Folder of the images, an archive of one (`.zip`, `.tar`, `.tar.gz` and the like), or the `.npz` file, relative to the study file."""
-    layout: Literal["class_folders", "npz", "table"] = "class_folders"
-    """How the data say what an image is: one folder per class, the arrays of a MedMNIST v2 file, or a table with a line per image."""
+    layout: Literal["class_folders", "npz", "table", "pattern"] = "class_folders"
+    """How the data say what an image is: one folder per class, the arrays of a MedMNIST v2 file, a table with a line per image, or a pattern that every path follows."""
+    pattern: Annotated[str, AfterValidator(_named_pattern)] | None = None
+    """Regular expression on the path below the folder, of `layout: pattern`; its named groups say what an image is: `label`, and as they are there `group` (the patient), `part`, `scanner`, `site`, `date`."""
     table: Place | None = None
     """The table (CSV, TSV or Parquet) of `layout: table`, relative to the study file."""
     columns: Columns = Columns()
@@ -162,9 +181,18 @@ class Data(Part):
     def _table_with_its_layout(self) -> Self:
         if (self.layout == "table") != (self.table is not None):
             raise ValueError("layout: table and table: go together; give both, as in {folder: images, layout: table, table: labels.csv}")
-        if self.columns.group is not None and self.group is not None:
-            raise ValueError("group: and columns.group: are two answers to one question; keep one")
+        if (self.layout == "pattern") != (self.pattern is not None):
+            raise ValueError(
+                "layout: pattern and pattern: go together; give both, as in {folder: images, layout: pattern, pattern: '(?P<label>[^/]+)/'}"
+            )
+        if self.group is not None and self.patients_listed:
+            raise ValueError("group: and the group of the table or the pattern are two answers to one question; keep one")
         return self
+
+    @property
+    def patients_listed(self) -> str | None:
+        """The column, or the pattern with a group, that says whose an image is."""
+        return self.pattern if self.pattern and "(?P<group>" in self.pattern else self.columns.group
 
 
 class Split(Part):

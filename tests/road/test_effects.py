@@ -238,6 +238,7 @@ WITHOUT = {
     "data.folder": "is what every other test changes",
     "data.layout": "has a test of its own below",
     "split.test_fold": "is changed in tests/dataset/test_splits.py",
+    "data.pattern": "is what tests/dataset/test_pattern.py changes",
     "data.table": "is what tests/dataset/test_table.py changes",
     **{f"data.columns.{name}": "is changed in tests/dataset/test_table.py" for name in Columns.model_fields},
     "training.frozen_features": "changes when something is computed, and nothing else: tests/training/test_prefix.py",

@@ -35,7 +35,7 @@ def index_folder(data: Data, *, cache_folder: Path | None = None, workers: int |
     """Make the index: a row per file the layout sees (of a file of several frames, per frame), with label, group, hashes, thumbnail and facts.
 
     A file that cannot be read is a row too, with the reason in `refused`. `group` is the joined non-empty captures of
-    `data.group` in the path, null where it does not match, or what the table says; without either it stands for DICOM's PatientID, null where
+    `data.group` in the path, null where it does not match, or what the table or `data.pattern` says; without either it stands for DICOM's PatientID, null where
     there is none. The identifier itself is kept nowhere, and not as a digest either, which trying all numbers would turn
     back: a patient is named by the content of one of their images.
 
@@ -67,7 +67,7 @@ def index_folder(data: Data, *, cache_folder: Path | None = None, workers: int |
             patients.append(values.pop("patient", None))
             for name, column in columns.items():
                 column.append(values.get(name))
-    if data.group is None and data.columns.group is None:
+    if data.group is None and data.patients_listed is None:
         columns["group"] = _pseudonyms(patients, columns["content"])
     index = pl.DataFrame(columns, schema=INDEX_SCHEMA)
     if index["refused"].null_count() == 0:

@@ -227,7 +227,7 @@ def _patients(good: pl.DataFrame, study: Study, pattern: str | None) -> Iterator
         yield _finding(
             "patients_of_two_classes", "warn", {"patients": several, "all": len(counts), "images": len(both)}, both["row"].to_list()
         )
-    named_by = study.data.group or study.data.columns.group
+    named_by = study.data.group or study.data.patients_listed
     if len(counts) == len(known) and named_by is not None:
         yield _finding("every_image_a_patient", "warn", {"images": len(known), "pattern": named_by}, page_one=True)
 

@@ -5,6 +5,7 @@
 | `class_folders` | `FOLDER/<class>/...` or `FOLDER/{train,val,test}/<class>/...`, files at any depth below the class | `folders.py`   |
 | `npz`           | one MedMNIST v2 file with `train_images`, `train_labels`, `val_...`, `test_...`                   | `npz.py`       |
 | `table`         | files at any depth below FOLDER, and a table with a line per image                                | `table.py`     |
+| `pattern`       | files at any depth below FOLDER, whose paths all follow one pattern                               | `pattern.py`   |
 
 Nothing is skipped in silence: what cannot be an image by its name, place or kind is listed with the reason.
 """
@@ -17,6 +18,7 @@ from tabib.config import Data
 from tabib.dataset.folders import DRAWING, list_class_folders
 from tabib.dataset.listing import Listed
 from tabib.dataset.npz import list_arrays
+from tabib.dataset.pattern import list_pattern
 from tabib.dataset.table import list_table
 from tabib.errors import DataError
 
@@ -52,6 +54,11 @@ def list_folder(data: Data) -> list[Listed]:
                 f"{data.table} gives one class, {label!r} ({count} images, column {data.columns.label!r}), and a classifier needs at least two "
                 "to tell apart. Check data.columns.label."
             )
+        if data.layout == "pattern":
+            raise DataError(
+                f"data.pattern, {data.pattern!r}, finds one class, {label!r} ({count} files), and a classifier needs at least two to tell apart. "
+                "Check its group `label`."
+            )
         raise DataError(
             f"{data.folder} holds one class, {label!r} ({count} files), and a classifier needs at least two to tell apart. "
             f"{DRAWING.format(folder=data.folder)}\n"
@@ -67,5 +74,10 @@ def list_folder(data: Data) -> list[Listed]:
     return listed
 
 
-LAYOUTS: dict[str, Callable[[Data], list[Listed]]] = {"class_folders": list_class_folders, "npz": list_arrays, "table": list_table}
+LAYOUTS: dict[str, Callable[[Data], list[Listed]]] = {
+    "class_folders": list_class_folders,
+    "npz": list_arrays,
+    "table": list_table,
+    "pattern": list_pattern,
+}
 """What lists the images of each layout."""

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import polars as pl
 
+from tabib.errors import DataError
+
 __all__ = [
     "BY_NAME",
     "FOLD",
@@ -28,6 +30,8 @@ __all__ = [
     "Walk",
     "given_parts",
     "junk",
+    "list_files",
+    "out_of_place",
     "part_of",
 ]
 
@@ -103,8 +107,17 @@ def junk(name: str) -> str | None:
     return reason and BY_NAME + reason
 
 
-def _out_of_place(name: str) -> str:
-    return OUTSIDE if "." not in name or name.casefold().endswith(IMAGE_SUFFIXES) else BY_NAME + OUTSIDE
+def out_of_place(name: str, reason: str) -> str:
+    """Why a file is not used; by its name, where that is none of an image."""
+    return reason if "." not in name or name.casefold().endswith(IMAGE_SUFFIXES) else BY_NAME + reason
+
+
+def list_files(folder: Path) -> list[Listed]:
+    """Every file at any depth below a folder, without a label; `DataError` where there is no such folder."""
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}. Check its name; in a study, data.folder is relative to the study file.")
+    found = Walk({os.path.realpath(folder): "."}).below(folder, ".")
+    return [Listed(entry.path.removeprefix("./"), refused=entry.refused) for entry in found]
 
 
 def _is_text(name: str) -> bool:
@@ -160,7 +173,7 @@ class Walk:
         """The names of the folders in a folder, and its other entries, refused."""
         entries, refused = self.entries(folder, prefix)
         folders = [entry.name for entry in entries if entry.is_dir()]
-        flat = [Listed(prefix + entry.name, refused=_out_of_place(entry.name)) for entry in entries if not entry.is_dir()]
+        flat = [Listed(prefix + entry.name, refused=out_of_place(entry.name, OUTSIDE)) for entry in entries if not entry.is_dir()]
         return folders, refused + flat
 
     def part(self, folder: Path, path: str) -> Iterator[Listed]:

@@ -9,7 +9,6 @@ import codecs
 import csv
 import io
 import json
-import os
 import re
 import unicodedata
 from collections import defaultdict
@@ -20,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from tabib.config import Data
-from tabib.dataset.listing import NOT_NAMED, PART_NAMES, Listed, Walk, part_of
+from tabib.dataset.listing import NOT_NAMED, PART_NAMES, Listed, list_files, part_of
 from tabib.errors import DataError
 from tabib.images import name_and_frame
 
@@ -37,8 +36,7 @@ _SNIFFED = 50  # lines that the separator is found from
 def list_table(data: Data) -> list[Listed]:
     """List what the table of a study says of the files below its folder; a file that it does not name is refused."""
     assert data.table is not None
-    if not data.folder.is_dir():
-        raise DataError(f"There is no folder {data.folder}. Check its name; in a study, data.folder is relative to the study file.")
+    found = {entry.path: entry for entry in list_files(data.folder)}
     table = read_table(data.table)
     columns = {field: name for field, name in data.columns.model_dump(exclude={"facts"}).items() if name is not None}
     asked = [*columns.items(), *(("facts", name) for name in data.columns.facts)]
@@ -51,8 +49,6 @@ def list_table(data: Data) -> list[Listed]:
     table = table.select(
         pl.struct(data.columns.facts or pl.lit(None)).alias("facts"), **{field: pl.col(name) for field, name in columns.items()}
     )
-    found = list(Walk({os.path.realpath(data.folder): "."}).below(data.folder, "."))
-    found = {entry.path.removeprefix("./"): entry for entry in found}
     files = Files([path for path, entry in found.items() if entry.refused is None])
     listed: dict[str, Listed] = {}
     for line, row in enumerate(table.iter_rows(named=True), start=2):

@@ -59,6 +59,8 @@ REASONS = {
     "leak: ": "leak",
     "has no label": "no_label",
     "left out by the split file": "file",
+    "the table does not name it": "not_named",
+    "data.pattern does not match its path": "unmatched",
 }
 """How the reasons begin for which an image is not used and that have words in every language; others are shown in English."""
 
