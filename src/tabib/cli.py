@@ -188,17 +188,8 @@ def _study_of(
     """The data that options describe, in a study of nothing else."""
     from tabib.study_file import check_study
 
-    kind = (
-        layout
-        if layout != "auto"
-        else "table"
-        if table
-        else "pattern"
-        if pattern
-        else "npz"
-        if folder.suffix == ".npz"
-        else "class_folders"
-    )
+    given = {"table": table, "pattern": pattern, "npz": folder.suffix == ".npz"}
+    kind = layout if layout != "auto" else next((name for name, there in given.items() if there), "class_folders")
     columns: dict[str, Any] = {field: name for field, _, name in (text.partition("=") for text in column or ())}
     if "facts" in columns:
         columns["facts"] = columns["facts"].split(",")

@@ -160,6 +160,7 @@ class Files:
 
     def __init__(self, paths: list[str]) -> None:
         """`paths` are relative to the folder, with "/" between parts."""
+        self._paths = set(paths)
         self._called: dict[str, list[str]] = defaultdict(list)
         for path in paths:
             for name in dict.fromkeys((path, _without_suffix(path), _last(path), _without_suffix(_last(path)))):
@@ -173,9 +174,10 @@ class Files:
             parts = _FROM_ROOT.sub("", wanted).split("/")
             tails = ["/".join(parts[start:]) for start in range(len(parts))]
         for tail in tails:
-            found = self._called.get(tail, [])
-            if found:
-                return [tail] if tail in found else found
+            if tail in self._paths:
+                return [tail]
+            if found := self._called.get(tail):
+                return found
         return []
 
 
