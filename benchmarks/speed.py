@@ -1,6 +1,6 @@
 """Speed and memory, side by side with peers, as ratios of one run: `make bench`.
 
-    python benchmarks/speed.py [step] [peers] [look] [memory] [start]
+    python benchmarks/speed.py [step] [peers] [frozen] [look] [memory] [start]
 
 Absolute times on a shared machine mean little; the two sides of each ratio take turns, and medians are compared.
 Real films are read from $TABIB_REAL_DATA or ../shared/data/chest_xray where they are, phantom films otherwise.
@@ -108,6 +108,41 @@ def peers() -> None:
         show(f"tabib / {name}", rates["tabib"], rates[name], "img/s", wanted=f"at least {wanted[name]}")
 
 
+def frozen() -> None:
+    """A training of vgg16 with everything frozen but its head: features computed once, against in every epoch; phantom films."""
+    from tabib.config import Augment, Study
+    from tabib.dataset import index_folder, split_dataset
+    from tabib.phantoms import ChestFilms, make_chest_films
+    from tabib.records import Checks, Findings
+    from tabib.training import train
+
+    epochs, still = 3, {name: 0 for name, field in Augment.model_fields.items() if isinstance(field.default, float)} | {"fill_value": 0}
+    spent: dict[str, list[float]] = {"compute": [], "keep": []}
+    with tempfile.TemporaryDirectory() as folder:
+        make_chest_films(Path(folder) / "films", ChestFilms(patients=100, films_per_patient=(2, 2), side=64))
+        for how, seconds_of in spent.items():
+            study = Study.model_validate(
+                {
+                    "name": "frozen",
+                    "positive": "PNEUMONIA",
+                    "data": {"folder": f"{folder}/films", "group": r"(patient\d+)"},
+                    "input": {"height": 64, "width": 64, "channels": 1},
+                    "augment": still,
+                    "model": {"network": "vgg16", "freeze": "all_but_head"},
+                    "training": {"epochs": epochs, "threads": THREADS, "device": "cpu", "precision": "fp32", "frozen_features": how},
+                }
+            )
+            index = index_folder(study.data)
+            split = split_dataset(index, Findings(findings=[]), study)
+            checks = Checks(checks=[], initial_loss=0.7, expected_initial_loss=0.7, seconds_per_step=1, predicted_seconds=1)
+            place = Path(folder) / how
+            train(index, split, checks, study, place=place, cache_folder=Path(folder) / "cache")
+            lines = next(place.glob("members/*/history.jsonl")).read_text().splitlines()
+            seconds_of += [json.loads(line)["seconds"] for line in lines]
+    header("An epoch of vgg16 with a frozen backbone, 64 x 64, no augmentation (after features are there)")
+    show("features kept / computed in every epoch", spent["keep"], spent["compute"], "s", wanted="at most 0.1")
+
+
 def look() -> None:
     """`tabib look` against decoding the same files once, with as many processes."""
     with tempfile.TemporaryDirectory() as folder:
@@ -184,7 +219,7 @@ def machine() -> str:
     return f"{model.group(1) if model else 'unknown processor'}, {THREADS} cores"
 
 
-PARTS = {"step": step, "peers": peers, "look": look, "memory": memory, "start": start}
+PARTS = {"step": step, "peers": peers, "frozen": frozen, "look": look, "memory": memory, "start": start}
 
 if __name__ == "__main__":
     print(machine())
