@@ -455,7 +455,7 @@ def _evaluate_external(run: Path, data: Data, name: str | None, labels: list[str
         )
     lines = [
         *_headline(external.evaluation),
-        *_finding_lines([each for each in external.evaluation.remarks if each.code.startswith("external_")]),
+        *_finding_lines(external.found),
     ]
     refused = external.evaluation.parts[0].refused
     _tell({"external": external.model_dump(), "pages": pages}, [*lines, *(f"Page: {page}" for page in pages)], as_json)

@@ -320,3 +320,8 @@ class External(Record):
     left_out: int  # images of classes that were left out on purpose
     own_rows: int  # of the run's test part
     own_groups: int
+
+    @property
+    def found(self) -> list[Finding]:
+        """The remarks that compare the external images with those of the run."""
+        return [remark for remark in self.evaluation.remarks if remark.code.startswith("external_")]

@@ -273,14 +273,14 @@ def see_facts(data: Data, index: pl.DataFrame, findings: Findings) -> Facts:
 def external_facts(run_folder: Path, study: Study, external: External, index: pl.DataFrame, predictions: pl.DataFrame) -> Facts:
     """The facts of a page on images of another source: those of a first look, and how the model did there."""
     data, judged = open_data(Data.model_validate(external.data), run_folder.parent.parent / ".cache").data, external.evaluation
-    looked = see_facts(data, index.with_columns(given=pl.lit(None, dtype=pl.String())), Findings(findings=[]))
+    looked = see_facts(data, index.with_columns(given=pl.lit(None, dtype=pl.String())), Findings(findings=external.found))
     return replace(
         looked,
         study=study.model_copy(update={"data": data, "notes": Notes()}),
         classes=judged.classes,
         positive=judged.positive,
         predictions={row["row"]: row for row in predictions.iter_rows(named=True)},
-        evaluation=judged,
+        evaluation=judged.model_copy(update={"remarks": [remark for remark in judged.remarks if remark not in external.found]}),
     )
 
 
