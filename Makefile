@@ -26,6 +26,7 @@ docs: $(INSTALLED)          ## write docs/reference from the code
 bench: $(INSTALLED) .venv-keras/.installed  ## speed and memory, as ratios of one run
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/near_copies.py
+	$(BIN)/python benchmarks/decoding.py
 
 bench-quality: $(INSTALLED) ## quality on real images: hours
 	$(BIN)/python benchmarks/quality.py

@@ -17,7 +17,6 @@ from made_index import film
 from planted import Planted, plant, train_planted, write_films
 from tabib import metrics
 from tabib.errors import DataError, RunError
-from tabib.images import read_image
 from tabib.prediction import Predictor, predict_index, predict_paths, prepare
 from tabib.records import Decision, Model, prediction_schema
 from tabib.runs import save
@@ -94,7 +93,7 @@ def test_a_run_folder_is_all_that_is_needed(trained: Trained, tmp_path: Path) ->
 
 def test_company_does_not_matter(trained: Trained) -> None:
     predictor = Predictor.load(trained.run / "model", device="cpu")
-    images = [prepare(read_image(path), trained.model) for path in files(trained)]
+    images = [prepare(path, trained.model) for path in files(trained)]
     together = predictor.predict(images)
     alone = np.concatenate([predictor.predict([image]) for image in images])
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
@@ -176,7 +175,7 @@ def test_three_classes_take_the_likeliest(tmp_path: Path) -> None:
 
 def test_the_decision_is_served(trained: Trained) -> None:
     predictor = Predictor.load(trained.run / "model", device="cpu")
-    images = [prepare(read_image(path), trained.model) for path in files(trained)]
+    images = [prepare(path, trained.model) for path in files(trained)]
     other = Predictor(predictor.model, predictor.decision.model_copy(update={"temperature": 5.0, "threshold": 0.999}), predictor.networks)
     assert set(other.name(other.predict(images))) == {"HEALTHY"}
     assert other.predict(images).max() < predictor.predict(images).max()

@@ -24,6 +24,8 @@ from tabib.dataset import build_cache, cache, clear_cache, fit_image, index_fold
 from tabib.errors import DataError, RunError
 from tabib.images import Image as Picture
 from tabib.images import ImageFacts
+from tabib.prediction import prepare
+from tabib.records import Model
 
 
 @pytest.fixture
@@ -177,3 +179,34 @@ def test_colour_becomes_luma_where_one_channel_is_wanted() -> None:
     pixels = np.zeros((8, 8, 3), np.uint8)
     pixels[..., 1] = 200
     np.testing.assert_array_equal(fit_image(picture(pixels, 255), height=8, width=8, channels=1, fit="pad"), np.full((1, 8, 8), 117))
+
+
+def test_large_films_are_kept_as_a_prediction_sees_them(tmp_path: Path) -> None:
+    """What is judged is what is served: the cache and `prepare` decode at the same resolution, and not at the whole one."""
+    random = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / "films" / label).mkdir(parents=True)
+        for number in range(2):
+            coarse = random.integers(0, 256, (90, 70), dtype=np.uint8)
+            Image.fromarray(coarse).resize((701, 905)).save(tmp_path / "films" / label / f"{number}.jpg")
+    data, shape = Data(folder=tmp_path / "films"), Input(height=32, width=40, channels=1)
+    index = index_folder(data, workers=1)
+    built = build_cache(data, index, shape, folder=tmp_path / "kept", workers=1)
+    model = Model(
+        network="none",
+        classes=["a", "b"],
+        positive=None,
+        channels=1,
+        height=32,
+        width=40,
+        weights_total=0,
+        weights_trainable=0,
+        weights_source="none",
+        weights_source_sha256=None,
+        members=[],
+    )
+    whole = [fit_image(read_row_pixels(data, index, row), height=32, width=40, channels=1, fit="stretch") for row in range(4)]
+    served = [prepare(data.folder / path, model) for path in index["path"]]
+    np.testing.assert_array_equal(built.images, served)
+    assert (built.images != whole).any()
+    np.testing.assert_array_equal(built.statistics, [intensity_statistics(pixels) for pixels in served])

@@ -9,7 +9,7 @@ from tabib.dataset.index import index_folder, lost_images, read_row_pixels
 from tabib.dataset.inspection import inspect_dataset
 from tabib.dataset.layouts import list_folder
 from tabib.dataset.listing import NO_IMAGES, Listed, given_parts, junk
-from tabib.dataset.pixels import STATISTICS, fit_image, intensity_statistics
+from tabib.dataset.pixels import STATISTICS, enough_side, fit_image, intensity_statistics
 from tabib.dataset.positive import guess_positive, positive_class
 from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset
 
@@ -24,6 +24,7 @@ __all__ = [
     "OpenedData",
     "build_cache",
     "clear_cache",
+    "enough_side",
     "find_near_copies",
     "fit_image",
     "given_parts",

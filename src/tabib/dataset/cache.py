@@ -33,7 +33,7 @@ import tabib.images
 from tabib.config import Data, Input
 from tabib.dataset.archives import open_data
 from tabib.dataset.index import read_row_pixels
-from tabib.dataset.pixels import STATISTICS, fit_image, intensity_statistics, widen
+from tabib.dataset.pixels import STATISTICS, enough_side, fit_image, intensity_statistics, widen
 from tabib.engines import Crashed, map_in_processes
 from tabib.errors import DataError, ImageError, RunError
 from tabib.progress import SILENT, Progress
@@ -188,7 +188,7 @@ def _store(item: tuple[int, str], *, data: Data, input: Input, target: Path, bes
     assert input.channels != "auto"
     position, path = item
     try:
-        image = read_row_pixels(data, pl.DataFrame({"path": [path]}), 0)
+        image = read_row_pixels(data, pl.DataFrame({"path": [path]}), 0, least=enough_side(input.height, input.width))
     except ImageError as error:
         return str(error)
     fitted = fit_image(image, height=input.height, width=input.width, channels=input.channels, fit=input.fit)

@@ -84,8 +84,8 @@ def lost_images(index: pl.DataFrame) -> pl.DataFrame:
     return index.filter(reason.is_not_null() & ~pl.any_horizontal(reason.str.starts_with(start) for start in NO_IMAGES))
 
 
-def read_row_pixels(data: Data, index: pl.DataFrame, row: int) -> Image:
-    """Read again the image behind a good row of the index.
+def read_row_pixels(data: Data, index: pl.DataFrame, row: int, *, least: int | None = None) -> Image:
+    """Read again the image behind a good row of the index; `least` as in `read_image`.
 
     Raises:
         ImageError: the file is gone or no longer an image.
@@ -96,7 +96,7 @@ def read_row_pixels(data: Data, index: pl.DataFrame, row: int) -> Image:
             return read_row(npz_file(data.folder), path)
         except DataError as error:
             raise ImageError(str(error)) from None
-    return read_image(data.folder / path)
+    return read_image(data.folder / path, least=least)
 
 
 def _groups(pattern: str | None, listed: Sequence[Listed]) -> list[str | None]:

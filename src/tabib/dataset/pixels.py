@@ -11,14 +11,23 @@ import numpy as np
 
 from tabib.images import Image, resize, spread, to_grey
 
-__all__ = ["STATISTICS", "fit_image", "intensity_statistics", "widen"]
+__all__ = ["REDUCTION_MARGIN", "STATISTICS", "enough_side", "fit_image", "intensity_statistics", "widen"]
+
+REDUCTION_MARGIN = 3
+"""How many times as many pixels as the network sees, a side, are decoded at least where the format can be decoded at a lower
+resolution. What that changes is measured in docs/decisions/0008-reduced-decoding.md."""
 
 STATISTICS = ("minimum", "maximum", "mean", "deviation", "percentile_1", "percentile_99")
 """What `intensity_statistics` says of an image, in order."""
 
 
+def enough_side(height: int, width: int) -> int:
+    """Pixels a side that are enough to decode for `fit_image` to these sides: `least` of `read_image`."""
+    return REDUCTION_MARGIN * max(height, width)
+
+
 def fit_image(image: Image, *, height: int, width: int, channels: int, fit: Literal["stretch", "pad", "crop"]) -> np.ndarray:
-    """Bring an image to the shape of the network's input.
+    """Bring an image to the shape of the network's input. It may have been read with `least=enough_side(height, width)`.
 
     Returns:
         (channels, height, width): uint8 for images of at most 8 bits, else uint16; black is 0 and white the highest value.
@@ -26,7 +35,7 @@ def fit_image(image: Image, *, height: int, width: int, channels: int, fit: Lite
     pixels = spread(image.pixels, image.low, image.high)
     if channels == 1 and pixels.ndim == 3:
         pixels = to_grey(pixels)
-    pixels = resize(pixels, height, width, fit=fit)
+    pixels = resize(pixels, height, width, fit=fit, box=image.box)
     if pixels.ndim == 2:
         pixels = np.broadcast_to(pixels[:, :, None], (*pixels.shape, channels))
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from typing import NamedTuple
 
 import imagecodecs
 import numpy as np
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -40,6 +42,9 @@ class Decoded(NamedTuple):
 
     samples: np.ndarray  # (H, W) or (H, W, 3), unsigned: two's complement where the file says signed
     luma_chroma: bool | None  # whether colour is Y, Cb, Cr; None where the frame does not say
+    halvings: int = (
+        0  # how often the resolution was halved: a pixel then stands for 2**halvings, and its centre is that of the first of them
+    )
 
 
 class _Header(NamedTuple):
@@ -51,7 +56,9 @@ class _Header(NamedTuple):
     luma_chroma: bool | None = None
 
 
-def decode_frame(frame: bytes, syntax: UID, *, rows: int, columns: int, samples: int, allocated: int, stored: int, signed: bool) -> Decoded:
+def decode_frame(
+    frame: bytes, syntax: UID, *, rows: int, columns: int, samples: int, allocated: int, stored: int, signed: bool, least: int | None = None
+) -> Decoded:
     """Decode one frame, (rows, columns) or (rows, columns, samples), into words of `allocated` bits.
 
     Args:
@@ -63,6 +70,7 @@ def decode_frame(frame: bytes, syntax: UID, *, rows: int, columns: int, samples:
         allocated: 8 or 16 bits.
         stored: how many of them count.
         signed: whether the file says that values are two's complement.
+        least: grey, unsigned JPEG 2000 is decoded at a lower resolution, as long as both sides keep so many pixels.
     """
     if syntax == RLELossless:
         return Decoded(_run_lengths(frame, rows, columns, samples, allocated), None)
@@ -73,6 +81,9 @@ def decode_frame(frame: bytes, syntax: UID, *, rows: int, columns: int, samples:
             f"{header.columns:,} x {header.rows:,} with {header.samples} of {header.bits}: the file is damaged, export it again"
         )
     if syntax in JPEG_2000:
+        if least is not None and _is_plain(header, samples, stored, signed) and (halvings := _halvings(frame, header, least)):
+            lower = _at_lower_resolution(frame, halvings) >> (-header.bits % 8)
+            return Decoded(_words(lower, header, syntax, allocated=allocated, stored=stored, signed=signed), None, halvings)
         decoded = imagecodecs.jpeg2k_decode(frame)
     elif syntax in JPEG_LS:
         decoded = imagecodecs.jpegls_decode(frame)
@@ -138,6 +149,39 @@ def _jpeg_2000_header(data: bytes) -> _Header:
     right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
     samples, depth = struct.unpack_from(">HB", data, start + 40)
     return _Header(bottom - top, right - left, samples, (depth & 0x7F) + 1, bool(depth & 0x80))
+
+
+def _halvings(frame: bytes, header: _Header, least: int) -> int:
+    """How often the resolution of a JPEG 2000 codestream can be halved (A.6.1) while both sides keep `least` pixels.
+
+    Pillow rounds the sides of what is left to the nearest, and the standard up: only where they agree does it decode. Of 8 bits
+    the resolution is halved once only: in the lossless transform (F.4.8.1), which rounds down, each halving makes what is noisy
+    brighter by half a value.
+    """
+    place = frame.find(b"\xff\x4f\xff\x51") + 2
+    while frame[place : place + 2] not in (b"\xff\x52", b"\xff\x90", b""):
+        place += 2 + int.from_bytes(frame[place + 2 : place + 4])
+    levels = frame[place + 9] if frame[place : place + 2] == b"\xff\x52" and len(frame) > place + 9 else 0
+    levels = min(levels, 1) if header.bits <= 8 else levels
+    sides = (header.rows, header.columns)
+    fitting = (
+        count
+        for count in range(levels, 0, -1)
+        if all(-(-side >> count) == side + (1 << count >> 1) >> count and side >> count >= least for side in sides)
+    )
+    return next(fitting, 0)
+
+
+def _is_plain(header: _Header, samples: int, stored: int, signed: bool) -> bool:
+    """Whether the mean of neighbours means something: grey, without a sign, and no bits above the value."""
+    return samples == 1 and not header.signed and not signed and header.bits <= stored
+
+
+def _at_lower_resolution(frame: bytes, halvings: int) -> np.ndarray:
+    """(H, W) uint8 or uint16, with the values in the high bits."""
+    with Jpeg2KImageFile(io.BytesIO(frame)) as file:
+        file.reduce = halvings
+        return np.asarray(file)
 
 
 def _run_lengths(frame: bytes, rows: int, columns: int, samples: int, allocated: int) -> np.ndarray:

@@ -43,20 +43,30 @@ COLOURS = {  # photometric interpretation: samples per pixel
 }
 
 
-def read_dicom(data: bytes, frame: int | None = None) -> Image:
+NARROW = 4
+"""A window narrower than the range by more than this is applied at full resolution: it cuts values off, and a mean of values that were
+cut off is not the mean of the values, cut off."""
+
+
+def read_dicom(data: bytes, frame: int | None = None, least: int | None = None) -> Image:
     """Decode one picture of a DICOM file (PS3.3 C.7.6.3, PS3.5 8).
 
     The pixels are the stored values, all `BitsStored` bits of them, and `low`..`high` is the window of the file. Signed
     values are moved up by 2**(bits - 1), so they start at 0. A picture in which the smallest stored value is the brightest
     (MONOCHROME1, or a negative rescale slope, but not both) is inverted in its nominal range. Look-up tables are applied;
-    see `window.as_meant`. Palettes and Y, Cb, Cr become RGB.
+    see `window.as_meant`. Palettes and Y, Cb, Cr become RGB. Grey JPEG 2000 is decoded at a lower resolution where both sides keep
+    `least` pixels, and straight lines lead from the stored values to a window that is not narrow.
     """
     file, syntax = _parse(data)
     _refuse_without_pixels(file, syntax)
     frame = choose_frame(frame, _frames(file), "DICOM file")
     form = _form(file)
     value = partial(_value, file, frame)
-    pixels = _uncompressed(file, form, frame) if syntax in UNCOMPRESSED else _compressed(file, form, frame, syntax)
+    halvings = 0
+    if syntax in UNCOMPRESSED:
+        pixels = _uncompressed(file, form, frame)
+    else:
+        pixels, halvings = _compressed(file, form, frame, syntax, least if _is_straight(form, value) else None)
     bits, low, high, rescale = form.bits, 0.0, float(2**form.bits - 1), None
     if form.colour == "PALETTE COLOR":
         pixels = _through_palette(pixels, file)
@@ -69,6 +79,8 @@ def read_dicom(data: bytes, frame: int | None = None) -> Image:
         inverse = form.colour == "MONOCHROME1"
         little = syntax != ExplicitVRBigEndian
         pixels, low, high, rescale = as_meant(pixels, value, bits=bits, signed=form.signed, inverse=inverse, little=little)
+    if halvings and (high - low) * NARROW < 2**bits - 1:
+        return read_dicom(data, frame)
     facts = ImageFacts(
         format="DICOM",
         bits=bits,
@@ -79,7 +91,28 @@ def read_dicom(data: bytes, frame: int | None = None) -> Image:
         date=_date(file),
         patient=_text(file, "PatientID"),
     )
-    return Image(np.ascontiguousarray(pixels), low, high, _spacing(value), _orientation(value), facts, rescale)
+    spacing, box = _spacing(value), None
+    if halvings:
+        pixels, box = _with_its_box(pixels, form, halvings)
+        spacing = spacing and (spacing[0] * 2**halvings, spacing[1] * 2**halvings)
+    return Image(np.ascontiguousarray(pixels), low, high, spacing, _orientation(value), facts, rescale, box)
+
+
+def _is_straight(form: _Form, value: Callable[[str], Any]) -> bool:
+    """Whether nothing but a straight line and a window stands between the stored values and what is meant."""
+    tables = value("ModalityLUTSequence") or value("VOILUTSequence") or str(value("VOILUTFunction") or "").upper() == "SIGMOID"
+    return form.colour.startswith("MONOCHROME") and not tables
+
+
+def _with_its_box(pixels: np.ndarray, form: _Form, halvings: int) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+    """Pixels of a lower resolution with one more row and column, and where the picture lies in them.
+
+    Their centres are those of every 2**halvings-th stored pixel (ISO/IEC 15444-1, F.3), so the picture begins within the first one
+    and may end behind the last one.
+    """
+    step = 2.0**halvings
+    start = 0.5 - 0.5 / step
+    return np.pad(pixels, ((0, 1), (0, 1)), "edge"), (start, start, form.columns / step + start, form.rows / step + start)
 
 
 def count_dicom_frames(data: bytes) -> int:
@@ -184,7 +217,8 @@ def _uncompressed(file: Dataset, form: _Form, frame: int) -> np.ndarray:
     return _counting_bits(stored.astype(stored.dtype.newbyteorder("="), copy=False).view(f"u{stored.itemsize}"), form)
 
 
-def _compressed(file: Dataset, form: _Form, frame: int, syntax: UID) -> np.ndarray:
+def _compressed(file: Dataset, form: _Form, frame: int, syntax: UID, least: int | None) -> tuple[np.ndarray, int]:
+    """The pixels, and how often their resolution was halved."""
     from tabib.images.codestreams import decode_frame
 
     frames, pictures = _frames(file), len(parse_basic_offsets(file.PixelData))
@@ -202,13 +236,14 @@ def _compressed(file: Dataset, form: _Form, frame: int, syntax: UID) -> np.ndarr
         allocated=form.allocated,
         stored=form.bits,
         signed=form.signed,
+        least=least,
     )
     if form.samples == 1:
-        return _counting_bits(decoded.samples, form)
+        return _counting_bits(decoded.samples, form), decoded.halvings
     luma_chroma = decoded.luma_chroma
     if luma_chroma is None:  # JPEG 2000 undoes YBR_ICT and YBR_RCT itself
         luma_chroma = form.colour in ("YBR_FULL", "YBR_FULL_422")
-    return convert_color_space(decoded.samples, "YBR_FULL", "RGB") if luma_chroma else decoded.samples
+    return (convert_color_space(decoded.samples, "YBR_FULL", "RGB") if luma_chroma else decoded.samples), 0
 
 
 def _counting_bits(words: np.ndarray, form: _Form) -> np.ndarray:

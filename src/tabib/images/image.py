@@ -66,6 +66,7 @@ class Image:
     orientation: str | None  # DICOM ImageOrientationPatient or PatientOrientation, values joined by "\\"
     facts: ImageFacts
     rescale: tuple[float, float] | None = None  # (slope, intercept) from a pixel to what was measured, of a CT Hounsfield units
+    box: tuple[float, float, float, float] | None = None  # left, top, right, bottom of the picture in pixels that were decoded smaller
 
 
 def check_size(height: int, width: int) -> None:

@@ -44,8 +44,11 @@ def read_png(data: bytes) -> Image:
     return Image(upright(pixels, exif.orientation), 0, 65535 if bits == 16 else 255, None, None, facts)
 
 
-def read_jpeg(data: bytes) -> Image:
+def read_jpeg(data: bytes, least: int | None = None) -> Image:
     """Decode a JPEG file, turned upright as its EXIF orientation says.
+
+    Where both sides keep `least` pixels, an upright one is decoded at a half, a quarter or an eighth of its resolution, from
+    the low frequencies of its blocks (ITU-T T.81, A.3.3). The last of these pixels may stand beyond the edge: `box` says so.
 
     CMYK becomes RGB without a colour profile. Files with an Adobe marker store CMYK inverted, others do not. Of a file
     with several pictures (MPO: a preview, the other eye of a stereo camera) the main one is read.
@@ -55,11 +58,15 @@ def read_jpeg(data: bytes) -> Image:
         mode = file.mode
         if mode == "CMYK" and "adobe" not in file.info:  # Pillow takes every CMYK file for an inverted one
             file.tile = [tile._replace(args=("CMYK", "")) for tile in file.tile]
+        exif, box = _exif(file), None
+        if least is not None and exif.orientation not in TURNS:
+            whole = file.size
+            drafted = file.draft(None, (least, least))
+            box = drafted[1] if drafted and file.size != whole else None
         pixels = eight_bit_pixels(file)
-        exif = _exif(file)
         compression = _jpeg_quality(tuple(file.quantization[0])) if 0 in file.quantization else None
     facts = ImageFacts(format="JPEG", bits=8, mode=mode, compression=compression, scanner=exif.scanner, date=exif.date)
-    return Image(upright(pixels, exif.orientation), 0, 255, None, None, facts)
+    return Image(upright(pixels, exif.orientation), 0, 255, None, None, facts, box=box)
 
 
 def read_bmp(data: bytes) -> Image:

@@ -26,14 +26,14 @@ class Format:
 
     name: str
     marks: tuple[tuple[int, bytes], ...]  # where a mark stands, and the mark; one of them is enough
-    read: Callable[[bytes, int | None], Image]  # the bytes and the frame that is asked for
+    read: Callable[[bytes, int | None, int | None], Image]  # the bytes, the frame that is asked for, and the least side that is enough
     count: Callable[[bytes], int]  # how many frames
 
 
-def _read_dicom(data: bytes, frame: int | None) -> Image:
+def _read_dicom(data: bytes, frame: int | None, least: int | None) -> Image:
     from tabib.images.dicom import read_dicom  # pydicom takes longer to import than everything else here together
 
-    return read_dicom(data, frame)
+    return read_dicom(data, frame, least)
 
 
 def _count_dicom(data: bytes) -> int:
@@ -42,7 +42,7 @@ def _count_dicom(data: bytes) -> int:
     return count_dicom_frames(data)
 
 
-def _read_tiff(data: bytes, frame: int | None) -> Image:
+def _read_tiff(data: bytes, frame: int | None, least: int | None) -> Image:
     from tabib.images.tiff import read_tiff  # so does tifffile, and most folders hold neither
 
     return read_tiff(data, frame)
@@ -54,7 +54,7 @@ def _count_tiff(data: bytes) -> int:
     return count_tiff_pages(data)
 
 
-def _read_nifti(data: bytes, frame: int | None) -> Image:
+def _read_nifti(data: bytes, frame: int | None, least: int | None) -> Image:
     from tabib.images.nifti import read_nifti
 
     return read_nifti(data, frame)
@@ -69,16 +69,21 @@ def _count_nifti(data: bytes) -> int:
 def _one(name: str, mark: bytes, read: Callable[[bytes], Image], *, place: int = 0) -> Format:
     """A kind of file that holds one picture."""
 
-    def read_one(data: bytes, frame: int | None) -> Image:
+    def read_one(data: bytes, frame: int | None, least: int | None) -> Image:
         choose_frame(frame, 1, name)
         return read(data)
 
     return Format(name, ((place, mark),), read_one, lambda data: 1)
 
 
+def _read_jpeg(data: bytes, frame: int | None, least: int | None) -> Image:
+    choose_frame(frame, 1, "JPEG")
+    return read_jpeg(data, least)
+
+
 FORMATS: tuple[Format, ...] = (  # DICOM comes first: its free preamble may look like a TIFF
     Format("DICOM", ((128, b"DICM"),), _read_dicom, _count_dicom),
-    _one("JPEG", b"\xff\xd8\xff", read_jpeg),
+    Format("JPEG", ((0, b"\xff\xd8\xff"),), _read_jpeg, lambda data: 1),
     _one("BMP", b"BM", read_bmp),
     _one("PNG", b"\x89PNG\r\n\x1a\n", read_png),
     Format("TIFF", ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")), _read_tiff, _count_tiff),
@@ -111,13 +116,15 @@ MAX_FRAMES = 10_000
 """Most frames of one file; a header may say any number."""
 
 
-def read_image(path: Path, frame: int | None = None) -> Image:
+def read_image(path: Path, frame: int | None = None, *, least: int | None = None) -> Image:
     """Read one picture of an image file: DICOM, JPEG, PNG, TIFF, BMP, WebP or NIfTI.
 
     Args:
         path: any name; what the file holds decides how it is read. `film.dcm[3]` is frame 3 of `film.dcm`, unless there is a
             file of that very name.
         frame: which picture of a file of several, from 0; None where the path says it, or the file must hold one only.
+        least: for those who make the image smaller at once: a format that can be decoded at a lower resolution (JPEG, grey
+            JPEG 2000) is, as long as both sides keep so many pixels. `box` then says where the picture lies in them.
 
     Returns:
         The image: upright, brighter meaning more, with its range and what the file says of itself.
@@ -127,7 +134,7 @@ def read_image(path: Path, frame: int | None = None) -> Image:
     """
     if frame is None:
         path, frame = _file_and_frame(path)
-    return read_image_bytes(read_file(path) if frame is None else _kept_file(path), path.name, frame)
+    return read_image_bytes(read_file(path) if frame is None else _kept_file(path), path.name, frame, least=least)
 
 
 def count_frames(path: Path) -> int:
@@ -191,12 +198,12 @@ def read_file(path: Path) -> bytes:
         raise ImageError(f"{name}: cannot be opened: {reason}; check that it exists and that you may read it") from None
 
 
-def read_image_bytes(data: bytes, name: str, frame: int | None = None) -> Image:
+def read_image_bytes(data: bytes, name: str, frame: int | None = None, *, least: int | None = None) -> Image:
     """Decode the bytes of an image file; `name` only stands in the messages.
 
     Whatever goes wrong inside a decoder comes out as ImageError, and no warning or log line of Python escapes.
     """
-    image = _understood(data, name, lambda kind: kind.read(data, frame))
+    image = _understood(data, name, lambda kind: kind.read(data, frame, least))
     image.pixels.flags.writeable = False
     return image
 

@@ -12,7 +12,9 @@ __all__ = ["Fit", "reduce", "resize"]
 Fit = Literal["stretch", "pad", "crop"]
 
 
-def resize(pixels: np.ndarray, height: int, width: int, *, fit: Fit = "stretch") -> np.ndarray:
+def resize(
+    pixels: np.ndarray, height: int, width: int, *, fit: Fit = "stretch", box: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
     """Bring an image to another size, antialiased, in its own dtype.
 
     The filter is a triangle that grows with the reduction (Pillow's BILINEAR): every output pixel is a weighted mean of
@@ -24,26 +26,29 @@ def resize(pixels: np.ndarray, height: int, width: int, *, fit: Fit = "stretch")
         width: of the result, in pixels.
         fit: `stretch` brings each side to its size; `pad` keeps the shape and fills with 0 (black) around the centre;
             `crop` keeps the shape and cuts off what stands out around the centre.
+        box: left, top, right and bottom of the part that is the picture, in pixels and fractions of one; None for all.
 
     Returns:
         (height, width) or (height, width, 3), dtype of the input; the input itself where the size is right already.
     """
-    rows, columns = pixels.shape[:2]
-    if (rows, columns) == (height, width):
+    if box is None and pixels.shape[:2] == (height, width):
         return pixels
+    left, top, right, bottom = box or (0, 0, pixels.shape[1], pixels.shape[0])
+    rows, columns = bottom - top, right - left
     if fit == "stretch":
-        return _resampled(pixels, height, width, (0, 0, columns, rows))
+        return _resampled(pixels, height, width, (left, top, right, bottom))
     if fit == "crop":
         scale = max(height / rows, width / columns)
         # Rounding may leave a side that is not cut a hair below zero.
         cut_rows, cut_columns = max(0.0, rows - height / scale) / 2, max(0.0, columns - width / scale) / 2
-        return _resampled(pixels, height, width, (cut_columns, cut_rows, columns - cut_columns, rows - cut_rows))
+        return _resampled(pixels, height, width, (left + cut_columns, top + cut_rows, right - cut_columns, bottom - cut_rows))
     scale = min(height / rows, width / columns)
     inner_height = min(height, max(1, round(rows * scale)))
     inner_width = min(width, max(1, round(columns * scale)))
-    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    above, beside = (height - inner_height) // 2, (width - inner_width) // 2
     padded = np.zeros((height, width, *pixels.shape[2:]), pixels.dtype)
-    padded[top : top + inner_height, left : left + inner_width] = _resampled(pixels, inner_height, inner_width, (0, 0, columns, rows))
+    inner = _resampled(pixels, inner_height, inner_width, (left, top, right, bottom))
+    padded[above : above + inner_height, beside : beside + inner_width] = inner
     return padded
 
 

@@ -13,7 +13,7 @@ import polars as pl
 from tabib.dataset import junk
 from tabib.engines import Crashed, map_in_processes
 from tabib.errors import DataError, ImageError
-from tabib.images import count_frames, read_image
+from tabib.images import count_frames
 from tabib.prediction.predictor import Predictor, prepare
 from tabib.progress import SILENT, Progress
 from tabib.records import Model, prediction_schema
@@ -103,6 +103,6 @@ def _predict(predictor: Predictor, files: Sequence[Path], workers: int | None, p
 
 def _prepare(file: Path, *, model: Model) -> np.ndarray | str:
     try:
-        return prepare(read_image(file), model)
+        return prepare(file, model)
     except ImageError as error:
         return str(error)

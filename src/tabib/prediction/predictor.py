@@ -14,10 +14,10 @@ from typing import Self
 import numpy as np
 import torch
 
-from tabib.dataset import fit_image, intensity_statistics
+from tabib.dataset import enough_side, fit_image, intensity_statistics
 from tabib.engines import tame_allocator
 from tabib.errors import RunError
-from tabib.images import Image
+from tabib.images import read_image
 from tabib.metrics import apply_temperature
 from tabib.records import Decision, Model
 from tabib.runs import read_record
@@ -29,8 +29,12 @@ from tabib.training.networks import Network
 __all__ = ["Predictor", "prepare"]
 
 
-def prepare(image: Image, model: Model) -> np.ndarray:
-    """An image as the model's networks see it, (C, H, W) uint8 or uint16. Needs no network, so other processes can do it."""
+def prepare(path: Path, model: Model) -> np.ndarray:
+    """An image file as the model's networks see it, (C, H, W) uint8 or uint16, decoded as the images it was trained on were.
+
+    Needs no network, so other processes can do it. Raises `ImageError` where the file cannot be read.
+    """
+    image = read_image(path, least=enough_side(model.height, model.width))
     return fit_image(image, height=model.height, width=model.width, channels=model.channels, fit=model.fit)
 
 
