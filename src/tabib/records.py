@@ -87,7 +87,7 @@ INDEX_SCHEMA: dict[str, pl.DataType] = {
     "mean": pl.Float64(),  # mean of the grey picture as a fraction of its nominal range, 0..1
     "contrast": pl.Float64(),  # its standard deviation, same unit
     "border": pl.Float64(),  # share of the outermost ring of pixels that is one constant value, 0..1
-    "sharpness": pl.Float64(),  # deviation of the Laplacian over that of the grey picture, at about 128 pixels a side; null for one flat value
+    "sharpness": pl.Float64(),  # deviation of the Laplacian over that of the grey picture, its shorter side reduced to 64..128 pixels; null for one flat value
     "black": pl.Float64(),  # share of the picture at that scale that is within 0.5 % of black, 0..1
     "white": pl.Float64(),  # the same of white
     "marks": pl.String(),  # where something white is burnt into the frame, as "top_left right" (`images.MARK_PLACES`); "" for nowhere

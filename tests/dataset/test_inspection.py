@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,19 @@ def test_a_plate_in_the_films_of_one_machine_tells_the_class(tmp_path: Path) -> 
     said = one(inspect(index_folder(Data(folder=tmp_path / "films"), workers=1), positive="PNEUMONIA"), "marks_tell_class")
     assert (said.figures["fact"], said.page_one) == ("mark_top_right", True)
     assert said.rows
+
+
+def test_further_columns_of_a_table_are_tried() -> None:
+    random = np.random.default_rng(0)
+    facts = [
+        {"series": "MPRAGE" if label == "ILL" and random.random() < 0.9 else "SPGR", "age": f"{random.integers(50, 80)}", "format": "same"}
+        for label in LABELS
+    ]
+    findings = inspect(index_of({"facts": [json.dumps(each) for each in facts]}))
+    said = one(findings, "column_tells_class")
+    assert (said.level, said.page_one, said.figures["fact"]) == ("warn", True, "series")
+    older = [json.dumps({"age": f"{60 + 10 * (label == 'ILL') + random.normal():.1f}"}) for label in LABELS]
+    assert one(inspect(index_of({"facts": older})), "column_tells_class").figures["balanced_accuracy"] == 1
 
 
 def test_numbering() -> None:

@@ -488,7 +488,7 @@ def test_a_look_shows_pictures_first_then_what_asks_for_something_then_the_rest(
 
 
 def test_every_line_for_the_study_is_valid() -> None:
-    figures: dict[str, Any] = {"pattern": r"(patient\d+)", "first": "it's", "positive": "b: c"}
+    figures: dict[str, Any] = {"pattern": r"(patient\d+)", "fact": "it's", "positive": "b: c"}
     for code in STUDY_LINES:
         line = study_line(Finding(code=code, level="fail", figures=figures))
         settings = yaml.safe_load(line)

@@ -12,6 +12,7 @@ hypergeometric distribution, so the cost does not depend on the number of images
 | acquisition | size, aspect, channels, colour, bits, mode, format, compression, spacing, scanner, site, period, border | should not know the disease: a warning |
 | marks       | whether something white is burnt into a corner or at an edge, or anywhere  | nobody's disease: a warning                        |
 | intensity   | mean, contrast, sharpness                                                  | a disease may change them: a baseline, no warning  |
+| columns     | further columns of the table (`data.columns.facts`)                        | how an image was made, or of whom: a warning       |
 | names       | the file's name without its digits                                         | a note: no network sees it                         |
 | numbering   | the first number of the name, where both classes are numbered in one series | cases came in one after the other: a warning       |
 
@@ -20,8 +21,9 @@ The size of the file in bytes is in no family: it follows what a picture shows, 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -29,7 +31,7 @@ import polars as pl
 from tabib.images import MARK_PLACES
 from tabib.records import Typical
 
-__all__ = ["ACQUISITION", "FEWEST", "INTENSITY", "MARKS", "NAMES", "NUMBERING", "Telltale", "try_facts"]
+__all__ = ["ACQUISITION", "FEWEST", "INTENSITY", "MARKS", "NAMES", "NUMBERING", "Telltale", "try_columns", "try_facts"]
 
 ACQUISITION = (
     "size",
@@ -89,19 +91,36 @@ def try_facts(index: pl.DataFrame, units: Sequence[str], facts: Sequence[str]) -
     Args:
         index: INDEX_SCHEMA, good rows with a label only.
         units: the patient of each row, or what stands for it.
-        facts: names from one of the tables of this file.
+        facts: names from one of the tables of this file, or columns of the index.
 
     Returns:
         The facts that vary, the most telling first; empty where a class has fewer than ten patients or there is one class.
     """
-    table = _facts(index).with_columns(unit=pl.Series(units, dtype=pl.String()))
+    return _try_all(_facts(index).with_columns(unit=pl.Series(units, dtype=pl.String())), facts)
+
+
+def _try_all(table: pl.DataFrame, facts: Sequence[str]) -> list[Telltale]:
     found = [result for fact in facts if (result := _try(table, fact)) is not None]
     order = sorted(range(len(found)), key=lambda place: (found[place].p, -found[place].balanced_accuracy))
     corrected, highest = [], 0.0
     for rank, place in enumerate(order):
         highest = max(highest, min(1.0, found[place].p * (len(found) - rank)))
-        corrected.append(Telltale(**{**found[place].__dict__, "p": highest}))
+        corrected.append(replace(found[place], p=highest))
     return sorted(corrected, key=lambda result: (not result.tells, -result.balanced_accuracy))
+
+
+def try_columns(index: pl.DataFrame, units: Sequence[str]) -> list[Telltale]:
+    """Try each further column of the table alone, as `try_facts` does; one whose values are all numbers is tried as a number."""
+    told = [json.loads(facts) if facts else {} for facts in index["facts"]]
+    names = sorted({name for facts in told for name in facts})
+    columns = [pl.Series(name, [facts.get(name) for facts in told], dtype=pl.String()) for name in names]
+    numbers = [column.cast(pl.Float64(), strict=False) for column in columns]
+    columns = [words if number.null_count() > words.null_count() else number for words, number in zip(columns, numbers, strict=True)]
+    kept = index.select("row", "path", "label", unit=pl.Series(units, dtype=pl.String()))
+    # Under a number each, because a table may call its columns as the index does.
+    table = kept.with_columns(column.alias(f"column {number}") for number, column in enumerate(columns))
+    found = _try_all(table, [f"column {number}" for number in range(len(names))])
+    return [replace(result, fact=names[int(result.fact.removeprefix("column "))]) for result in found]
 
 
 def _facts(index: pl.DataFrame) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 import polars as pl
 
 from tabib.config import Study
-from tabib.dataset.confounders import ACQUISITION, FEWEST, INTENSITY, MARKS, NAMES, NUMBERING, Telltale, try_facts
+from tabib.dataset.confounders import ACQUISITION, FEWEST, INTENSITY, MARKS, NAMES, NUMBERING, Telltale, try_columns, try_facts
 from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import held_together, patients_by, patients_known, propose_group_pattern
 from tabib.dataset.index import lost_images
@@ -376,6 +376,9 @@ def _telltales(good: pl.DataFrame, units: Sequence[str]) -> Iterator[Finding]:
     for found in try_facts(table, owners, MARKS)[:1]:
         if found.tells:
             yield _told("marks_tell_class", "fail" if found.balanced_accuracy >= _GIVEN_AWAY else "warn", found, page_one=True)
+    for found in try_columns(table, owners):
+        if found.tells:
+            yield _told("column_tells_class", "warn", found, page_one=True)
     tried = try_facts(table, owners, ACQUISITION)
     for found in tried:
         if found.tells:

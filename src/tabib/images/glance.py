@@ -6,6 +6,7 @@ This is what runs in every worker process of an index, so nothing heavy is impor
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,12 @@ THUMBNAIL_SIDE = 32
 MARK_PLACES = ("top_left", "top", "top_right", "left", "right", "bottom_left", "bottom", "bottom_right")
 """Where in the frame of a picture, its outermost eighth, something can be burnt in."""
 
-_SCALE = 128  # pixels of the shorter side, about: the scale that pictures of any size are compared at
+_SCALE = 128  # most pixels of the shorter side at the scale that pictures are compared at, and half of it the least
 _CLIPPED = 0.005  # of the nominal range: one of 255
 _GRID = 8  # blocks a side
 _LEGIBLE = 64  # pixels of the shorter side; in a smaller picture a letter is a pixel
 _WHITE = 0.85  # of the brightest value: what is burnt in is drawn as white as white goes
-_STEP = 0.4  # of the brightest value, two pixels on: no body has such an edge to air, or its middle has it too
+_GROUND = 0.5  # of the brightest value, two pixels on: no body has such an edge to air, or its middle has it too
 _MIDDLE = 0.002  # share of the middle that may be such an edge; where more is, sharp white is what the picture shows
 _LEAST = 2  # pixels of a mark
 
@@ -80,7 +81,7 @@ def glance(image: Image, content: str, size: int) -> dict[str, Any]:
     mean = float(values.mean())
     values -= mean
     contrast = float(np.sqrt(values @ values / values.size))
-    small = reduce(grey, max(1, round(min(grey.shape) / _SCALE)))
+    small = reduce(grey, -(-min(grey.shape) // _SCALE))
     spacing = image.spacing_mm or (None, None)
     facts = image.facts
     return {
@@ -102,8 +103,8 @@ def glance(image: Image, content: str, size: int) -> dict[str, Any]:
         "contrast": round(contrast / most, 6),
         "border": round(_border(grey), 6),
         "sharpness": _sharpness(small),
-        "black": round(np.count_nonzero(small <= _CLIPPED * most) / small.size, 6),
-        "white": round(np.count_nonzero(small >= (1 - _CLIPPED) * most) / small.size, 6),
+        "black": round(np.count_nonzero(small <= int(_CLIPPED * most)) / small.size, 6),
+        "white": round(np.count_nonzero(small >= most - int(_CLIPPED * most)) / small.size, 6),
         "marks": " ".join(_marks(small)),
         "scanner": facts.scanner,
         "site": facts.site,
@@ -141,47 +142,48 @@ def _border(grey: np.ndarray) -> float:
 
 def _sharpness(small: np.ndarray) -> float | None:
     """Deviation of the Laplacian (Pech-Pacheco et al. 2000) over that of the picture, so that contrast does not count; None for one flat value."""
-    values = small.astype(np.float32)
-    deviation = values.std()
-    if deviation == 0 or min(small.shape) < 3:
+    if min(small.shape) < 3 or small.min() == small.max():
         return None
-    inside = 4 * values[1:-1, 1:-1]
-    for neighbour in (values[:-2, 1:-1], values[2:, 1:-1], values[1:-1, :-2], values[1:-1, 2:]):
+    values = small.astype(np.float32)
+    values -= values.mean()
+    inside = 4 * values[1:-1:2, 1:-1]  # every second row says as much, in half the time
+    for neighbour in (values[:-2:2, 1:-1], values[2::2, 1:-1], values[1:-1:2, :-2], values[1:-1:2, 2:]):
         inside -= neighbour
-    return round(float(inside.std() / deviation), 6)
+    inside, values = inside.ravel(), values.ravel()
+    return round(math.sqrt((inside @ inside / inside.size) / (values @ values / values.size)), 6)
 
 
 def _marks(small: np.ndarray) -> list[str]:
     """Where letters or plates are burnt into the frame, among `MARK_PLACES`: white that ends at once, as in the middle nothing does."""
-    rows, columns = (side // _GRID for side in small.shape)
     if min(small.shape) < _LEGIBLE:
         return []
-    values = small[: rows * _GRID, : columns * _GRID].astype(np.int32)
-    brightest = int(values.max())
-    edge = np.zeros(values.shape, bool)
+    brightest = int(small.max())
+    white, dark = small >= math.ceil(_WHITE * brightest), small <= int(_GROUND * brightest)  # whole: numpy is slow with a fraction
+    edge = np.zeros(small.shape, bool)
     for one, other in ((np.s_[:, 2:], np.s_[:, :-2]), (np.s_[2:], np.s_[:-2])):
-        step = values[one] - values[other]
-        edge[one] |= step >= _STEP * brightest
-        edge[other] |= step <= -_STEP * brightest
-    edge &= values >= _WHITE * brightest
-    blocks = edge.reshape(_GRID, rows, _GRID, columns).sum(axis=(1, 3))
-    if blocks[2:-2, 2:-2].sum() > _MIDDLE * edge.size / 4:
+        edge[one] |= dark[other]
+        edge[other] |= dark[one]
+    edge &= white
+    rows, columns = np.divmod(np.flatnonzero(edge), small.shape[1])
+    block = rows * _GRID // small.shape[0] * _GRID + columns * _GRID // small.shape[1]
+    counts = np.bincount(block, minlength=_GRID**2)
+    if counts[_MIDDLE_BLOCKS].sum() > _MIDDLE * small.size / 4:
         return []
-    return [place for place, part in zip(MARK_PLACES, _FRAME_PARTS, strict=True) if (blocks[part] >= _LEAST).any()]
+    found = set(_PLACE[counts >= _LEAST].tolist())
+    return [place for place in MARK_PLACES if place in found]
 
 
-def _frame_parts() -> list[np.ndarray]:
-    """(blocks, blocks) bool for each of `MARK_PLACES`: a corner is three blocks along either side."""
-    inside = np.zeros((_GRID, _GRID), bool)
-    inside[1:-1, 1:-1] = True
-    start, middle, end = slice(0, 3), slice(3, _GRID - 3), slice(_GRID - 3, _GRID)
-    spans = [(start, start), (start, middle), (start, end), (middle, start), (middle, end), (end, start), (end, middle), (end, end)]
-    parts = []
-    for down, across in spans:
-        part = np.zeros((_GRID, _GRID), bool)
-        part[down, across] = True
-        parts.append(part & ~inside)
-    return parts
+def _places() -> np.ndarray:
+    """(blocks squared,) the place of each block of the grid, "" inside; a corner is three blocks along either side."""
+    names = np.full((_GRID, _GRID), "", dtype="U12")
+    third, last = slice(0, 3), slice(_GRID - 3, _GRID)
+    names[0], names[-1], names[:, 0], names[:, -1] = "top", "bottom", "left", "right"
+    for vertical, down in (("top", third), ("bottom", last)):
+        for horizontal, across in (("left", third), ("right", last)):
+            corner = names[down, across]
+            corner[corner != ""] = f"{vertical}_{horizontal}"
+    return names.ravel()
 
 
-_FRAME_PARTS = _frame_parts()
+_PLACE = _places()
+_MIDDLE_BLOCKS = (np.arange(2, _GRID - 2)[:, None] * _GRID + np.arange(2, _GRID - 2)).ravel()

@@ -182,7 +182,6 @@ def _together(findings: Sequence[Finding], code: str) -> list[Told]:
 
 STUDY_LINES = {
     "group_pattern_proposed": "data: {{group: {pattern}}}",
-    "positive_unclear": "positive: {first}",
     "positive_guessed": "positive: {positive}",
     "class_imbalance": "training: {{class_weights: balanced}}",
     "given_leak_groups": "split: {{given: true, leaks: drop}}",
@@ -193,6 +192,7 @@ STUDY_LINES = {
     "flat_range": "input: {{intensity: percentile}}",
     "acquisition_confounder": "expect: [acquisition_confounder]",
     "marks_tell_class": "expect: [marks_tell_class]",
+    "column_tells_class": "evaluate: {{subgroups: [{fact}]}}",
 }
 """The line of a study file that answers a finding, with its figures as YAML; where it is a way out, after the reader has decided so."""
 
