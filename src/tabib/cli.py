@@ -396,6 +396,7 @@ def evaluate(
     layout: Layout = "auto",
     table: Table = None,
     column: Column = None,
+    pattern: Pattern = None,
     group: Group = None,
     as_json: AsJson = False,
 ) -> None:
@@ -405,7 +406,9 @@ def evaluate(
             raise StudyError("--on and --data are two answers to one question; give one.")
         _evaluate_external(
             run,
-            _study_of(on, layout, table=table, column=column, group=group, source="tabib evaluate").data if on else _data_in(data),
+            _study_of(on, layout, table=table, column=column, pattern=pattern, group=group, source="tabib evaluate").data
+            if on
+            else _data_in(data),
             name,
             label or [],
             as_json,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image, ImageOps
+from typer.testing import CliRunner
 
 from places import REAL, needs_real
+from tabib.cli import app
 from tabib.config import Data
 from tabib.errors import DataError, StudyError
 from tabib.external import judge_external
@@ -148,6 +151,19 @@ def test_their_names_are_mapped_and_unknown_ones_refused(finished: Path, others:
     assert set(external.evaluation.parts[0].class_counts) == {"NORMAL", "PNEUMONIA"}
     with pytest.raises(StudyError, match="--name"):
         judge(finished, tmp_path / "films", name="../x", labels=labels)
+
+
+@pytest.mark.slow
+def test_the_command_takes_the_folder_or_its_description(finished: Path, others: Path, tmp_path: Path) -> None:
+    description = tmp_path / "data.yaml"
+    description.write_text(f"data: {{folder: {others}, group: '{PATTERN}'}}", encoding="utf-8")
+    for where in (["--on", str(others), "--group", PATTERN], ["--data", str(description)]):
+        done = CliRunner().invoke(app, ["evaluate", str(finished), *where, "--name", "told", "--json"])
+        assert done.exit_code == 0, done.output
+    external = json.loads(done.stdout)["external"]
+    assert external["evaluation"]["patients"] == "known"
+    refused = CliRunner().invoke(app, ["evaluate", str(finished), "--on", str(others), "--label", "sain"])
+    assert isinstance(refused.exception, StudyError)
 
 
 @pytest.mark.slow
