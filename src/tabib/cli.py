@@ -123,20 +123,19 @@ def look(
 ) -> None:
     """Look at a folder: what is in it, and what would go wrong."""
     from tabib.console import ConsoleProgress
-    from tabib.dataset import index_folder, inspect_dataset, open_data
+    from tabib.dataset import index_folder, inspect_dataset
     from tabib.reports import write_look
     from tabib.runs import FILES, keep_apart, save
 
     study = _study_of(folder, layout, table=table, column=column, pattern=pattern, group=group, source="tabib look")
     keep_apart(runs, study.data.folder)
     progress = ConsoleProgress()
-    cache_folder = runs / ".cache"
-    index = index_folder(study.data, cache_folder=cache_folder, progress=progress)
+    index = index_folder(study.data, cache_folder=runs / ".cache", progress=progress)
     findings = inspect_dataset(index, study, progress=progress)
     place = runs / f"look-{folder.resolve().name}"
     save(place / FILES["index"].path, index)
     save(place / FILES["findings"].path, findings)
-    page = write_look(place / "look.html", open_data(study.data, cache_folder).data, index=index, findings=findings, code=language)
+    page = write_look(place / "look.html", study.data, index=index, findings=findings, code=language)
     refused = _refused(index)
     result = {"images": index["refused"].null_count(), "refused": refused, "classes": _class_counts(index), "page": page}
     result |= findings.model_dump(include={"findings", "group_pattern"})
@@ -452,7 +451,7 @@ def _evaluate_external(run: Path, data: Data, name: str | None, labels: list[str
         external, pages = judge_external(
             opened,
             data,
-            name=name or data.folder.resolve().name,
+            name=name or (data.folder.resolve().name if data.folder.is_dir() else data.folder.name.partition(".")[0]),
             labels={theirs: ours for theirs, _, ours in (text.partition("=") for text in labels)},
             progress=ConsoleProgress(),
         )

@@ -164,6 +164,9 @@ def test_an_archive_goes_the_road_and_what_is_refused_of_it_is_counted(tabib: Ta
         file.writestr("../evil.png", b"evil")
     code, said = tabib("look", archive)
     assert (code, said["images"], said["refused"]) == (3, 16, 1)
+    page = Path(said["page"]).read_text(encoding="utf-8")
+    assert "films.zip" in page.split("</title>")[0]
+    assert page.count("data:image/jpeg") > 0
     code, said = tabib("split", study(archive))
     assert (code, said["refused"]) == (3, 1)
     code, said = tabib("cache", "list")

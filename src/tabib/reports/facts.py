@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from tabib.config import Data, Notes, Study
-from tabib.dataset import open_data, patients_known
+from tabib.dataset import patients_known
 from tabib.errors import RunError
 from tabib.records import (
     GALLERY,
@@ -84,6 +84,7 @@ class Facts:
 
     study: Study | None
     data: Data
+    cache_folder: Path  # where an archive is unpacked
     index: pl.DataFrame
     classes: Sequence[str]
     positive: str | None
@@ -226,7 +227,8 @@ def read_facts(run_folder: Path, study: Study) -> Facts:
     judge = evaluation or model
     return Facts(
         study=study,
-        data=open_data(study.data, run_folder.parent.parent / ".cache").data,
+        data=study.data,
+        cache_folder=run_folder.parent.parent / ".cache",
         index=index,
         classes=judge.classes if judge else _classes(index),
         positive=judge.positive if judge else study.positive,
@@ -246,11 +248,12 @@ def read_facts(run_folder: Path, study: Study) -> Facts:
     )
 
 
-def see_facts(data: Data, index: pl.DataFrame, findings: Findings) -> Facts:
+def see_facts(data: Data, index: pl.DataFrame, findings: Findings, *, cache_folder: Path) -> Facts:
     """The facts of a first look at a folder: no study, no network."""
     return Facts(
         study=None,
         data=data,
+        cache_folder=cache_folder,
         index=index,
         classes=_classes(index),
         positive=None,
@@ -272,8 +275,13 @@ def see_facts(data: Data, index: pl.DataFrame, findings: Findings) -> Facts:
 
 def external_facts(run_folder: Path, study: Study, external: External, index: pl.DataFrame, predictions: pl.DataFrame) -> Facts:
     """The facts of a page on images of another source: those of a first look, and how the model did there."""
-    data, judged = open_data(Data.model_validate(external.data), run_folder.parent.parent / ".cache").data, external.evaluation
-    looked = see_facts(data, index.with_columns(given=pl.lit(None, dtype=pl.String())), Findings(findings=external.found))
+    data, judged = Data.model_validate(external.data), external.evaluation
+    looked = see_facts(
+        data,
+        index.with_columns(given=pl.lit(None, dtype=pl.String())),
+        Findings(findings=external.found),
+        cache_folder=run_folder.parent.parent / ".cache",
+    )
     return replace(
         looked,
         study=study.model_copy(update={"data": data, "notes": Notes()}),

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 import tabib
 from tabib.config import Bilingual, Data, Study
+from tabib.dataset import open_data
 from tabib.records import External, Finding, Findings
 from tabib.reports import figures, judged, views
 from tabib.reports.facts import Facts, external_facts, read_facts, see_facts
@@ -79,7 +80,7 @@ def write_look(path: Path, data: Data, *, index: pl.DataFrame, findings: Finding
 
     `code` is the language. Returns `path`.
     """
-    facts = see_facts(data, index, findings)
+    facts = see_facts(data, index, findings, cache_folder=path.parent.parent / ".cache")
     with atomic_write(path) as file:
         file.write(render("look.html.j2", facts, take_gallery(facts), code).encode())
     return path
@@ -109,7 +110,7 @@ def take_gallery(facts: Facts) -> Gallery:
             wanted += _rows(group)[:PICTURES_PER_FINDING]
     for cell in facts.cells():
         wanted += cell.rows[: cell_limit(facts)]
-    return take_pictures(facts.data, facts.index, wanted)
+    return take_pictures(open_data(facts.data, facts.cache_folder).data, facts.index, wanted)
 
 
 def cell_limit(facts: Facts) -> int:
