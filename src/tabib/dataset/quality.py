@@ -33,6 +33,7 @@ _BLANK_AT_MOST = 0.02  # deviation as a share of the range: five of 255
 _CLIPPED = 0.2  # share of the picture that is black or white beyond what is usual
 _HALF = np.log(2.0)  # half the usual sharpness or contrast
 _BRIGHTER = 0.15  # of the range
+_COMMON = 0.7  # typical correlation with what all have in common, half the variance; with less nobody can say which way is right
 _NEGATIVE = 0.3  # correlation of the negative of a picture with what all have in common
 
 
@@ -84,6 +85,8 @@ def _inverted(shown: pl.DataFrame, open_: np.ndarray) -> np.ndarray:
     likeness *= np.sign(np.median(likeness[open_])) or 1.0
     typical = np.arctanh(np.abs(likeness[open_]).clip(0, 0.999))
     middle, lower = np.quantile(typical, [0.5, 0.25])
+    if middle < np.arctanh(_COMMON):
+        return np.full(len(shown), -1.0)
     unlike = likeness < np.tanh(middle - _reach(len(typical)) * (middle - lower) / _QUARTILE)
     return np.where(unlike, -likeness, -1.0)
 
