@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tabib.config import Study
     from tabib.dataset import index_folder, inspect_dataset, split_dataset
     from tabib.evaluation import evaluate
+    from tabib.explanation import explain, explain_paths
     from tabib.plan import plan_study, write_plan
     from tabib.prediction import Predictor, predict_index, predict_paths
     from tabib.reports import write_look, write_reports
@@ -36,6 +37,8 @@ _HOMES = {
     "check_training": "training",
     "dump_study": "study_file",
     "evaluate": "evaluation",
+    "explain": "explanation",
+    "explain_paths": "explanation",
     "index_folder": "dataset",
     "inspect_dataset": "dataset",
     "load_study": "study_file",
@@ -63,6 +66,8 @@ __all__ = [
     "check_training",
     "dump_study",
     "evaluate",
+    "explain",
+    "explain_paths",
     "index_folder",
     "inspect_dataset",
     "load_study",

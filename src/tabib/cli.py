@@ -465,6 +465,48 @@ def _evaluate_external(run: Path, data: Data, name: str | None, labels: list[str
 
 
 @app.command()
+def explain(
+    run: RunFolder,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATHS]", help="New images, or folders of them; without, the test images that the report shows."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where pictures of new images go, `explained` if not given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show why the model answered so: heat maps, and the nearest training images."""
+    from tabib.console import ConsoleProgress
+    from tabib.explanation import explain as explain_answers
+    from tabib.explanation import explain_paths
+    from tabib.prediction import Predictor
+    from tabib.runs import keep_apart, read_run, save
+
+    progress = ConsoleProgress()
+    opened = read_run(run)
+    index, split, study = opened.read("index"), opened.read("split"), opened.read("study")
+    place, cache = opened.folder / "model", opened.cache_folder
+    if paths:
+        folder = out or Path("explained")
+        keep_apart(folder, study.data.folder)
+        predictor = Predictor.load(place)
+        found = explain_paths(predictor, paths, index, split, study, folder=folder, cache_folder=cache, progress=progress)
+        file = folder / "explanations.json"
+        save(file, found)
+    else:
+        with opened:
+            judged = (opened.read("model"), opened.read("decision"), index, split, opened.read("predictions"), opened.read("evaluation"))
+            found = explain_answers(*judged, study, study.explain, place=place, cache_folder=cache, progress=progress)
+            opened.write("explanations", found)
+        file = opened.path("explanations")
+    lines = [f"{each.path}: {each.predicted} {each.probability:.3f}" for each in found.images]
+    lines += [f"{path}: refused, {reason}" for path, reason in found.refused.items()]
+    _tell(found.model_dump(), [*lines, f"Explanations: {file}"], as_json)
+    _leave(len(found.refused))
+
+
+@app.command()
 def report(run: RunFolder, as_json: AsJson = False) -> None:
     """Write the report of a run again, without its network."""
     from tabib.reports import write_reports

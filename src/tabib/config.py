@@ -25,6 +25,7 @@ __all__ = [
     "Columns",
     "Data",
     "Evaluate",
+    "Explain",
     "Freeze",
     "Goals",
     "Input",
@@ -514,6 +515,19 @@ class Evaluate(Part):
     """Share of ill people where the model is to be used: predictive values are given for it as well, and `cost_ratio` counts with it."""
 
 
+class Explain(Part):
+    """Why the model answered as it did, in pictures for the report. Changing it repeats no training."""
+
+    images: Annotated[int, Field(ge=0, le=60)] = 12
+    """Test images that are explained: a third the most confident mistakes, a third the worst answers, the rest right answers drawn by chance; 0 explains nothing."""
+    occlusion: bool = True
+    """Whether parts of each image are covered to see what its answer loses, at 50 forward passes an image and member."""
+    neighbours: Annotated[int, Field(ge=0, le=12)] = 4
+    """Nearest training images shown beside each; finding them costs a forward pass of every training image and member."""
+    layers: list[str] = []
+    """Layers of the backbone, as in `stage1.0`, whose feature maps of the first explained image are shown."""
+
+
 class Goals(Part):
     """Figures on the test set that were asked for, shown beside what was reached."""
 
@@ -578,6 +592,7 @@ class Study(Part):
     training: Training = Training()
     calibrate: Calibrate = Calibrate()
     evaluate: Evaluate = Evaluate()
+    explain: Explain = Explain()
     goals: Goals = Goals()
     report: Report = Report()
     notes: Notes = Notes()

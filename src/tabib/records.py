@@ -12,6 +12,7 @@ Tables are polars data frames with the columns named here; everything else is a 
 | decision      | record | `training.calibrate`           | `model/decision.json`       |
 | predictions   | table  | `prediction.predict_index`     | `predictions.parquet`       |
 | evaluation    | record | `evaluation.evaluate`          | `evaluation.json`           |
+| explanations  | record | `explanation.explain`          | `explanations/explanations.json` |
 """
 
 from __future__ import annotations
@@ -31,14 +32,18 @@ __all__ = [
     "Curve",
     "Decision",
     "Evaluation",
+    "Explained",
+    "Explanations",
     "External",
     "Finding",
     "Findings",
     "Known",
     "Level",
+    "Likeness",
     "Measure",
     "Member",
     "Model",
+    "Neighbour",
     "PartEvaluation",
     "Record",
     "Subgroup",
@@ -325,3 +330,45 @@ class External(Record):
     def found(self) -> list[Finding]:
         """The remarks that compare the external images with those of the run."""
         return [remark for remark in self.evaluation.remarks if remark.code.startswith("external_")]
+
+
+class Likeness(Record):
+    """How alike the heat maps of the trained network and of one with random weights are, as means over images."""
+
+    depth: Literal["head", "half", "all"]  # what is random: the head, with it the later half of the backbone's layers, everything
+    rank_correlation: float  # -1..1
+    structural_similarity: float  # -1..1
+
+
+class Neighbour(Record):
+    """A training image near an explained one, as the network sees them."""
+
+    row: int
+    label: str
+    group: str  # what the split never separates: the patient, or the near-copy cluster where patients are unknown
+    distance: float  # of the pooled features: 1 - cosine, 0..2, meaned over members
+
+
+class Explained(Record):
+    """What speaks for the answer to one image."""
+
+    row: int | None  # of the index; None for an image of another place
+    path: str
+    chosen: Literal["mistake", "worst", "right", "given"]  # why this image
+    label: str | None
+    predicted: str
+    probability: float  # of what was predicted
+    covered: float | None = None  # the lowest that covering a part of the image leaves of it; None without occlusion
+    pictures: dict[str, str] = {}  # files beside: "image" as the network sees it, "gradcam", of a mistake "gradcam_truth", "occlusion"
+    neighbours: list[Neighbour] = []  # nearest first
+
+
+class Explanations(Record):
+    """Why the model answered as it did: pictures lie beside the file."""
+
+    images: list[Explained]
+    layer: str | None = None  # whose maps Grad-CAM reads; None where the network has none
+    likeness: list[Likeness] = []  # of Grad-CAM's maps
+    feature_maps: dict[str, str] = {}  # by layer the picture of its maps of the first image
+    remarks: list[Finding] = []
+    refused: dict[str, str] = {}  # by path why an image could not be read

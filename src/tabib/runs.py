@@ -39,7 +39,7 @@ from pydantic import BaseModel
 
 from tabib.config import Data, Study, run_named
 from tabib.errors import RunError, StudyError
-from tabib.records import INDEX_SCHEMA, SPLIT_SCHEMA, Checks, Decision, Evaluation, Findings, Model
+from tabib.records import INDEX_SCHEMA, SPLIT_SCHEMA, Checks, Decision, Evaluation, Explanations, Findings, Model
 from tabib.study_file import dump_study, load_study
 
 T = TypeVar("T")
@@ -89,6 +89,7 @@ FILES: dict[str, _Kind] = {
     "decision": _Kind("model/decision.json", record=Decision),
     "predictions": _Kind("predictions.parquet"),
     "evaluation": _Kind("evaluation.json", record=Evaluation),
+    "explanations": _Kind("explanations/explanations.json", record=Explanations),
 }
 """Every step that leaves a file, in the order of the road."""
 
@@ -97,8 +98,8 @@ TABLES = (".csv", ".parquet")
 
 MANIFEST = "manifest.json"
 
-WORDS = {"title", "notes", "report"}
-"""Parts of a study that only the report reads: changing them repeats no step but the report."""
+AFTERWARDS = {"title", "notes", "report", "explain"}
+"""Parts of a study that no number hangs on: changing them repeats no step but the explanations and the report."""
 
 CARRIES = {"config", "errors", "progress", "records", "runs", "study_file"}
 """Rooms in which no number is made: what they hold reaches a step as an input, or is written by it."""
@@ -126,7 +127,7 @@ PACKAGES = (
 def fingerprint(*values: object) -> str:
     """SHA-256 of values by their content: tables by their cells, records and studies by their fields, paths by name.
 
-    A study counts without the parts in `WORDS` and without where its files lie; `Data` counts with the names, sizes and
+    A study counts without the parts in `AFTERWARDS` and without where its files lie; `Data` counts with the names, sizes and
     times of the files in its folder.
     """
     digest = hashlib.sha256()
@@ -137,7 +138,7 @@ def fingerprint(*values: object) -> str:
             value.rechunk().write_ipc(buffer, compression="uncompressed")
             digest.update(buffer.getbuffer())
         elif isinstance(value, Study):
-            digest.update(_anywhere(value).model_dump_json(exclude=WORDS).encode())
+            digest.update(_anywhere(value).model_dump_json(exclude=AFTERWARDS).encode())
         elif isinstance(value, Data):
             table = file_hash(value.table) if value.table else ""
             digest.update(
@@ -431,9 +432,10 @@ class Run:
         value = read_result(self.folder, name)
         if value is None:
             raise RunError(f"{self.folder} has no {FILES[name].path}: the step '{name}' has not been done. Run: tabib run STUDY")
-        if isinstance(value, Study):  # it may have been resolved before the project was moved
+        if isinstance(value, Study):  # it may have been resolved before the project was moved, or before what does not count changed
             model = value.model.model_copy(update={"weights": self.given.model.weights})
-            value = value.model_copy(update={"data": self.given.data, "split": self.given.split, "model": model})
+            given = {name: getattr(self.given, name) for name in ("data", "split", *AFTERWARDS)}
+            value = value.model_copy(update={**given, "model": model})
         return value
 
     def write(self, name: str, value: object) -> None:
@@ -480,8 +482,7 @@ class Run:
 
     def worded(self) -> Study:
         """The resolved study, as far as there is one, with the words it was last given."""
-        study: Study = self.read("study") if self.path("study").exists() else self.given
-        return study.model_copy(update={name: getattr(self.given, name) for name in WORDS})
+        return self.read("study") if self.path("study").exists() else self.given
 
     def report(self, write_reports: Callable[[Path, Study], list[Path]]) -> list[Path]:
         """Write the reports of what there is, always anew: they are cheap, and words may have changed. Other languages' are removed."""

@@ -8,6 +8,7 @@ from tabib.config import Study
 from tabib.dataset import index_folder, inspect_dataset, split_dataset
 from tabib.errors import StudyError
 from tabib.evaluation import check_subgroups, evaluate
+from tabib.explanation import explain
 from tabib.prediction import predict_index
 from tabib.progress import SILENT, Progress
 from tabib.records import Finding
@@ -40,7 +41,7 @@ def run_study(study: Study, run: Run, *, offline: bool = False, progress: Progre
     predictions = run.step(
         "predictions", predict_index, model, decision, index, split, study, place=place, cache_folder=cache, progress=progress
     )
-    run.step(
+    evaluation = run.step(
         "evaluation",
         evaluate,
         predictions,
@@ -51,6 +52,8 @@ def run_study(study: Study, run: Run, *, offline: bool = False, progress: Progre
         test_looks=looks,
         histories=run.histories(),
     )
+    judged = (model, decision, index, split, predictions, evaluation)
+    run.step("explanations", explain, *judged, study, study.explain, place=place, cache_folder=cache, progress=progress)
     run.finish(write_reports)
     return run
 

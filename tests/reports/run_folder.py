@@ -25,12 +25,16 @@ from tabib.records import (
     Curve,
     Decision,
     Evaluation,
+    Explained,
+    Explanations,
     Finding,
     Findings,
     Measure,
     Member,
     Model,
+    Neighbour,
     PartEvaluation,
+    Record,
     Subgroup,
     prediction_schema,
 )
@@ -73,6 +77,7 @@ def make_run(folder: Path, plan: Plan | None = None) -> tuple[Path, Study]:
     predictions = _predictions(plan, split, decision, draw)
     predictions.write_parquet(run / "predictions.parquet")
     _write(run / "evaluation.json", _evaluation(plan, predictions, decision))
+    _explanations(run / "explanations", split, predictions, draw)
     for member in model.members:
         _history(run / "model" / "members" / member.name, member, draw)
     _augmented(run / "model" / "augmented", split, draw)
@@ -80,7 +85,7 @@ def make_run(folder: Path, plan: Plan | None = None) -> tuple[Path, Study]:
     return run, study
 
 
-def _write(path: Path, record: Findings | Checks | Model | Decision | Evaluation) -> None:
+def _write(path: Path, record: Record) -> None:
     path.write_text(record.model_dump_json(indent=1))
 
 
@@ -444,6 +449,41 @@ def _augmented(folder: Path, split: pl.DataFrame, draw: np.random.Generator) -> 
         (folder / f"{row}.png").write_bytes(encode_png(film))
         for k in range(5):
             (folder / f"{row}_{k}.png").write_bytes(encode_png(np.roll(film, int(draw.integers(-8, 8)), axis=1)))
+
+
+def _explanations(folder: Path, split: pl.DataFrame, predictions: pl.DataFrame, draw: np.random.Generator) -> None:
+    """Two mistakes and two right answers; the neighbours of the first are all of one patient."""
+    folder.mkdir(parents=True)
+    test = predictions.filter(pl.col("part") == "test")
+    train = split.filter(pl.col("part") == "train").head(8).to_dicts()
+    wrong, right = (test.filter((pl.col("predicted") == pl.col("label")) == same).head(2) for same in (False, True))
+    images = []
+    for number, row in enumerate(pl.concat([wrong, right]).iter_rows(named=True)):
+        mistake = row["predicted"] != row["label"]
+        kinds = ["image", "gradcam", *(["gradcam_truth"] if mistake else []), "occlusion"]
+        near = [
+            Neighbour(row=each["row"], label=each["label"], group="one" if number == 0 else each["group"], distance=0.0125 * (place + 1))
+            for place, each in enumerate(train[number : number + 3])
+        ]
+        images.append(
+            Explained(
+                row=row["row"],
+                path=row["path"],
+                chosen="mistake" if mistake else "right",
+                label=row["label"],
+                predicted=row["predicted"],
+                probability=row[f"p_{row['predicted']}"],
+                covered=0.31,
+                pictures={kind: f"{row['row']}_{kind}.png" for kind in kinds},
+                neighbours=near,
+            )
+        )
+    layers = {"stem": f"{images[0].row}_layer_1.png"}
+    for name in [*(name for each in images for name in each.pictures.values()), *layers.values()]:
+        (folder / name).write_bytes(encode_png(np.stack([_film(draw, 1, 160)] * 3, axis=-1)))
+    figures = {"head": 0.6, "half": 0.3, "all": 0.0412, "similarity": 0.2, "images": 12}
+    remark = Finding.model_validate({"code": "heat_maps_change", "level": "pass", "figures": figures})
+    _write(folder / "explanations.json", Explanations(images=images, layer="stage3", feature_maps=layers, remarks=[remark]))
 
 
 def _manifest(study: Study) -> dict[str, object]:

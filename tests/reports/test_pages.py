@@ -38,6 +38,7 @@ MAY_BE_MISSING = (
     "model",
     "predictions.parquet",
     "evaluation.json",
+    "explanations",
     "split.csv",
     "manifest.json",
 )
@@ -505,3 +506,34 @@ def test_every_line_for_the_study_is_valid() -> None:
 def test_pages_need_no_torch() -> None:
     script = "import sys, tabib.reports; sys.exit(bool({'torch', 'torchvision', 'timm'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_why_shows_each_picture_with_its_words_and_the_nearest_training_images(films: tuple[Path, Study], both: dict[str, Reader]) -> None:
+    facts = read_facts(*films)
+    shown = [path for each in facts.explained for path in each.pictures.values()]
+    assert len(shown) == 2 * 4 + 2 * 3
+    examples = sum(1 + len(each.versions) for each in facts.augmented)
+    for code, page in both.items():
+        reader = language(code)
+        why = page.text.split(reader.text("why.intro", {"n": 4}).split(".")[0])[1].split(reader.text("definitions.intro"))[0]
+        assert len(page.all("img")) == examples + len(shown) + 1
+        for each in facts.explained:
+            one = each.explained
+            for name in {one.predicted, one.label}:
+                assert why.count(plain(reader.text("why.gradcam", {"name": name}))) >= 1
+            assert plain(reader.text("why.occlusion", {"name": one.predicted, "before": one.probability, "after": 0.31})) in why
+        assert why.count(reader.text("why.one_patient")) == 1
+        assert plain(reader.decimal(0.041, 3)) in why, "the check of the maps stands beside them"
+        assert plain(reader.text("why.gradcam_note", {"layer": "stage3"})) in why
+        assert len([each for each in page.all("svg") if each.get("class") == "heat"]) == 1
+
+
+def test_a_run_whose_pictures_have_gone_says_why_without_them(films: tuple[Path, Study], tmp_path: Path) -> None:
+    run = shutil.copytree(films[0], tmp_path / "run")
+    for picture in (run / "explanations").glob("*.png"):
+        picture.unlink()
+    page = pages(run, films[1])["en"]
+    assert "Right answers drawn by chance, explained" in page.text
+    (run / "explanations" / "explanations.json").write_text('{"images": []}')
+    page = pages(run, films[1])["en"]
+    assert not [each for each in page.all("a") if each["href"] == "#why"]

@@ -281,6 +281,7 @@ VOCABULARY = {
     "averages",
     "baselines",
     "choices",
+    "chosen",
     "definitions",
     "file_facts",
     "file_values",

@@ -85,6 +85,9 @@ SEEN: dict[str, tuple[str | None, Callable[[Run], object]]] = {
     "subgroups": ("evaluation", lambda run: [subgroup.name for subgroup in run.read("evaluation").subgroups]),
     "predictive values": ("evaluation", lambda run: [measure.value for measure in run.read("evaluation").at_prevalence]),
     "intervals": ("evaluation", lambda run: [(measure.low, measure.high) for measure in measures(run)]),
+    "explained": ("explanations", lambda run: [(each.row, sorted(each.pictures)) for each in run.read("explanations").images]),
+    "neighbours": ("explanations", lambda run: [len(each.neighbours) for each in run.read("explanations").images]),
+    "layers": ("explanations", lambda run: sorted(run.read("explanations").feature_maps)),
     "pages": (None, lambda run: {path.name for path in run.folder.glob("report.*")}),
     **{f"{name}.{code}": (None, partial(words, name, code)) for name in PLACES for code in ("en", "fa")},
 }
@@ -218,6 +221,10 @@ EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
     "evaluate.prevalence": ("predictive values", {"evaluate": {"prevalence": 0.05}}, {"evaluate": {"prevalence": 0.5}}),
     "evaluate.confidence": ("intervals", {"evaluate": {"confidence": 0.8}}),
     "evaluate.draws": ("intervals", {"evaluate": {"draws": 300}}),
+    "explain.images": ("explained", {"explain": {"images": 2}}),
+    "explain.occlusion": ("explained", {"explain": {"occlusion": False}}),
+    "explain.neighbours": ("neighbours", {"explain": {"neighbours": 2}}),
+    "explain.layers": ("layers", {"explain": {"layers": ["stage1"]}}),
     "report.languages": ("pages", {"report": {"languages": ["fa"]}}),
     "notes.problem.en": ("problem.en", {"notes": {"problem": {"en": "Is it so?"}}}),
     "notes.problem.fa": (

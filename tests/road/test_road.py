@@ -134,6 +134,16 @@ def test_the_verbs_share_one_run_and_need_torch_only_for_the_network(films: Path
     assert json.loads(done.stdout)["refused"] == 1
     assert pl.read_csv(tmp_path / "out.csv").height == 2
 
+    before = {path.name: path.read_bytes() for path in (folder / "explanations").iterdir()}
+    assert tabib("explain", folder, "--json").returncode == 0
+    assert {path.name: path.read_bytes() for path in (folder / "explanations").iterdir()} == before
+    done = tabib("explain", folder, one, broken, "--out", tmp_path / "why", "--json")
+    assert done.returncode == 3, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["images"][0]["path"], list(told["refused"])) == (str(one), [str(broken)])
+    assert {path.name for path in (tmp_path / "why").iterdir()} == {*told["images"][0]["pictures"].values(), "explanations.json"}
+    assert tabib("explain", folder, one, "--out", films, "--json").returncode != 0, "pictures would be written among the images"
+
     listed = json.loads(tabib("cache", "list", *runs).stdout)
     assert listed["bytes"] > 0
     assert json.loads(tabib("cache", "clear", *runs).stdout)["bytes"] == listed["bytes"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from tabib.evaluation.answers import Answers
 from tabib.metrics.classification import row_losses
 from tabib.records import GALLERY, Confusion
 
-__all__ = ["confusion_cells", "random_rows", "worst_rows"]
+__all__ = ["confusion_cells", "drawn", "random_rows", "worst_rows"]
 
 
 def confusion_cells(answers: Answers) -> list[Confusion]:
@@ -32,9 +32,10 @@ def worst_rows(answers: Answers) -> list[int]:
 
 
 def random_rows(answers: Answers, content: Mapping[int, str]) -> list[int]:
+    """Rows that nobody chose."""
+    return drawn(answers.rows.tolist(), content)[:GALLERY]
+
+
+def drawn(rows: Sequence[int], content: Mapping[int, str]) -> list[int]:
     """Rows in the order of a hash of their image's content hash: drawn, and the same whatever the model and the other files."""
-
-    def drawn(row: int) -> str:
-        return hashlib.sha256(f"gallery {content[row]}".encode()).hexdigest()
-
-    return sorted(answers.rows.tolist(), key=lambda row: (drawn(row), row))[:GALLERY]
+    return sorted(rows, key=lambda row: (hashlib.sha256(f"gallery {content[row]}".encode()).hexdigest(), row))

@@ -1,3 +1,5 @@
 """Why: which places of an image an answer hangs on, and which training images it resembles."""
 
-__all__: list[str] = []
+from tabib.explanation.explain import explain, explain_paths
+
+__all__ = ["explain", "explain_paths"]

@@ -43,7 +43,7 @@ def gradcam(network: Network, images: Tensor, classes: Tensor, *, layer: str) ->
 
     with torch.enable_grad(), listening([network.features.get_submodule(layer)], hear):
         scores = class_scores(network(images))
-        (gradient,) = torch.autograd.grad(scores.gather(1, classes[:, None]).sum(), seen[-1])
+        (gradient,) = torch.autograd.grad(scores.gather(1, classes[:, None].to(scores.device)).sum(), seen[-1])
     maps, slopes = (as_maps(each, images, network) for each in (seen[-1].detach(), gradient))
     assert maps is not None
     assert slopes is not None

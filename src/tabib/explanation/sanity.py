@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,21 +13,13 @@ from scipy.stats import rankdata
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tabib.records import Likeness
 from tabib.training.networks import Network
 
-__all__ = ["DEPTHS", "Likeness", "check_maps", "randomise", "rank_correlation", "structural_similarity"]
+__all__ = ["DEPTHS", "check_maps", "randomise", "rank_correlation", "structural_similarity"]
 
-DEPTHS = ("head", "half", "all")
+DEPTHS: tuple[Literal["head", "half", "all"], ...] = ("head", "half", "all")
 """What is made random, cascading from the answer downwards: the head, with it the later half of the backbone's layers, everything."""
-
-
-@dataclass(frozen=True)
-class Likeness:
-    """How alike the maps of the trained and of a random network are, as means over images and members."""
-
-    depth: str  # of DEPTHS
-    rank_correlation: float  # -1..1
-    structural_similarity: float  # -1..1
 
 
 def check_maps(networks: Sequence[Network], maps: Callable[[Sequence[Network]], np.ndarray], *, seed: int) -> list[Likeness]:
@@ -49,7 +41,7 @@ def check_maps(networks: Sequence[Network], maps: Callable[[Sequence[Network]], 
         random = maps([randomise(network, depth, seed=seed + place) for place, network in enumerate(networks)])
         ranks = np.mean([rank_correlation(*pair) for pair in zip(trained, random, strict=True)])
         shapes = np.mean([structural_similarity(*pair) for pair in zip(trained, random, strict=True)])
-        found.append(Likeness(depth, float(ranks), float(shapes)))
+        found.append(Likeness(depth=depth, rank_correlation=float(ranks), structural_similarity=float(shapes)))
     return found
 
 

@@ -20,7 +20,7 @@ from tabib.records import Model, prediction_schema
 from tabib.runs import files_below
 from tabib.training.inference import INFERENCE_BATCH
 
-__all__ = ["predict_paths"]
+__all__ = ["image_files", "path_text", "predict_paths", "prepare_files"]
 
 _BLOCK_BYTES = 64 * 2**20
 """Decoded images held at a time."""
@@ -42,14 +42,23 @@ def predict_paths(predictor: Predictor, paths: Sequence[Path], *, workers: int |
     Raises:
         DataError: a folder that holds no files.
     """
-    whole = [file for path in paths for file in _files(path)]
-    frames = map_in_processes(_count, whole, workers=workers, progress=progress, name="index")
-    files = [each for file, count in zip(whole, frames, strict=True) for each in _frames(file, count)]
+    files = image_files(paths, workers=workers, progress=progress)
     model = predictor.model
     block = max(INFERENCE_BATCH, _BLOCK_BYTES // (2 * model.channels * model.height * model.width))
     tables = [_predict(predictor, files[start : start + block], workers, progress) for start in range(0, len(files), block)]
     empty = pl.DataFrame(schema=prediction_schema(predictor.classes))
     return pl.concat([empty, *tables]).with_columns(row=pl.int_range(len(files), dtype=pl.UInt32))
+
+
+def image_files(paths: Sequence[Path], *, workers: int | None = None, progress: Progress = SILENT) -> list[Path]:
+    """Files, of folders every file at any depth but what `junk` names, and of a file of several frames each as `file[0]`, `file[1]`.
+
+    Raises:
+        DataError: a folder that holds no files.
+    """
+    whole = [file for path in paths for file in _files(path)]
+    frames = map_in_processes(_count, whole, workers=workers, progress=progress, name="index")
+    return [each for file, count in zip(whole, frames, strict=True) for each in _frames(file, count)]
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -78,27 +87,32 @@ def _frames(file: Path, count: int | Crashed) -> list[Path]:
     return [file.with_name(f"{file.name}[{frame}]") for frame in range(count)]
 
 
-def _text(path: Path) -> str:
+def path_text(path: Path) -> str:
     """The path as text that fits into a table, a page and a terminal: a name of other bytes than UTF-8 cannot be written."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _predict(predictor: Predictor, files: Sequence[Path], workers: int | None, progress: Progress) -> pl.DataFrame:
-    read = map_in_processes(partial(_prepare, model=predictor.model), files, workers=workers, progress=progress, name="predict")
-    refused = [
-        f"the decoder crashed: {found.reason}" if isinstance(found, Crashed) else found if isinstance(found, str) else None
-        for found in read
-    ]
+    read = prepare_files(files, predictor.model, workers=workers, progress=progress)
+    refused = [found if isinstance(found, str) else None for found in read]
     probability = predictor.predict([found for found in read if isinstance(found, np.ndarray)])
     answers = zip(predictor.name(probability), probability.tolist(), strict=True)
     rows = []
     for file, reason in zip(files, refused, strict=True):
-        row: dict[str, object] = {"path": _text(file), "refused": reason}
+        row: dict[str, object] = {"path": path_text(file), "refused": reason}
         if reason is None:
             row["predicted"], shares = next(answers)
             row |= {f"p_{name}": share for name, share in zip(predictor.classes, shares, strict=True)}
         rows.append(row)
     return pl.DataFrame(rows, schema=prediction_schema(predictor.classes))
+
+
+def prepare_files(
+    files: Sequence[Path], model: Model, *, workers: int | None = None, progress: Progress = SILENT
+) -> list[np.ndarray | str]:
+    """Images as the model's networks see them, (C, H, W) uint8 or uint16; of a file that cannot be read, why."""
+    read = map_in_processes(partial(_prepare, model=model), files, workers=workers, progress=progress, name="predict")
+    return [f"the decoder crashed: {found.reason}" if isinstance(found, Crashed) else found for found in read]
 
 
 def _prepare(file: Path, *, model: Model) -> np.ndarray | str:

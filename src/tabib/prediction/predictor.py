@@ -13,6 +13,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tabib.dataset import enough_side, fit_image, intensity_statistics
 from tabib.engines import tame_allocator
@@ -26,7 +27,7 @@ from tabib.training.calibrate import load_networks
 from tabib.training.inference import INFERENCE_BATCH, mean_of_members, say
 from tabib.training.networks import Network
 
-__all__ = ["Predictor", "prepare"]
+__all__ = ["Predictor", "prepare", "to_tensors"]
 
 
 def prepare(path: Path, model: Model) -> np.ndarray:
@@ -36,6 +37,13 @@ def prepare(path: Path, model: Model) -> np.ndarray:
     """
     image = read_image(path, least=enough_side(model.height, model.width))
     return fit_image(image, height=model.height, width=model.width, channels=model.channels, fit=model.fit)
+
+
+def to_tensors(prepared: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Images as `prepare` gives them, of one shape, as float32 in 0..1 (B, C, H, W), and their statistics (B, 6)."""
+    statistics = torch.from_numpy(np.stack([intensity_statistics(pixels) for pixels in prepared]))
+    # One by one: 8 and 16 bits may stand side by side.
+    return torch.cat([unit_range(torch.tensor(pixels)[None]) for pixels in prepared]), statistics
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,11 @@ class Predictor:
         answers = [self._predict(prepared[start : start + INFERENCE_BATCH]) for start in range(0, len(prepared), INFERENCE_BATCH)]
         return np.concatenate([np.empty((0, len(self.classes))), *answers])
 
+    def answer(self, images: Tensor, statistics: Tensor) -> np.ndarray:
+        """Calibrated probabilities (B, C) of images (B, channels, H, W) in 0..1 and their statistics (B, 6)."""
+        logarithms = [say(network, images, statistics, intensity=self.model.intensity) for network in self.networks]
+        return self.decide([values.double().cpu().numpy() for values in logarithms])
+
     def decide(self, members: Sequence[np.ndarray]) -> np.ndarray:
         """Calibrated probabilities (N, C) from the logarithms of each member's, (N, C)."""
         return apply_temperature(mean_of_members(members), self.decision.temperature)
@@ -91,8 +104,4 @@ class Predictor:
         return [self.classes[number] for number in numbers]
 
     def _predict(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
-        statistics = torch.from_numpy(np.stack([intensity_statistics(pixels) for pixels in prepared]))
-        # One by one: 8 and 16 bits may stand side by side.
-        images = torch.cat([unit_range(torch.tensor(pixels)[None]) for pixels in prepared])
-        logarithms = [say(network, images, statistics, intensity=self.model.intensity) for network in self.networks]
-        return self.decide([values.double().cpu().numpy() for values in logarithms])
+        return self.answer(*to_tensors(prepared))

@@ -23,6 +23,8 @@ from tabib.records import (
     Confusion,
     Decision,
     Evaluation,
+    Explained,
+    Explanations,
     External,
     Finding,
     Findings,
@@ -34,7 +36,7 @@ from tabib.records import (
 from tabib.reports.text import REASONS, reason_kind
 from tabib.runs import FILES, read_histories, read_manifest, read_result
 
-__all__ = ["Augmented", "Facts", "PartCount", "Refusal", "external_facts", "read_facts", "see_facts"]
+__all__ = ["Augmented", "ExplainedImage", "Facts", "PartCount", "Refusal", "external_facts", "read_facts", "see_facts"]
 
 LEVELS = ("fail", "warn", "pass")
 """Levels of findings, most urgent first."""
@@ -79,6 +81,14 @@ class Augmented:
 
 
 @dataclass(frozen=True)
+class ExplainedImage:
+    """Why one image was answered as it was, and those of its pictures that are there."""
+
+    explained: Explained
+    pictures: Mapping[str, Path]  # by what they show
+
+
+@dataclass(frozen=True)
 class Facts:
     """All that a report tells. What a run has no file for is `None` or empty."""
 
@@ -100,6 +110,9 @@ class Facts:
     augmented: Sequence[Augmented]
     predictions: Mapping[int, Mapping[str, Any]]  # by row of the index
     evaluation: Evaluation | None
+    explanations: Explanations
+    explained: Sequence[ExplainedImage]
+    layer_maps: Mapping[str, Path]  # feature maps of the first explained image, by layer
     manifest: Mapping[str, Any]
 
     @property
@@ -150,7 +163,12 @@ class Facts:
 
     def everything(self) -> list[Finding]:
         """All findings, checks and remarks, in the order of the pages."""
-        return [*self.findings.findings, *self.all_checks(), *(self.evaluation.remarks if self.evaluation else [])]
+        return [
+            *self.findings.findings,
+            *self.all_checks(),
+            *(self.evaluation.remarks if self.evaluation else []),
+            *self.explanations.remarks,
+        ]
 
     @property
     def negative(self) -> str | None:
@@ -224,6 +242,8 @@ def read_facts(run_folder: Path, study: Study) -> Facts:
     model = read_result(run_folder, "model")
     evaluation = read_result(run_folder, "evaluation")
     predictions = read_result(run_folder, "predictions")
+    explanations = read_result(run_folder, "explanations") or Explanations(images=[])
+    pictures = (run_folder / FILES["explanations"].path).parent
     judge = evaluation or model
     return Facts(
         study=study,
@@ -244,6 +264,9 @@ def read_facts(run_folder: Path, study: Study) -> Facts:
         augmented=_augmented(run_folder / "model" / "augmented"),
         predictions={} if predictions is None else {row["row"]: row for row in predictions.iter_rows(named=True)},
         evaluation=evaluation,
+        explanations=explanations,
+        explained=[ExplainedImage(each, _present(pictures, each.pictures)) for each in explanations.images],
+        layer_maps=_present(pictures, explanations.feature_maps),
         manifest=read_manifest(run_folder),
     )
 
@@ -269,6 +292,9 @@ def see_facts(data: Data, index: pl.DataFrame, findings: Findings, *, cache_fold
         augmented=[],
         predictions={},
         evaluation=None,
+        explanations=Explanations(images=[]),
+        explained=[],
+        layer_maps={},
         manifest={},
     )
 
@@ -323,6 +349,10 @@ def _refusals(table: pl.DataFrame, column: str) -> list[Refusal]:
         for kind, rows in together.items()
     ]
     return sorted(found, key=lambda each: -each.images)
+
+
+def _present(folder: Path, names: Mapping[str, str]) -> dict[str, Path]:
+    return {key: folder / name for key, name in names.items() if (folder / name).exists()}
 
 
 def _augmented(folder: Path) -> list[Augmented]:

@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from markupsafe import Markup, escape
 
+from tabib.images import heat_colours
 from tabib.records import Measure
 from tabib.reports.text import Language
 
-__all__ = ["Line", "Plot", "axis_strip", "bar", "hundred", "interval_strip", "plot", "ticks"]
+__all__ = ["Line", "Plot", "axis_strip", "bar", "heat_key", "hundred", "interval_strip", "plot", "ticks"]
 
 Write = Callable[[float], str]
 Side = Literal["left", "middle", "right"]
@@ -144,6 +146,19 @@ def bar(language: Language, share: float, style: str) -> Markup:
     x = 100 - width if language.direction == "rtl" else 0
     rectangle = Markup('<rect class="{}" x="{}" y="0" width="{}" height="10"/>').format(style, x, width)
     return Markup('<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{}</svg>').format(rectangle)
+
+
+def heat_key(language: Language) -> Markup:
+    """The colours of a heat map, from little to much in the direction of reading."""
+    steps = 24
+    colours = heat_colours(np.linspace(0, 1, steps)).tolist()
+    if language.direction == "rtl":
+        colours.reverse()
+    parts = [
+        Markup('<rect x="{}" y="0" width="6.5" height="10" fill="#{:02x}{:02x}{:02x}"/>').format(6 * place, *colour)
+        for place, colour in enumerate(colours)
+    ]
+    return _svg(6 * steps, 10, "", "heat", parts)
 
 
 def _svg(width: float, height: float, title: str, style: str, parts: Sequence[Markup]) -> Markup:

@@ -17,7 +17,7 @@ import tabib
 from tabib.config import Bilingual, Data, Study
 from tabib.dataset import open_data
 from tabib.records import External, Finding, Findings
-from tabib.reports import figures, judged, views
+from tabib.reports import figures, judged, views, why
 from tabib.reports.facts import Facts, external_facts, read_facts, see_facts
 from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import (
@@ -105,7 +105,16 @@ def take_gallery(facts: Facts) -> Gallery:
     if facts.evaluation:
         wanted += [*facts.evaluation.worst, *facts.confident_mistakes(), *facts.evaluation.random]
     wanted += [(each.original, *each.versions) for each in facts.augmented]
-    for chapter in (facts.findings.findings, facts.all_checks(), facts.remarks("training"), facts.remarks("results")):
+    for each in facts.explained:
+        wanted += [tuple(each.pictures.values()), *(near.row for near in each.explained.neighbours)]
+    wanted += [(path,) for path in facts.layer_maps.values()]
+    for chapter in (
+        facts.findings.findings,
+        facts.all_checks(),
+        facts.remarks("training"),
+        facts.remarks("results"),
+        facts.explanations.remarks,
+    ):
         for group in _alike(chapter):
             wanted += _rows(group)[:PICTURES_PER_FINDING]
     for cell in facts.cells():
@@ -157,6 +166,7 @@ def render(template: str, facts: Facts, gallery: Gallery, code: str, *, external
             told=told,
             program=f"Tabib {tabib.__version__}",
             views=views,
+            why=why,
         )
     )
 

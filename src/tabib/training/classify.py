@@ -174,6 +174,7 @@ def build(
         offline=offline,
         progress=progress,
     )
+    refuse_unknown_layers(network, study.explain.layers)
     counts = freeze(network, study.model.freeze, sample=torch.zeros(2, shape.channels, shape.height, shape.width))
     return network.to(device), counts
 

@@ -17,7 +17,7 @@ from tabib.runs import atomic_write
 from tabib.training.augment import apply, draw
 from tabib.training.batches import copy_keys, in_order, load_samples
 
-__all__ = ["save_examples", "write_copies"]
+__all__ = ["eight_bit", "save_examples", "write_copies"]
 
 PER_CLASS, EPOCHS = 2, 4
 
@@ -46,7 +46,7 @@ def save_examples(folder: Path, cache: Cache, train: pl.DataFrame, augment: Augm
     for suffix, pictures in versions.items():
         for row, picture in zip(rows["row"], pictures, strict=True):
             with atomic_write(folder / f"{row}{suffix}.png") as file:
-                file.write(encode_png(_eight_bit(picture)))
+                file.write(encode_png(eight_bit(picture)))
 
 
 def write_copies(folder: Path, cache: Cache, train: pl.DataFrame, augment: Augment, *, classes: list[str], seed: int) -> None:
@@ -69,13 +69,13 @@ def write_copies(folder: Path, cache: Cache, train: pl.DataFrame, augment: Augme
             draws = draw(augment, seed=seed, epoch=0, content=copy_keys(samples.content[places], number))
             for row, picture in zip(train["row"].gather(places), apply(images, draws, augment), strict=True):
                 with atomic_write(folder / f"{row}_{number}.png") as file:
-                    file.write(encode_png((picture[0] * 65535).round().numpy().astype(np.uint16) if deep else _eight_bit(picture)))
+                    file.write(encode_png((picture[0] * 65535).round().numpy().astype(np.uint16) if deep else eight_bit(picture)))
     copies = train.join(pl.DataFrame({"copy": range(1, augment.copies + 1)}), how="cross")
     with atomic_write(folder / "copies.csv") as file:
         copies.select(pl.format("{}_{}.png", "row", "copy").alias("path"), "label", "group", "copy", original="path").write_csv(file)
 
 
-def _eight_bit(image: Tensor) -> np.ndarray:
+def eight_bit(image: Tensor) -> np.ndarray:
     """(C, H, W) in 0..1 as (H, W) or (H, W, 3) uint8."""
     pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels

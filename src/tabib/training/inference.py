@@ -14,7 +14,7 @@ from tabib.training.freezing import set_inference
 from tabib.training.losses import class_logits
 from tabib.training.networks import Network
 
-__all__ = ["INFERENCE_BATCH", "log_probabilities", "mean_of_members", "pooled_features", "say"]
+__all__ = ["INFERENCE_BATCH", "log_probabilities", "mean_of_members", "pool", "pooled_features", "say"]
 
 INFERENCE_BATCH = 64
 """Images per forward pass. One number everywhere, so that a row is computed alike wherever it is predicted."""
@@ -37,13 +37,18 @@ def log_probabilities(network: Network, samples: Samples, *, intensity: Intensit
 
 
 @torch.inference_mode()
-def pooled_features(network: Network, samples: Samples, *, intensity: Intensity) -> np.ndarray:
-    """What the head is given of every image of a part: the pooled features of the backbone, (n, F) float32, in its order."""
+def pool(network: Network, images: Tensor, statistics: Tensor, *, intensity: Intensity) -> Tensor:
+    """What the head is given of images (B, C, H, W) in 0..1: the pooled features of the backbone, (B, F) float32."""
     set_inference(network)
+    return network.features(normalise(images, statistics, intensity, network)).float()
+
+
+def pooled_features(network: Network, samples: Samples, *, intensity: Intensity) -> np.ndarray:
+    """`pool` of every image of a part, (n, F) float32, in its order."""
     parts = []
     for places in in_order(samples, INFERENCE_BATCH):
         images, statistics, _ = samples.load(places)
-        parts.append(network.features(normalise(images, statistics, intensity, network)).float().cpu())
+        parts.append(pool(network, images, statistics, intensity=intensity).cpu())
     return torch.cat(parts).numpy()
 
 
