@@ -19,8 +19,8 @@ from reports.run_folder import Plan, make_run
 from tabib.config import Study
 from tabib.errors import RunError
 from tabib.images import encode_png
-from tabib.records import PARTS, SPLIT_SCHEMA, Evaluation, Finding, Findings
-from tabib.reports import write_look, write_reports
+from tabib.records import PARTS, SPLIT_SCHEMA, Evaluation, Explained, Finding, Findings
+from tabib.reports import why, write_look, write_reports
 from tabib.reports.facts import read_facts
 from tabib.reports.html import STUDY_LINES, study_line
 from tabib.reports.judged import decision_curve, predictive_rows, subgroup_forests
@@ -526,6 +526,12 @@ def test_why_shows_each_picture_with_its_words_and_the_nearest_training_images(f
         assert plain(reader.decimal(0.041, 3)) in why, "the check of the maps stands beside them"
         assert plain(reader.text("why.gradcam_note", {"layer": "stage3"})) in why
         assert len([each for each in page.all("svg") if each.get("class") == "heat"]) == 1
+
+
+@pytest.mark.parametrize(("covered", "words"), [(0.31, "falls from 80% to 31%"), (0.8, "nothing that is covered lowers")])
+def test_what_occlusion_costs_is_said_as_it_is(covered: float, words: str) -> None:
+    one = Explained(row=1, path="x", chosen="right", label="ILL", predicted="ILL", probability=0.8, covered=covered)
+    assert words in plain(why.caption(language("en"), one, "occlusion"))
 
 
 def test_a_run_whose_pictures_have_gone_says_why_without_them(films: tuple[Path, Study], tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ def caption(reader: Language, one: Explained, kind: str) -> str:
     """What one picture of an explained image shows."""
     if kind == "gradcam_truth":
         return reader.text("why.gradcam", {"name": one.label})
+    if kind == "occlusion" and one.covered is not None and one.covered >= one.probability:
+        return reader.text("why.occlusion_nothing", {"name": one.predicted})
     return reader.text(f"why.{kind}", {"name": one.predicted, "before": one.probability, "after": one.covered})
 
 
