@@ -19,7 +19,7 @@ from tabib.evaluation import evaluate
 from tabib.explanation import explain, explain_paths
 from tabib.images import read_image
 from tabib.prediction import Predictor, predict_index, predict_paths
-from tabib.records import Decision, Evaluation, Explanations, Model
+from tabib.records import Decision, Evaluation, Explanations, Likeness, Model
 from tabib.runs import save
 from tabib.training import calibrate
 from tabib.training.classify import build, class_names
@@ -138,6 +138,16 @@ def test_maps_are_judged_and_the_judgement_is_told(judged: Judged, monkeypatch: 
     found = judged.explain(images=2, occlusion=False, neighbours=0)
     assert [remark.code for remark in found.remarks] == ["heat_maps_none"]
     assert (found.layer, found.likeness, set(found.images[0].pictures)) == (None, [], {"image"})
+
+
+@pytest.mark.parametrize(
+    ("correlation", "code"), [(0.49, "heat_maps_change"), (0.5, "heat_maps_ignore_weights"), (-0.6, "heat_maps_ignore_weights")]
+)
+def test_maps_that_are_alike_or_each_others_opposite_have_not_changed(correlation: float, code: str) -> None:
+    likeness = [
+        Likeness(depth=depth, rank_correlation=number, structural_similarity=0.1) for depth, number in (("head", 0.9), ("all", correlation))
+    ]
+    assert [remark.code for remark in HOME._judge_maps("layer", likeness, 12)] == [code]
 
 
 def test_nothing_is_done_where_nothing_is_asked(judged: Judged) -> None:
