@@ -56,7 +56,9 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VAL
 DataFolder = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="A folder of images, an archive of one (.zip, .tar, .tar.gz), or an .npz file.")
 ]
-Layout = Annotated[Literal["auto", "class_folders", "npz", "table", "pattern"], typer.Option(help="How the data say what an image is.")]
+Layout = Annotated[
+    Literal["auto", "class_folders", "npz", "table", "pattern", "dicom"], typer.Option(help="How the data say what an image is.")
+]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", help="The table of labels: CSV, TSV or Parquet.")]
 Column = Annotated[
     list[str] | None,
@@ -546,7 +548,7 @@ def _refused(index: pl.DataFrame) -> int:
 def _class_counts(index: pl.DataFrame) -> dict[str, int]:
     import polars as pl
 
-    good = index.filter(pl.col("refused").is_null())
+    good = index.filter(pl.col("refused").is_null() & pl.col("label").is_not_null())
     return dict(sorted(good.group_by("label").len().iter_rows()))
 
 
@@ -560,7 +562,9 @@ def _part_counts(split: pl.DataFrame) -> dict[str, dict[str, int]]:
 def _counts(index: pl.DataFrame) -> list[str]:
     classes = ", ".join(f"{label} {count}" for label, count in _class_counts(index).items())
     groups = index["group"].n_unique() - index["group"].has_nulls()
-    return [f"{index['refused'].null_count()} images ({classes}), {_refused(index)} refused, {groups or 'unknown'} patients"]
+    return [
+        f"{index['refused'].null_count()} images ({classes or 'without labels'}), {_refused(index)} refused, {groups or 'unknown'} patients"
+    ]
 
 
 def _finding_lines(findings: list[Finding]) -> list[str]:

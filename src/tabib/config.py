@@ -141,7 +141,7 @@ class Columns(Part):
     """Which columns of the table say what, by the names in its first line."""
 
     path: str = "path"
-    """Column of the image's file: its path below the folder, or its name alone, with or without the suffix."""
+    """Column of the image's file: its path below the folder, or its name alone, with or without the suffix; of `layout: dicom` the column of an identifier."""
     label: str = "label"
     """Column of the class; an image with no value in it is not used."""
     group: str | None = None
@@ -163,12 +163,12 @@ class Data(Part):
 
     folder: Place
     """Folder of the images, an archive of one (`.zip`, `.tar`, `.tar.gz` and the like), or the `.npz` file, relative to the study file."""
-    layout: Literal["class_folders", "npz", "table", "pattern"] = "class_folders"
-    """How the data say what an image is: one folder per class, the arrays of a MedMNIST v2 file, a table with a line per image, or a pattern that every path follows."""
+    layout: Literal["class_folders", "npz", "table", "pattern", "dicom"] = "class_folders"
+    """How the data say what an image is: one folder per class, the arrays of a MedMNIST v2 file, a table with a line per image, a pattern that every path follows, or the headers of DICOM files and a table that names their UIDs."""
     pattern: Annotated[str, AfterValidator(_named_pattern)] | None = None
     """Regular expression on the path below the folder, of `layout: pattern`; its named groups say what an image is: `label`, and as they are there `group` (the patient), `part`, `scanner`, `site`, `date`."""
     table: Place | None = None
-    """The table (CSV, TSV or Parquet) of `layout: table`, relative to the study file."""
+    """The table (CSV, TSV or Parquet) of `layout: table` or `layout: dicom`, relative to the study file."""
     columns: Columns = Columns()
     """What the columns of the table say."""
     kind: Kind | None = None
@@ -180,12 +180,16 @@ class Data(Part):
 
     @model_validator(mode="after")
     def _table_with_its_layout(self) -> Self:
-        if (self.layout == "table") != (self.table is not None):
-            raise ValueError("layout: table and table: go together; give both, as in {folder: images, layout: table, table: labels.csv}")
+        if self.layout != "dicom" and (self.layout == "table") != (self.table is not None):
+            raise ValueError(
+                "layout: table (or dicom) and table: go together; give both, as in {folder: images, layout: table, table: labels.csv}"
+            )
         if (self.layout == "pattern") != (self.pattern is not None):
             raise ValueError(
                 "layout: pattern and pattern: go together; give both, as in {folder: images, layout: pattern, pattern: '(?P<label>[^/]+)/'}"
             )
+        if self.table is None and self.columns != Columns():
+            raise ValueError("columns: says what the columns of a table mean, and there is no table:; give it, or take columns: away")
         if self.group is not None and self.patients_listed:
             raise ValueError("group: and the group of the table or the pattern are two answers to one question; keep one")
         return self

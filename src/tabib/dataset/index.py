@@ -53,7 +53,7 @@ def index_folder(data: Data, *, cache_folder: Path | None = None, workers: int |
     """
     opened = open_data(data, cache_folder, progress=progress)
     data = opened.data
-    listed = sorted([*list_folder(data), *opened.refused], key=lambda entry: entry.path)
+    listed = sorted([*list_folder(data, workers=workers, progress=progress), *opened.refused], key=lambda entry: entry.path)
     seen = _see(data, [entry for entry in listed if entry.refused is None], workers, progress)
     patients: list[str | None] = []
     columns: dict[str, list[Any]] = {name: [] for name in INDEX_SCHEMA}

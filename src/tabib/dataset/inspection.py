@@ -213,7 +213,7 @@ def _patients(good: pl.DataFrame, study: Study, pattern: str | None) -> Iterator
             yield _finding("group_pattern_proposed", "warn", figures, page_one=True)
         return
     known = good.filter(pl.col("group").is_not_null())
-    counts = known.group_by("group").agg(pl.len(), pl.col("label").n_unique().alias("classes"))
+    counts = known.group_by("group").agg(pl.len(), pl.col("label").drop_nulls().n_unique().alias("classes"))
     several, most = int((counts["classes"] > 1).sum()), int(counts["len"].sort()[-1])
     figures = {"patients": len(counts), "images": len(known), "most": most, "two_classes": several}
     if state == "known":
@@ -223,7 +223,7 @@ def _patients(good: pl.DataFrame, study: Study, pattern: str | None) -> Iterator
         figures |= {"unnamed": len(unnamed), "share": len(unnamed) / len(good), "example": unnamed["path"][0]}
         yield _finding("patients_partly_unknown", "warn", figures, unnamed["row"].to_list(), page_one=True)
     if several:
-        both = known.filter(pl.col("label").n_unique().over("group") > 1).sort("group", "row")
+        both = known.filter(pl.col("label").drop_nulls().n_unique().over("group") > 1).sort("group", "row")
         yield _finding(
             "patients_of_two_classes", "warn", {"patients": several, "all": len(counts), "images": len(both)}, both["row"].to_list()
         )
@@ -236,7 +236,7 @@ def _classes(good: pl.DataFrame, patients: pl.Series) -> Iterator[Finding]:
     patient = pl.col("patient")
     # An image of an unknown patient counts as a person of its own.
     people = pl.when(patient.is_not_null().any()).then(patient.drop_nulls().n_unique() + patient.null_count()).otherwise(0)
-    counts = good.with_columns(patient=patients).group_by("label").agg(pl.len(), people.alias("patients"))
+    counts = good.with_columns(patient=patients).drop_nulls("label").group_by("label").agg(pl.len(), people.alias("patients"))
     counts = counts.sort("len", "label", descending=[True, False])
     if len(counts) > 1:
         largest, smallest = counts.row(0, named=True), counts.row(-1, named=True)
@@ -254,7 +254,7 @@ def _classes(good: pl.DataFrame, patients: pl.Series) -> Iterator[Finding]:
 
 
 def _positive(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
-    classes = sorted(good["label"].unique())
+    classes = sorted(good["label"].drop_nulls().unique())
     if study.positive is None and len(classes) == 2:
         guess = guess_positive(classes)
         if guess is None:
@@ -271,7 +271,7 @@ def _exact_copies(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
     sets = good.group_by("pixels", maintain_order=True).agg(
         "row",
         pl.len().alias("copies"),
-        pl.col("label").n_unique().alias("labels"),
+        pl.col("label").drop_nulls().n_unique().alias("labels"),
         pl.col("content").n_unique().alias("files"),
     )
     sets = sets.filter(pl.col("copies") > 1)

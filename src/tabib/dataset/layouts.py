@@ -6,6 +6,7 @@
 | `npz`           | one MedMNIST v2 file with `train_images`, `train_labels`, `val_...`, `test_...`                   | `npz.py`       |
 | `table`         | files at any depth below FOLDER, and a table with a line per image                                | `table.py`     |
 | `pattern`       | files at any depth below FOLDER, whose paths all follow one pattern                               | `pattern.py`   |
+| `dicom`         | DICOM files at any depth below FOLDER, and a table that names them by an identifier, or none      | `dicom.py`     |
 
 Nothing is skipped in silence: what cannot be an image by its name, place or kind is listed with the reason.
 """
@@ -15,31 +16,41 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tabib.config import Data
+from tabib.dataset.dicom import list_dicom
 from tabib.dataset.folders import DRAWING, list_class_folders
 from tabib.dataset.listing import Listed
 from tabib.dataset.npz import list_arrays
 from tabib.dataset.pattern import list_pattern
 from tabib.dataset.table import list_table
 from tabib.errors import DataError
+from tabib.progress import SILENT, Progress
 
 __all__ = ["LAYOUTS", "list_folder"]
 
 
-def list_folder(data: Data) -> list[Listed]:
-    """List what the study's layout sees in its folder, sorted by path; no image is opened.
+def list_folder(data: Data, *, workers: int | None = None, progress: Progress = SILENT) -> list[Listed]:
+    """List what the study's layout sees in its folder, sorted by path; no pixels are read.
+
+    Args:
+        data: folder and layout.
+        workers: processes that read headers, of `layout: dicom`; the machine's cores when not given.
+        progress: told of each header.
 
     Returns:
-        At least two classes among the entries that are not refused.
+        At least two classes among the entries that are not refused; of DICOM files without a table, no labels.
 
     Raises:
         DataError: the folder is missing or empty, holds no class folders or one class only, or mixes classes and parts.
     """
-    listed = sorted(LAYOUTS[data.layout](data), key=lambda entry: entry.path)
+    found = list_dicom(data, workers=workers, progress=progress) if data.layout == "dicom" else LAYOUTS[data.layout](data)
+    listed = sorted(found, key=lambda entry: entry.path)
+    if data.layout == "dicom" and data.table is None:
+        return listed
     counts: dict[str, int] = {}
     for entry in listed:
         if entry.refused is None and entry.label is not None:
             counts[entry.label] = counts.get(entry.label, 0) + 1
-    if not counts and data.layout == "table":
+    if not counts and data.table is not None:
         reasons = "".join(f"\n    {entry.path!r}: {entry.refused or 'has no label'}" for entry in listed[:3])
         raise DataError(
             f"{data.table} gives no image below {data.folder} a label.{reasons}\nCheck data.folder, data.table and data.columns."
@@ -49,7 +60,7 @@ def list_folder(data: Data) -> list[Listed]:
         raise DataError(f"{data.folder} holds class folders and no image in them.{refused} Put the images of each class into its folder.")
     if len(counts) == 1:
         ((label, count),) = counts.items()
-        if data.layout == "table":
+        if data.table is not None:
             raise DataError(
                 f"{data.table} gives one class, {label!r} ({count} images, column {data.columns.label!r}), and a classifier needs at least two "
                 "to tell apart. Check data.columns.label."
@@ -79,5 +90,6 @@ LAYOUTS: dict[str, Callable[[Data], list[Listed]]] = {
     "npz": list_arrays,
     "table": list_table,
     "pattern": list_pattern,
+    "dicom": list_dicom,
 }
 """What lists the images of each layout."""

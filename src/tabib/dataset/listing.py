@@ -17,6 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from tabib.errors import DataError
+from tabib.images import NO_DICOM, NO_PICTURE
 
 __all__ = [
     "BY_NAME",
@@ -40,7 +41,7 @@ BY_NAME = "refused by name: "
 
 SECOND_COPY, _EMPTY, NOT_NAMED = "second copy of ", "an empty folder", "the table does not name it"
 
-NO_IMAGES = (BY_NAME, SECOND_COPY, _EMPTY, NOT_NAMED)
+NO_IMAGES = (BY_NAME, SECOND_COPY, _EMPTY, NOT_NAMED, NO_DICOM, NO_PICTURE)
 """How the reasons of rows begin that take no image away."""
 
 IMAGE_SUFFIXES = (".bmp", ".dcm", ".dicom", ".gif", ".heic", ".jp2", ".jpeg", ".jpg", ".nii", ".nii.gz", ".png", ".tif", ".tiff", ".webp")

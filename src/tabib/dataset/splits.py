@@ -51,9 +51,14 @@ def split_dataset(index: pl.DataFrame, findings: Findings, study: Study) -> pl.D
 
     Raises:
         LeakError: given parts share a unit and `split.leaks` is "refuse".
-        DataError: a class that cannot reach every part; a split file that does not fit the index.
+        DataError: no labels; a class that cannot reach every part; a split file that does not fit the index.
     """
     split = study.split
+    if index["label"].null_count() == len(index):
+        raise DataError(
+            f"None of the {index['refused'].null_count():,} images has a label, and a classifier learns from labels. Bring a table that says them, as in "
+            "data: {layout: dicom, table: labels.csv, columns: {path: StudyInstanceUID, label: diagnosis}}."
+        )
     table = _Table(index, findings, study)
     if split.given or split.file is not None:
         _place_given(table, split)

@@ -12,6 +12,7 @@ import json
 import re
 import unicodedata
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tabib.dataset.listing import NOT_NAMED, PART_NAMES, Listed, list_files, par
 from tabib.errors import DataError
 from tabib.images import name_and_frame
 
-__all__ = ["Files", "list_table", "read_table"]
+__all__ = ["Files", "keep_line", "list_table", "read_lines", "read_table", "said_of"]
 
 SEPARATORS = (",", ";", "\t", "|")
 
@@ -37,6 +38,23 @@ def list_table(data: Data) -> list[Listed]:
     """List what the table of a study says of the files below its folder; a file that it does not name is refused."""
     assert data.table is not None
     found = {entry.path: entry for entry in list_files(data.folder)}
+    files = Files([path for path, entry in found.items() if entry.refused is None])
+    listed: dict[str, Listed] = {}
+    for place, row in read_lines(data):
+        entry = _of_line(row, files, place)
+        keep_line(listed, entry.path, entry, data.table)
+    named = {entry.file for entry in listed.values()}
+    for file in {entry.file for entry in listed.values() if entry.frame is not None} & listed.keys():
+        listed[file] = replace(listed[file], refused=f"{data.table.name} names frames of it, too; name the file or its frames")
+    for path, entry in found.items():
+        if path not in named:
+            listed[path] = Listed(path, refused=entry.refused or NOT_NAMED)
+    return list(listed.values())
+
+
+def read_lines(data: Data) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The lines of the study's table, each with its place: a value per field of `data.columns`; `DataError` where a column is missing."""
+    assert data.table is not None
     table = read_table(data.table)
     columns = {field: name for field, name in data.columns.model_dump(exclude={"facts"}).items() if name is not None}
     asked = [*columns.items(), *(("facts", name) for name in data.columns.facts)]
@@ -49,43 +67,45 @@ def list_table(data: Data) -> list[Listed]:
     table = table.select(
         pl.struct(data.columns.facts or pl.lit(None)).alias("facts"), **{field: pl.col(name) for field, name in columns.items()}
     )
-    files = Files([path for path, entry in found.items() if entry.refused is None])
-    listed: dict[str, Listed] = {}
     for line, row in enumerate(table.iter_rows(named=True), start=2):
-        entry = _of_line(row, files, f"{data.table.name}, line {line}")
-        other = listed.setdefault(entry.path, entry)
-        if other != entry and not other.refused:
-            listed[entry.path] = replace(other, refused=f"stands in {data.table.name} several times, and not with the same values")
-    named = {entry.file for entry in listed.values()}
-    for file in {entry.file for entry in listed.values() if entry.frame is not None} & listed.keys():
-        listed[file] = replace(listed[file], refused=f"{data.table.name} names frames of it, too; name the file or its frames")
-    for path, entry in found.items():
-        if path not in named:
-            listed[path] = Listed(path, refused=entry.refused or NOT_NAMED)
-    return list(listed.values())
+        yield f"{data.table.name}, line {line}", row
+
+
+def keep_line(said: dict[str, Listed], name: str, entry: Listed, table: Path) -> None:
+    """Keep what a line says under a name; what an earlier line contradicts is refused."""
+    other = said.setdefault(name, entry)
+    if other != entry and not other.refused:
+        said[name] = replace(other, refused=f"stands in {table.name} several times, and not with the same values")
+
+
+def said_of(path: str, row: dict[str, Any], place: str) -> Listed:
+    """What a line of a table says of the image at a path."""
+    part = row.get("part")
+    given, refused = part_of(part) if part else None, None
+    if part and given is None:
+        refused = f"the part of the split is {part!r}, and must be one of {', '.join(PART_NAMES)}, or the number of a fold ({place})"
+    label = row["label"] and unicodedata.normalize("NFC", row["label"])
+    facts = {name: row[name] for name in ("scanner", "site", "date") if row.get(name)}
+    if further := {name: value for name, value in row["facts"].items() if value is not None}:
+        facts["facts"] = json.dumps(further, ensure_ascii=False)
+    return Listed(path, label, given, refused, row.get("group"), facts)
 
 
 def _of_line(row: dict[str, Any], files: Files, place: str) -> Listed:
     """What one line of a table says of an image."""
-    name, part = row["path"], row.get("part")
+    name = row["path"]
     found, frame = (files.find(name), None) if name else ([], None)
     if name and not found:
         file, frame = name_and_frame(name)
         found = files.find(file)
-    path = found[0] + ("" if frame is None else f"[{frame}]") if len(found) == 1 else name or place
-    refused = None
+    if len(found) == 1:
+        path = found[0] + ("" if frame is None else f"[{frame}]")
+        return replace(said_of(path, row, place), frame=frame)
     if not found:
         refused = f"there is no such file below the folder ({place})" if name else f"the line names no file ({place})"
-    elif len(found) > 1:
+    else:
         refused = f"{len(found)} files are called so, as {found[0]!r} and {found[1]!r}; write the path below the folder ({place})"
-    elif part and part_of(part) is None:
-        refused = f"the part of the split is {part!r}, and must be one of {', '.join(PART_NAMES)}, or the number of a fold ({place})"
-    label = row["label"] and unicodedata.normalize("NFC", row["label"])
-    given = part_of(part) if part else None
-    facts = {name: row[name] for name in ("scanner", "site", "date") if row.get(name)}
-    if further := {name: value for name, value in row["facts"].items() if value is not None}:
-        facts["facts"] = json.dumps(further, ensure_ascii=False)
-    return Listed(path, label, given, refused, row.get("group"), facts, frame if len(found) == 1 else None)
+    return replace(said_of(name or place, row, place), refused=refused)
 
 
 def read_table(path: Path) -> pl.DataFrame:

@@ -6,7 +6,7 @@ import io
 import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from pydicom import dcmread
@@ -28,7 +28,7 @@ from tabib.images.image import MAX_BYTES, Image, ImageFacts, check_size, choose_
 from tabib.images.raster import day
 from tabib.images.window import as_meant
 
-__all__ = ["COLOURS", "count_dicom_frames", "read_dicom"]
+__all__ = ["COLOURS", "count_dicom_frames", "parse", "read_dicom", "transfer_syntax"]
 
 UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 COLOURS = {  # photometric interpretation: samples per pixel
@@ -57,7 +57,7 @@ def read_dicom(data: bytes, frame: int | None = None, least: int | None = None) 
     see `window.as_meant`. Palettes and Y, Cb, Cr become RGB. Grey JPEG 2000 is decoded at a lower resolution where both sides keep
     `least` pixels, and straight lines lead from the stored values to a window that is not narrow.
     """
-    file, syntax = _parse(data)
+    file, syntax = parse(data)
     _refuse_without_pixels(file, syntax)
     frame = choose_frame(frame, _frames(file), "DICOM file")
     form = _form(file)
@@ -117,25 +117,19 @@ def _with_its_box(pixels: np.ndarray, form: _Form, halvings: int) -> tuple[np.nd
 
 def count_dicom_frames(data: bytes) -> int:
     """Give how many pictures a DICOM file holds; ImageError where it holds none."""
-    file, syntax = _parse(data)
+    file, syntax = parse(data)
     _refuse_without_pixels(file, syntax)
     return _frames(file)
 
 
 @lru_cache(maxsize=1)
-def _parse(data: bytes) -> tuple[Dataset, UID]:
+def parse(data: bytes) -> tuple[Dataset, UID]:
     """Read the file and its transfer syntax; a deflated one is never inflated beyond the largest file that is read.
 
     The last one is kept: its frames are asked for one after the other.
     """
     stream = io.BytesIO(data)
-    stream.seek(132)
-    syntax = None
-    for element in data_element_generator(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2):
-        if element.tag == 0x00020010 and isinstance(element.value, bytes):
-            syntax = UID(element.value.decode("ascii").rstrip("\0 "))
-    if syntax is None:
-        raise ImageError("is a DICOM file that does not name its transfer syntax; export it again")
+    syntax = transfer_syntax(stream)
     if syntax == DeflatedExplicitVRLittleEndian:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         inflated = inflater.decompress(data[stream.tell() :], MAX_BYTES)
@@ -146,6 +140,18 @@ def _parse(data: bytes) -> tuple[Dataset, UID]:
         file.file_meta.TransferSyntaxUID = syntax
         return file, syntax
     return dcmread(io.BytesIO(data)), syntax
+
+
+def transfer_syntax(stream: BinaryIO) -> UID:
+    """What the file says of how it is written; the stream then stands behind the file meta information (PS3.10 7.1)."""
+    stream.seek(132)
+    syntax = None
+    for element in data_element_generator(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2):
+        if element.tag == 0x00020010 and isinstance(element.value, bytes):
+            syntax = UID(element.value.decode("ascii").rstrip("\0 "))
+    if syntax is None:
+        raise ImageError("is a DICOM file that does not name its transfer syntax; export it again")
+    return syntax
 
 
 def _refuse_without_pixels(file: Dataset, syntax: UID) -> None:

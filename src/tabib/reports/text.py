@@ -61,6 +61,8 @@ REASONS = {
     "left out by the split file": "file",
     "the table does not name it": "not_named",
     "data.pattern does not match its path": "unmatched",
+    "is no DICOM file": "no_dicom",
+    "is a DICOM object without a picture": "no_picture",
 }
 """How the reasons begin for which an image is not used and that have words in every language; others are shown in English."""
 
