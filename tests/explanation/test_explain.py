@@ -145,7 +145,8 @@ def test_maps_are_judged_and_the_judgement_is_told(judged: Judged, monkeypatch: 
 )
 def test_maps_that_are_alike_or_each_others_opposite_have_not_changed(correlation: float, code: str) -> None:
     likeness = [
-        Likeness(depth=depth, rank_correlation=number, structural_similarity=0.1) for depth, number in (("head", 0.9), ("all", correlation))
+        Likeness(depth="head", rank_correlation=0.9, structural_similarity=0.1),
+        Likeness(depth="all", rank_correlation=correlation, structural_similarity=0.1),
     ]
     assert [remark.code for remark in HOME._judge_maps("layer", likeness, 12)] == [code]
 
