@@ -96,11 +96,12 @@ def plant(folder: Path, **parts: Any) -> Planted:
     return planted
 
 
-def train_planted(planted: Planted, run: Path, *, progress: Progress = SILENT, checks: Checks = CHECKS) -> Model:
+def train_planted(
+    planted: Planted, run: Path, *, own: nn.Module | None = None, progress: Progress = SILENT, checks: Checks = CHECKS
+) -> Model:
     """Train in the run folder `run`."""
-    return train(
-        planted.index, planted.split, checks, planted.study, place=run / "model", cache_folder=planted.cache_folder, progress=progress
-    )
+    place, cache = run / "model", planted.cache_folder
+    return train(planted.index, planted.split, checks, planted.study, place=place, cache_folder=cache, own=own, progress=progress)
 
 
 def weights_of(run: Path) -> dict[str, str]:

@@ -19,6 +19,7 @@ from tabib.kinds import KINDS, Kind
 
 __all__ = [
     "METRICS",
+    "OWN",
     "Augment",
     "Bilingual",
     "Calibrate",
@@ -104,6 +105,9 @@ def _each_once(names: list[str]) -> list[str]:
 
 Place = Annotated[Path, AfterValidator(_place)]
 
+
+OWN = "own"
+"""What `model.network` says of a module that a Python program gives with the study."""
 
 RunFolder = Annotated[str, Field(pattern=r"^run:[^\x00]+$")]
 
@@ -358,7 +362,9 @@ class ModelPart(Part):
     """The network."""
 
     network: str = "small_resnet"
-    """`small_resnet` (Tabib's own, for small grey images), a plain network of published work (`blast_cnn`, `mri_cnn_selected`, `mri_cnn_test1`, `mri_cnn_test2`, `alexnet_2012`, `alexnet_2014`) or any backbone of timm, as in `tf_efficientnet_b2`."""
+    """`small_resnet` (Tabib's own, for small grey images), a plain network of published work (`blast_cnn`, `mri_cnn_selected`, `mri_cnn_test1`, `mri_cnn_test2`, `alexnet_2012`, `alexnet_2014`), any backbone of timm, as in `tf_efficientnet_b2`, or `own`: the PyTorch module that a Python program gives with the study."""
+    own_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Which module `network: own` is: the hash of its layers, its starting weights and what it answers. Written by the run, not by hand."""
     weights: Literal["imagenet"] | RunFolder | Place | None = None
     """Where the weights start: `imagenet` (asks for a download where no installed package has them), a local file, another run (`run:FOLDER`), or `none`."""
     initialiser: Literal["usual", "glorot", "he", "zeros", "ones"] = "usual"
@@ -382,6 +388,23 @@ class ModelPart(Part):
     def _weights_from_one_place(self) -> Self:
         if self.weights is not None and self.initialiser != "usual":
             raise ValueError(f"weights: {self.weights} and initialiser: {self.initialiser} are two answers to one question; keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _own_as_it_is(self) -> Self:
+        if self.network == OWN:
+            given = {
+                "weights": self.weights,
+                "initialiser": self.initialiser if self.initialiser != "usual" else None,
+                "head": self.head,
+                "dropout": self.dropout if self.dropout != "auto" else None,
+            }
+            if said := [name for name, value in given.items() if value]:
+                raise ValueError(
+                    f"network is own, and the module has its own {' and '.join(said)}: leave out model.{' and model.'.join(said)}"
+                )
+        elif self.own_sha256 is not None:
+            raise ValueError(f"own_sha256 names a module of one's own, and network is {self.network}: leave it out, or set network: own")
         return self
 
 
@@ -622,4 +645,10 @@ class Study(Part):
             raise ValueError(
                 f"input.intensity is {self.input.intensity}, and pretrained weights expect intensity: network (what they were trained on)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _channels_of_the_module(self) -> Self:
+        if self.model.network == OWN and self.input.channels == "auto":
+            raise ValueError("input.channels is auto, and a module of one's own takes one number of channels: set it to 1 or 3")
         return self

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
+from torch import nn
 
 from tabib.config import Data, Study
 from tabib.dataset import index_folder
@@ -22,7 +23,13 @@ __all__ = ["judge_external"]
 
 
 def judge_external(
-    run: Run, data: Data, *, name: str, labels: Mapping[str, str] | None = None, progress: Progress = SILENT
+    run: Run,
+    data: Data,
+    *,
+    name: str,
+    labels: Mapping[str, str] | None = None,
+    network: nn.Module | None = None,
+    progress: Progress = SILENT,
 ) -> tuple[External, list[Path]]:
     """Judge the model of a finished run, as it is, on images of another source.
 
@@ -34,6 +41,7 @@ def judge_external(
         data: where the images lie, and how they say what they are.
         name: what to call them: Latin letters, digits, `_` and `-`.
         labels: what their classes are called in the run; "" leaves a class out.
+        network: the module of a run whose network is the user's own.
         progress: told of reading and decoding.
 
     Returns:
@@ -49,7 +57,7 @@ def judge_external(
         )
     keep_apart(run.folder, data.folder)
     split, study, own_index = run.read("split"), run.read("study"), run.read("index")
-    predictor = Predictor.load(run.folder / "model")
+    predictor = Predictor.load(run.folder / "model", network=network)
     index = take_labels(index_folder(data, cache_folder=run.cache_folder, progress=progress), predictor.classes, labels or {})
     copies = find_known(index, own_index)
     rows = index.filter(pl.col("refused").is_null() & pl.col("label").is_not_null() & ~pl.col("row").is_in(copies))

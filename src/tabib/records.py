@@ -177,6 +177,7 @@ class Member(Record):
     best_value: float  # the watched validation metric there
     weights_sha256: str  # of members/<name>/weights.safetensors
     seconds: float
+    probe: list[list[float]] = []  # of a network of the user's own: its logits of made-up images, which it must give again
 
 
 class Model(Record):
@@ -197,7 +198,7 @@ class Model(Record):
     std: list[float] = []  # and divides by
     weights_total: int
     weights_trainable: int
-    weights_source: str  # "none", or the origin with its version or file name
+    weights_source: str  # "none", "own" (as the user's own module was given), or the origin with its version or file name
     weights_source_sha256: str | None
     members: list[Member]
     remarks: list[Finding] = []  # what was said while training: plateau at ln 2, exploding logits

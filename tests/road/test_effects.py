@@ -243,6 +243,7 @@ EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
 WITHOUT = {
     "task": "has one value until segmentation comes",
     "data.folder": "is what every other test changes",
+    "model.own_sha256": "is written by the run: tests/training/test_own.py",
     "data.layout": "has a test of its own below",
     "split.test_fold": "is changed in tests/dataset/test_splits.py",
     "data.pattern": "is what tests/dataset/test_pattern.py changes",

@@ -144,7 +144,7 @@ def test_one_colour_image_asks_for_three_channels(films: Path) -> None:
 
 @pytest.mark.parametrize(("gain", "precision"), [(1.16, "bf16"), (1.14, "fp32"), (0.5, "fp32")])
 def test_half_precision_is_chosen_where_it_pays(films: Path, monkeypatch: pytest.MonkeyPatch, gain: float, precision: str) -> None:
-    monkeypatch.setattr(resolve, "time_step", lambda study, classes: gain if study.training.precision == "fp32" else 1.0)
+    monkeypatch.setattr(resolve, "time_step", lambda study, classes, own: gain if study.training.precision == "fp32" else 1.0)
     assert resolved(plant(films, training={"precision": "auto"})).training.precision == precision
 
 

@@ -7,16 +7,15 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from listens import Listens
+from listens import Killed, KillsAfter, Listens
 from planted import Planted, history_of, plant, train_planted, weights_of
-from tabib.progress import Advance
 from tabib.training import loop
 
 EVERYTHING: dict[str, Any] = {
@@ -24,36 +23,6 @@ EVERYTHING: dict[str, Any] = {
     "training": {"epochs": 4, "average": 0.8, "schedule": "plateau", "plateau": {"factor": 0.5, "patience": 1, "minimum": 1e-5}},
 }
 """What has a state that could be lost: dropout, an average of the weights, a plateau."""
-
-
-class Killed(BaseException):
-    pass
-
-
-class KillsAfter:
-    """Ends the training after so many batches, as a kill would: nothing is tidied up."""
-
-    def __init__(self, batches: int) -> None:
-        self.left = batches
-
-    @contextmanager
-    def bar(self, name: str, total: int) -> Iterator[Advance]:
-        def advance(units: int) -> None:
-            if name.startswith("epoch"):
-                self.left -= 1
-                if self.left < 0:
-                    raise Killed
-
-        yield advance
-
-    def row(self, values: object) -> None:
-        pass
-
-    def say(self, message: str) -> None:
-        pass
-
-    def tell(self, finding: object) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")

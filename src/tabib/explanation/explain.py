@@ -11,7 +11,7 @@ from typing import Literal, Self
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tabib.config import Explain, Study
 from tabib.dataset import Cache, build_cache
@@ -57,6 +57,7 @@ def explain(
     *,
     place: Path,
     cache_folder: Path,
+    own: nn.Module | None = None,
     progress: Progress = SILENT,
 ) -> Explanations:
     """Explain answers to test images: the most confident mistakes, the worst answers, and right ones drawn by chance.
@@ -72,6 +73,7 @@ def explain(
         settings: its `explain`, which the hash of a study leaves out.
         place: the run's `model` folder; pictures go to `explanations` beside it, in place of those there.
         cache_folder: where decoded images are kept.
+        own: the module of `network: own`.
         progress: told of decoding, images and remarks.
 
     Raises:
@@ -85,7 +87,7 @@ def explain(
         return Explanations(images=[])
     assert study.training.threads != "auto"
     with running(study.training.device, threads=study.training.threads) as device:
-        predictor = Predictor(model, decision, load_networks(model, place, device=device))
+        predictor = Predictor(model, decision, load_networks(model, place, device=device, own=own))
         cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
 
         def load(rows: Sequence[int]) -> tuple[Tensor, Tensor]:

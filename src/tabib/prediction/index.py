@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from torch import nn
 
 from tabib.config import Study
 from tabib.dataset import build_cache
@@ -29,6 +30,7 @@ def predict_index(
     *,
     place: Path,
     cache_folder: Path,
+    own: nn.Module | None = None,
     progress: Progress = SILENT,
 ) -> pl.DataFrame:
     """Predict the validation and test rows of a study.
@@ -41,6 +43,7 @@ def predict_index(
         study: resolved.
         place: the run's `model` folder.
         cache_folder: where decoded images are kept.
+        own: the module of `network: own`.
         progress: told of decoding.
 
     Returns:
@@ -49,7 +52,7 @@ def predict_index(
     """
     assert study.training.threads != "auto"
     with running(study.training.device, threads=study.training.threads) as device:
-        predictor = Predictor(model, decision, load_networks(model, place, device=device))
+        predictor = Predictor(model, decision, load_networks(model, place, device=device, own=own))
         cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
         validation, logarithms = predict_validation(model, predictor.networks, split, cache, device=device)
         test = split.filter(pl.col("part") == "test").sort("row")

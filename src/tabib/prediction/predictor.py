@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tabib.dataset import enough_side, fit_image, intensity_statistics
 from tabib.engines import tame_allocator
@@ -55,15 +55,17 @@ class Predictor:
     networks: list[Network]
 
     @classmethod
-    def load(cls, folder: Path, *, device: str | None = None) -> Self:
+    def load(cls, folder: Path, *, device: str | None = None, network: nn.Module | None = None) -> Self:
         """Load from the `model` folder of a run.
 
         Args:
             folder: holds `model.json`, `decision.json` and `members/`.
             device: "cpu" or "cuda"; a GPU where there is one if not given.
+            network: the module of a model whose network is the user's own; its weights do not matter.
 
         Raises:
-            RunError: a file is missing, or is not the one that belongs to the model.
+            RunError: a file is missing, or is not the one that belongs to the model; or the module is not.
+            StudyError: the network is the user's own, and no module is given.
         """
         tame_allocator()
         for name in ("model.json", "decision.json"):
@@ -76,7 +78,7 @@ class Predictor:
                 "Finish its run with: tabib run STUDY"
             )
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls(model, decision, load_networks(model, folder, device=where))
+        return cls(model, decision, load_networks(model, folder, device=where, own=network))
 
     @property
     def classes(self) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from tabib.config import METRICS, Augment, Study
+from tabib.config import METRICS, OWN, Augment, Study
 from tabib.records import PARTS, Confusion, Curve, Measure
 from tabib.reports.facts import Facts
 from tabib.reports.figures import Line, Plot, bar, hundred, interval_strip, plot, ticks
@@ -506,7 +506,7 @@ def _settings(facts: Facts, reader: Language) -> Iterator[tuple[str, str]]:
         return reader.series([reader.number(value) for value in values]) or choice(None)
 
     if model:
-        yield "network", isolated(model.network)
+        yield "network", reader.text("settings.own") if model.network == OWN else isolated(model.network)
         yield "weights_source", _source(facts, reader)
         yield "weights", reader.text("settings.weights_counted", {"total": model.weights_total, "trainable": model.weights_trainable})
         yield "input", reader.text("settings.input_size", {"height": model.height, "width": model.width, "channels": model.channels})
@@ -514,10 +514,11 @@ def _settings(facts: Facts, reader: Language) -> Iterator[tuple[str, str]]:
         train, freeze = study.training, study.model.freeze
         yield "fit", choice(study.input.fit)
         yield "intensity", choice(study.input.intensity)
-        yield "head", numbers(study.model.head)
-        yield "dropout", _dropout(study, reader) or choice(None)
+        if study.model.network != OWN:  # its module says these
+            yield "head", numbers(study.model.head)
+            yield "dropout", _dropout(study, reader) or choice(None)
+            yield "initialiser", choice(study.model.initialiser)
         yield "outputs", choice(study.model.outputs)
-        yield "initialiser", choice(study.model.initialiser)
         yield "freeze", choice(freeze) if freeze is None or isinstance(freeze, str) else isolated(str(freeze.through or freeze.trainable))
         yield "augment", reader.series(augment_words(study.augment, reader)) or choice(None)
         yield "optimizer", choice(train.optimizer)
@@ -563,7 +564,8 @@ def _dropout(study: Study, reader: Language) -> str:
 
 def _source(facts: Facts, reader: Language) -> str:
     source = facts.model.weights_source if facts.model else "none"
-    return reader.text("settings.from_nothing") if source == "none" else isolated(source)
+    words = {"none": "settings.from_nothing", OWN: "settings.as_given"}
+    return reader.text(words[source]) if source in words else isolated(source)
 
 
 # --- Results ---

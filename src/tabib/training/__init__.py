@@ -3,6 +3,7 @@
 from tabib.training.calibrate import calibrate
 from tabib.training.classify import plans, train
 from tabib.training.doctor import check_training
+from tabib.training.own import name_own
 from tabib.training.resolve import faster_precision, resolve_study, time_step
 from tabib.training.summary import summarise_network
 from tabib.training.weights import packaged_network
@@ -11,6 +12,7 @@ __all__ = [
     "calibrate",
     "check_training",
     "faster_precision",
+    "name_own",
     "packaged_network",
     "plans",
     "resolve_study",

@@ -168,13 +168,13 @@ def normalise(images: Tensor, statistics: Tensor, intensity: Intensity, network:
         network: gives what its weights expect.
 
     Returns:
-        (B, C, H, W) float32, channels last, on the device of the network.
+        (B, C, H, W) float32, in the layout and on the device of the network.
     """
     images = images.to(network.mean.device)
     if intensity == "none":
-        return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+        return _laid_out(images, network) if images.ndim == 4 else images
     if intensity == "unit":
-        return images.contiguous(memory_format=torch.channels_last)
+        return _laid_out(images, network)
     if intensity == "network":
         low, span = network.mean, network.std
     else:
@@ -185,7 +185,13 @@ def normalise(images: Tensor, statistics: Tensor, intensity: Intensity, network:
             "percentile": (of["percentile_1"], of["percentile_99"]),
         }[intensity]
         span = torch.where(high > low, high - low, 1.0)
-    return ((images - low) / span).contiguous(memory_format=torch.channels_last)
+    return _laid_out((images - low) / span, network)
+
+
+def _laid_out(images: Tensor, network: Network) -> Tensor:
+    if network.layout == torch.channels_last:
+        return images.contiguous(memory_format=torch.channels_last)
+    return images.clone(memory_format=network.layout)  # of one channel, images are contiguous in both layouts, and their strides say one
 
 
 def _slices(order: np.ndarray, size: int) -> Iterator[np.ndarray]:

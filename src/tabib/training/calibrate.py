@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from tabib.config import ModelPart, Study
 from tabib.dataset import Cache, build_cache
@@ -20,6 +21,7 @@ from tabib.runs import file_hash
 from tabib.training.batches import load_samples
 from tabib.training.inference import log_probabilities, mean_of_members
 from tabib.training.networks import Network, build_network
+from tabib.training.own import load_own
 from tabib.training.session import running
 
 __all__ = ["calibrate", "load_networks", "predict_validation"]
@@ -33,6 +35,7 @@ def calibrate(
     *,
     place: Path,
     cache_folder: Path,
+    own: nn.Module | None = None,
     progress: Progress = SILENT,
 ) -> Decision:
     """Choose everything that is chosen after training.
@@ -47,11 +50,12 @@ def calibrate(
         study: resolved; its `calibrate`.
         place: the run's `model` folder.
         cache_folder: where decoded images are kept.
+        own: the module of `network: own`.
         progress: told of decoding.
     """
     assert study.training.threads != "auto"
     with running(study.training.device, threads=study.training.threads) as device:
-        networks = load_networks(model, place, device=device)
+        networks = load_networks(model, place, device=device, own=own)
         cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
         rows, logarithms = predict_validation(model, networks, split, cache, device=device)
     truth = rows["label"].replace_strict(model.classes, range(len(model.classes)), return_dtype=pl.Int64).to_numpy()
@@ -90,11 +94,12 @@ def predict_validation(
     return table.drop("place"), np.concatenate(answers)[table["place"].to_numpy()]
 
 
-def load_networks(model: Model, place: Path, *, device: torch.device) -> list[Network]:
+def load_networks(model: Model, place: Path, *, device: torch.device, own: nn.Module | None = None) -> list[Network]:
     """The members' networks with their trained weights, in the order of `model.members`, ready to predict.
 
     Raises:
-        RunError: a file of weights is missing, or is not the one that was trained.
+        RunError: a file of weights is missing, or is not the one that was trained; or the module `own` is not.
+        StudyError: the model is a network of the user's own, and there is no `own`.
     """
     part = ModelPart(network=model.network, weights=None, head=model.head, dropout=model.dropout, outputs=model.outputs)
     networks = []
@@ -104,11 +109,14 @@ def load_networks(model: Model, place: Path, *, device: torch.device) -> list[Ne
             raise RunError(f"{path} is missing: the weights of member {member.name}. Copy the run folder whole, or start its run again.")
         if file_hash(path) != member.weights_sha256:
             raise RunError(f"{path} does not hold the weights that were trained and judged. Copy them again, or start the run again.")
-        network = build_network(part, classes=len(model.classes), channels=model.channels, height=model.height, width=model.width)
-        network.load_state_dict(load_file(path))
+        network = build_network(part, classes=len(model.classes), channels=model.channels, height=model.height, width=model.width, own=own)
+        if own is None:
+            network.load_state_dict(load_file(path))
+        else:
+            load_own(network, load_file(path), kept=member.probe, shape=(model.channels, model.height, model.width))
         network.mean.copy_(torch.tensor(model.mean).reshape(network.mean.shape))
         network.std.copy_(torch.tensor(model.std).reshape(network.std.shape))
-        network.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        network.to(device=device, memory_format=network.layout)  # pyright: ignore[reportCallIssue]
         networks.append(network.requires_grad_(False).eval())
     return networks
 

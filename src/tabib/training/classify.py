@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import torch
+from torch import Tensor, nn
 
 from tabib.config import Study
 from tabib.dataset import Cache, build_cache
@@ -24,6 +25,7 @@ from tabib.training.freezing import Counts, freeze
 from tabib.training.loop import Recipe, fit, start
 from tabib.training.networks import Network, build_network, resolve_model
 from tabib.training.other_run import refuse_other_scale
+from tabib.training.own import probe
 from tabib.training.prefix import cut_off, find_cut, kept_features
 from tabib.training.session import running
 
@@ -57,6 +59,7 @@ def train(
     *,
     place: Path,
     cache_folder: Path,
+    own: nn.Module | None = None,
     offline: bool = False,
     progress: Progress = SILENT,
 ) -> Model:
@@ -71,6 +74,7 @@ def train(
         study: resolved, without `auto`.
         place: the run's `model` folder: `members/<name>/{weights.safetensors, history.jsonl}`; TensorBoard's files lie beside it.
         cache_folder: where decoded images are kept.
+        own: the module of `network: own`; every member starts from a copy of it.
         offline: refuse to download starting weights.
         progress: told of downloads, decoding, batches, epochs and remarks.
 
@@ -86,11 +90,22 @@ def train(
     with running(study.training.device, threads=study.training.threads) as device:
         cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
         members: list[_Trained] = []
-        network, counts = build(study, classes=classes, seed=study.training.seeds[0], device=device, offline=offline, progress=progress)
+        network, counts = build(
+            study, classes=classes, seed=study.training.seeds[0], device=device, own=own, offline=offline, progress=progress
+        )
         progress.say(f"{study.model.network}: {counts.total:,} weights, {counts.trainable:,} of them trained")
         for plan in plans(split, study):
             trained = _train_member(
-                plan, split, cache, study, classes=classes, place=place, cache_folder=cache_folder, device=device, progress=progress
+                plan,
+                split,
+                cache,
+                study,
+                classes=classes,
+                place=place,
+                cache_folder=cache_folder,
+                device=device,
+                own=own,
+                progress=progress,
             )
             members.append(trained)
             if study.augment.to_disk:
@@ -157,9 +172,19 @@ def plans(split: pl.DataFrame, study: Study) -> Iterator[Plan]:
 
 
 def build(
-    study: Study, *, classes: list[str], seed: int, device: torch.device, offline: bool = False, progress: Progress = SILENT
+    study: Study,
+    *,
+    classes: list[str],
+    seed: int,
+    device: torch.device,
+    own: nn.Module | None = None,
+    offline: bool = False,
+    progress: Progress = SILENT,
 ) -> tuple[Network, Counts]:
-    """The study's network with its starting weights, frozen as it says; `offline` refuses to download them, `progress` is told where it is done."""
+    """The study's network with its starting weights, frozen as it says; `offline` refuses to download them, `progress` is told where it is done.
+
+    Raises `StudyError` where nothing is left to train: a module of the user's own has no head but its own.
+    """
     refuse_other_scale(study)
     shape = study.input
     assert shape.channels != "auto"
@@ -171,11 +196,16 @@ def build(
         width=shape.width,
         class_names=classes,
         seed=seed,
+        own=own,
         offline=offline,
         progress=progress,
     )
     refuse_unknown_layers(network, study.explain.layers)
     counts = freeze(network, study.model.freeze, sample=torch.zeros(2, shape.channels, shape.height, shape.width))
+    if not counts.trainable:
+        raise StudyError(
+            "No weight of the network is left to train. Freeze less: model.freeze.through names the last layer that keeps its weights."
+        )
     return network.to(device), counts
 
 
@@ -200,11 +230,12 @@ def _train_member(
     place: Path,
     cache_folder: Path,
     device: torch.device,
+    own: nn.Module | None,
     progress: Progress,
 ) -> _Trained:
     folder = place / "members" / plan.name
     done, weights = folder / "member.json", folder / "weights.safetensors"
-    network, _ = build(study, classes=classes, seed=plan.seed, device=device)
+    network, _ = build(study, classes=classes, seed=plan.seed, device=device, own=own)
     sources = [network.weights_source, network.weights_source_sha256]
     alone = study.model_copy(update={"training": study.training.model_copy(update={"seeds": [plan.seed]})})
     key = fingerprint(cache.key, plan.train, plan.validation, alone, plan.name, *sources, code_of(__name__), torch.__version__)
@@ -237,7 +268,7 @@ def _train_member(
     recipe = Recipe.of(study.training, study.augment, intensity, train, classes=len(classes), seed=plan.seed)
     logs = place.parent / "tensorboard" / plan.name
     state = fit(start(network, study.training), train, validation, recipe, folder=folder, logs=logs, key=key, progress=progress)
-    write_weights(weights, before | state.best)
+    write_weights(weights, best := before | state.best)
     member = Member(
         name=plan.name,
         seed=plan.seed,
@@ -247,11 +278,21 @@ def _train_member(
         best_value=state.history[state.best_epoch - 1][f"validation_{study.training.best}"],
         weights_sha256=file_hash(weights),
         seconds=round(state.seconds, 3),
+        probe=[] if own is None else _probe(study, best, classes=classes, own=own),
     )
     trained = _Trained(key=key, member=member, remarks=state.remarks)
     save(done, trained)
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     return trained
+
+
+def _probe(study: Study, weights: dict[str, Tensor], *, classes: list[str], own: nn.Module) -> list[list[float]]:
+    """What the module answers when it gets these weights back from a file."""
+    network, _ = build(study, classes=classes, seed=0, device=torch.device("cpu"), own=own)
+    network.load_state_dict(weights)
+    shape = study.input
+    assert shape.channels != "auto"
+    return probe(network, shape.channels, shape.height, shape.width)
 
 
 def _refuse(checks: Checks, study: Study) -> None:

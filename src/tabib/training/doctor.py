@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+from torch import nn
 
 from tabib.config import Augment, ModelPart, Study, Training, run_named
 from tabib.dataset import build_cache
@@ -34,7 +35,14 @@ _FRAMED, _UNLIKE = 64, 0.2  # images whose border is looked at; how far, as a fr
 
 
 def check_training(
-    index: pl.DataFrame, split: pl.DataFrame, study: Study, *, cache_folder: Path, offline: bool = False, progress: Progress = SILENT
+    index: pl.DataFrame,
+    split: pl.DataFrame,
+    study: Study,
+    *,
+    cache_folder: Path,
+    own: nn.Module | None = None,
+    offline: bool = False,
+    progress: Progress = SILENT,
 ) -> Checks:
     """Look at the untrained network, the settings and the time that training will take.
 
@@ -53,6 +61,7 @@ def check_training(
         split: SPLIT_SCHEMA.
         study: resolved.
         cache_folder: where decoded images are kept.
+        own: the module of `network: own`.
         offline: refuse to download starting weights.
         progress: told of downloads, decoding and the findings.
     """
@@ -65,7 +74,7 @@ def check_training(
         cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
         train = load_samples(cache, first.train, classes=classes, device=device)
         unseen = load_samples(cache, first.validation.head(_LOOKED_AT), classes=classes, device=device)
-        network, _ = build(study, classes=classes, seed=first.seed, device=device, offline=offline, progress=progress)
+        network, _ = build(study, classes=classes, seed=first.seed, device=device, own=own, offline=offline, progress=progress)
         recipe = Recipe.of(training, study.augment, study.input.intensity, train, classes=len(classes), seed=first.seed)
 
         began = time.perf_counter()

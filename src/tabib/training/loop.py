@@ -79,7 +79,7 @@ class Recipe:
 
 def start(network: Network, training: Training) -> State:
     """The state before the first step."""
-    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    network.to(memory_format=network.layout)  # pyright: ignore[reportCallIssue]
     return State(
         network=network,
         average=start_average(network) if training.average else None,

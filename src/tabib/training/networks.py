@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from tabib.config import ModelPart, run_named
+from tabib.config import OWN, ModelPart, run_named
 from tabib.errors import StudyError, WeightsError
 from tabib.progress import SILENT, Progress
 from tabib.training.initialisers import initialise
 from tabib.training.other_run import find_in_run, load_head
+from tabib.training.own import check_own, refuse_mismatch
 from tabib.training.plain_networks import PLAIN_NETWORKS, plain_features
 from tabib.training.weights import Start, find_imagenet, find_local, load_start
 
@@ -36,10 +37,11 @@ class Network(nn.Module):
         features: the backbone, (B, C, H, W) to pooled features (B, F).
         head: dense layers, (B, F) to logits.
         mean, std: (1, C, 1, 1) buffers that are not saved, in 0..1: `intensity: network` is (image - mean) / std.
-        weights_source: where the weights start: "none", or package, hub name or file name.
+        weights_source: where the weights start: "none", "own" (as the module was given), or package, hub name or file name.
         weights_source_sha256: SHA-256 of the file they came from.
         frozen: names of the frozen layers of `features`; see `freezing.freeze`.
         answers: whether the head's weights come from another run, too, so that it tells classes apart before any training.
+        layout: how images and feature maps lie in memory.
     """
 
     mean: Tensor
@@ -55,6 +57,7 @@ class Network(nn.Module):
         self.weights_source_sha256 = source_sha256
         self.frozen: tuple[str, ...] = ()
         self.answers = False
+        self.layout = torch.channels_last
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of normalised images (B, C, H, W): (B, classes), or (B, 1), of the positive class of two."""
@@ -70,6 +73,7 @@ def build_network(
     width: int,
     class_names: Sequence[str] = (),
     seed: int = 0,
+    own: nn.Module | None = None,
     offline: bool = False,
     progress: Progress = SILENT,
 ) -> Network:
@@ -83,6 +87,7 @@ def build_network(
         width: of an image, in pixels.
         class_names: in the order of the outputs; the head of another run is taken where its classes are the same.
         seed: of the initial weights; the global generator is left as it was.
+        own: the module of `network: own`; a copy of it is taken, with the weights it has.
         offline: refuse downloads.
         progress: is told of a download.
 
@@ -91,7 +96,10 @@ def build_network(
         WeightsError: the weights cannot be had or do not fit; the message says how to place a file by hand.
         MissingPackageError: the weights come with an optional package that is not installed.
     """
+    refuse_mismatch(model.network, own)
     model = resolve_model(model, classes=classes)
+    if own is not None:
+        return _own_network(own, classes=classes, channels=channels, height=height, width=width)
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also reseed every GPU.
         torch.default_generator.manual_seed(seed)
@@ -127,6 +135,8 @@ def resolve_model(model: ModelPart, *, classes: int) -> ModelPart:
     Raises:
         StudyError: a head, a dropout or outputs that the network does not have.
     """
+    if model.network == OWN:  # its module says all of it
+        return model.model_copy(update={"dropout": []})
     plain = PLAIN_NETWORKS.get(model.network)
     if plain and model.head:
         raise StudyError(
@@ -194,6 +204,19 @@ class _Block(nn.Module):
 
 def _convolve(narrow: int, wide: int, *, stride: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(narrow, wide, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(inplace=True))
+
+
+def _own_network(module: nn.Module, *, classes: int, channels: int, height: int, width: int) -> Network:
+    own = check_own(module, channels=channels, height=height, width=width)
+    if own.outputs != classes and (own.outputs, classes) != (1, 2):
+        wanted = "1 or 2" if classes == 2 else str(classes)
+        raise StudyError(
+            f"The module given as the network makes {own.outputs} numbers of an image, and there are {classes} classes. It must make {wanted}."
+        )
+    mean, std = (_per_channel(values, channels) for values in FROM_NOTHING)
+    network = Network(own.module, nn.Identity(), mean=mean, std=std, source=OWN, source_sha256=None)
+    network.layout = own.layout
+    return network
 
 
 def _plain_features(model: ModelPart, *, channels: int, height: int, width: int) -> nn.Module:

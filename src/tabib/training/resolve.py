@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 import torch
+from torch import nn
 
 from tabib.config import Study
 from tabib.dataset import positive_class
@@ -30,7 +31,13 @@ _DISK_SHARE = 0.5
 
 
 def resolve_study(
-    study: Study, index: pl.DataFrame, split: pl.DataFrame, *, cache_folder: Path | None = None, progress: Progress = SILENT
+    study: Study,
+    index: pl.DataFrame,
+    split: pl.DataFrame,
+    *,
+    cache_folder: Path | None = None,
+    own: nn.Module | None = None,
+    progress: Progress = SILENT,
 ) -> Study:
     """Fill in what the study left to be found: positive class, channels, dropout, outputs, device, threads, whether frozen features are kept, precision.
 
@@ -42,6 +49,7 @@ def resolve_study(
         index: INDEX_SCHEMA.
         split: SPLIT_SCHEMA.
         cache_folder: where frozen features would be kept; its disk is not looked at where it is not given.
+        own: the module of `network: own`.
         progress: told of the timed steps.
 
     Raises:
@@ -58,10 +66,10 @@ def resolve_study(
     threads = available_threads() if training.threads == "auto" else training.threads
     study = study.model_copy(update={"training": training.model_copy(update={"device": device, "threads": threads})})
     study = study.model_copy(
-        update={"training": study.training.model_copy(update={"frozen_features": _frozen_features(study, split, cache_folder)})}
+        update={"training": study.training.model_copy(update={"frozen_features": _frozen_features(study, split, cache_folder, own)})}
     )
     if training.precision == "auto":
-        precision = faster_precision(study, len(class_names(split, study)), progress=progress)
+        precision = faster_precision(study, len(class_names(split, study)), own=own, progress=progress)
         study = study.model_copy(update={"training": study.training.model_copy(update={"precision": precision})})
     return study
 
@@ -106,7 +114,7 @@ def _device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
     return "cuda" if wanted != "cpu" and there else "cpu"
 
 
-def _frozen_features(study: Study, split: pl.DataFrame, cache_folder: Path | None) -> Literal["keep", "compute"]:
+def _frozen_features(study: Study, split: pl.DataFrame, cache_folder: Path | None, own: nn.Module | None) -> Literal["keep", "compute"]:
     wanted = study.training.frozen_features
     if wanted == "compute":
         return "compute"
@@ -117,7 +125,8 @@ def _frozen_features(study: Study, split: pl.DataFrame, cache_folder: Path | Non
         reason = "augment changes the images; set all of its changes to 0"
     else:
         fresh = study.model_copy(update={"model": study.model.model_copy(update={"weights": None})})
-        cut = find_cut(build(fresh, classes=class_names(split, study), seed=0, device=torch.device("cpu"))[0], study.input)
+        network, _ = build(fresh, classes=class_names(split, study), seed=0, device=torch.device("cpu"), own=own)
+        cut = find_cut(network, study.input)
         if cut is None:
             reason = "the network has no place behind its frozen layers at which it can be cut; freeze whole blocks, or all_but_head"
         elif cache_folder is not None:
@@ -132,21 +141,20 @@ def _frozen_features(study: Study, split: pl.DataFrame, cache_folder: Path | Non
     return "compute" if reason else "keep"
 
 
-def faster_precision(study: Study, classes: int, *, progress: Progress = SILENT) -> Literal["fp32", "bf16"]:
+def faster_precision(study: Study, classes: int, *, own: nn.Module | None = None, progress: Progress = SILENT) -> Literal["fp32", "bf16"]:
     """The number format of a resolved study's network, by a few timed training steps: bf16 where they are 1.15 times as fast or more."""
     if study.training.device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return "fp32"
     seconds = []
     with progress.bar("number format", 2) as advance:
         for precision in ("fp32", "bf16"):
-            seconds.append(
-                time_step(study.model_copy(update={"training": study.training.model_copy(update={"precision": precision})}), classes)
-            )
+            tried = study.model_copy(update={"training": study.training.model_copy(update={"precision": precision})})
+            seconds.append(time_step(tried, classes, own=own))
             advance(1)
     return "bf16" if seconds[0] >= _BF16_PAYS * seconds[1] else "fp32"
 
 
-def time_step(study: Study, classes: int) -> float:
+def time_step(study: Study, classes: int, *, own: nn.Module | None = None) -> float:
     """Seconds of a training step of a resolved study, on made-up images; its starting weights are not looked for."""
     training = study.training
     assert study.input.channels != "auto"
@@ -162,7 +170,7 @@ def time_step(study: Study, classes: int) -> float:
             device=device,
         )
         fresh = study.model_copy(update={"model": study.model.model_copy(update={"weights": None})})
-        network, _ = build(fresh, classes=[str(number) for number in range(classes)], seed=0, device=device)
+        network, _ = build(fresh, classes=[str(number) for number in range(classes)], seed=0, device=device, own=own)
         intensity: Intensity = study.input.intensity
         if training.frozen_features == "keep" and (cut := find_cut(network, study.input)):
             grey, intensity = features_of(network, cut, grey, intensity=intensity), "none"

@@ -43,7 +43,7 @@ class Summary:
     multiply_adds: int
 
 
-def summarise_network(study: Study, *, classes: int) -> Summary:
+def summarise_network(study: Study, *, classes: int, own: nn.Module | None = None) -> Summary:
     """Summarise a study's network. No weights are drawn or loaded, and no data are read.
 
     Multiply-adds are those of convolutions, dense layers and attention, which are nearly all of the arithmetic; PyTorch's counter of
@@ -52,6 +52,7 @@ def summarise_network(study: Study, *, classes: int) -> Summary:
     Args:
         study: its `model`, and its `input`, whose `channels` are given.
         classes: number of classes.
+        own: the module of `network: own`; one image passes through it.
 
     Raises:
         StudyError: the number of channels is not given, or the network cannot be built or frozen so.
@@ -60,8 +61,8 @@ def summarise_network(study: Study, *, classes: int) -> Summary:
     if channels == "auto":
         raise StudyError("input.channels is auto, and no image is looked at here. Set it to 1 or 3.")
     model = study.model.model_copy(update={"weights": None})
-    with torch.device("meta"):  # shapes without memory
-        network = build_network(model, classes=classes, channels=channels, height=height, width=width)
+    with torch.device("meta" if own is None else "cpu"):  # shapes without memory
+        network = build_network(model, classes=classes, channels=channels, height=height, width=width, own=own)
         image = torch.zeros(1, channels, height, width)
         freeze(network, model.freeze, sample=image)
     layers = _look_through(network, image)
