@@ -1,6 +1,6 @@
 """Speed and memory, side by side with peers, as ratios of one run: `make bench`.
 
-    python benchmarks/speed.py [step] [peers] [frozen] [look] [memory] [start]
+    python benchmarks/speed.py [step] [peers] [frozen] [look] [table] [memory] [start]
 
 Absolute times on a shared machine mean little; the two sides of each ratio take turns, and medians are compared.
 Real films are read from $TABIB_REAL_DATA or ../shared/data/chest_xray where they are, phantom films otherwise.
@@ -155,6 +155,30 @@ def look() -> None:
     show("tabib look / decoding every file once", ours, theirs, "s", wanted="at most 4")
 
 
+def table() -> None:
+    """Listing a folder by a table of 100,000 lines against ten times that of 10,000; the files are empty, and none is opened."""
+    from tabib.config import Data
+    from tabib.dataset import list_folder
+
+    spent: dict[int, list[float]] = {10_000: [], 100_000: []}
+    with tempfile.TemporaryDirectory() as folder:
+        for count in spent:
+            place = Path(folder) / str(count)
+            lines = ["path,label"]
+            for number in range(count):
+                if number % 1000 == 0:
+                    (place / f"{number // 1000:03}").mkdir(parents=True)
+                (place / f"{number // 1000:03}" / f"film{number:06}.png").touch()
+                lines.append(f"film{number:06},{'ab'[number % 2]}")
+            Path(f"{place}.csv").write_text("\n".join(lines), encoding="utf-8")
+        for _ in range(ROUNDS):
+            for count, times in spent.items():
+                data = Data(folder=Path(folder) / str(count), layout="table", table=Path(folder) / f"{count}.csv")
+                times.append(seconds(lambda data=data: list_folder(data)))
+    header("Listing a folder by a table")
+    show("100,000 lines / ten times 10,000 lines", spent[100_000], [10 * time for time in spent[10_000]], "s", wanted="at most 1.5")
+
+
 def memory() -> None:
     """Anonymous memory of a training run at 1 and at 10 times the images."""
     peaks = {}
@@ -219,7 +243,7 @@ def machine() -> str:
     return f"{model.group(1) if model else 'unknown processor'}, {THREADS} cores"
 
 
-PARTS = {"step": step, "peers": peers, "frozen": frozen, "look": look, "memory": memory, "start": start}
+PARTS = {"step": step, "peers": peers, "frozen": frozen, "look": look, "table": table, "memory": memory, "start": start}
 
 if __name__ == "__main__":
     print(machine())

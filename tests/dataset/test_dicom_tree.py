@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pytest
 from pydantic import ValidationError
 from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian
+from typer.testing import CliRunner
 
 from images.made import dicom
 from made_index import film
 from places import REAL, needs_real
+from tabib.cli import app
 from tabib.config import Data, Study
 from tabib.dataset import index_folder, inspect_dataset, lost_images, patients_known, split_dataset
 from tabib.errors import DataError
@@ -210,6 +213,16 @@ def test_without_a_table_it_can_be_looked_at_and_not_trained_on(tmp_path: Path, 
         index_folder(Data(folder=tmp_path / "empty", layout="dicom"), workers=1)
 
 
+def test_a_look_needs_no_label(tmp_path: Path, tree: dict[str, Names]) -> None:
+    asked = ["look", str(tmp_path / "export"), "--layout", "dicom", "--runs", str(tmp_path / "runs"), "--json"]
+    done = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert (json.loads(done.stdout)["images"], json.loads(done.stdout)["classes"]) == (len(tree), {})
+    table = data(tmp_path, [*labels_of(tree, "StudyInstanceUID")[:-1], "1.2.826.8.2,"]).table
+    done = CliRunner().invoke(app, [*asked, "--table", str(table)], catch_exceptions=False)
+    assert json.loads(done.stdout)["classes"] == {"a": 32, "b": 28}
+    assert "HOSP" not in Path(json.loads(done.stdout)["page"]).read_text(encoding="utf-8")
+
+
 def test_a_picture_of_several_frames_gives_a_row_for_each(tmp_path: Path, tree: dict[str, Names]) -> None:
     frames = np.concatenate([film(900 + frame, side=32) for frame in range(3)])
     values: dict[str, object] = {**names_of(0, 0, 0, 0), "NumberOfFrames": 3, "Rows": 32, "SOPInstanceUID": "1.2.99"}
@@ -244,10 +257,11 @@ def test_a_header_costs_no_pixels_and_a_deflated_one_is_bounded(tmp_path: Path, 
 
 @pytest.mark.slow
 def test_the_whole_road_on_a_tree_names_no_patient(tmp_path: Path, tree: dict[str, Names]) -> None:
-    where = data(tmp_path, labels_of(tree, "PatientID")).model_dump(mode="json")
-    study = tiny_study(tmp_path / "export", {"data": where | {"group": None}, "training": {"epochs": 1}}).model_copy(
-        update={"positive": "b"}
-    )
+    changes: dict[str, dict[str, object]] = {
+        "data": data(tmp_path, labels_of(tree, "PatientID")).model_dump(mode="json"),
+        "training": {"epochs": 1},
+    }
+    study = tiny_study(tmp_path / "export", changes).model_copy(update={"positive": "b"})
     with open_run(study, root=tmp_path / "runs") as run:
         run_study(run.given, run)
     assert run.read("evaluation").parts[-1].rows > 0

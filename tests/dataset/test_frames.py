@@ -13,7 +13,7 @@ from tifffile import TiffFile
 from made_index import film
 from places import REAL, needs_real
 from tabib.config import Data, Input, Study
-from tabib.dataset import build_cache, index_folder, inspect_dataset, patients_known, read_row_pixels, split_dataset
+from tabib.dataset import build_cache, index_folder, inspect_dataset, lost_images, patients_known, read_row_pixels, split_dataset
 from tabib.errors import ImageError
 from tabib.images import count_frames, encode_png, read_image
 from tabib.records import Findings
@@ -133,6 +133,18 @@ def test_a_file_of_that_very_name_is_itself(tmp_path: Path) -> None:
     assert (count_frames(tmp_path / "film.tif"), count_frames(tmp_path / "film.tif[2]")) == (FRAMES, 1)
     with pytest.raises(ImageError, match="has no frame 3"):
         read_image(tmp_path / "film.tif[3]")
+
+
+def test_a_file_called_like_a_frame_of_another_is_refused_with_it(folder: Path) -> None:
+    (folder / "a" / "film00.tif[1]").write_bytes(encode_png(film(9)))
+    (folder / "a" / "film00.tif[3]").write_bytes(encode_png(film(8)))  # of a frame that is not there
+    index = index_folder(Data(folder=folder), workers=1)
+    refused = index.filter(pl.col("refused").is_not_null())
+    assert refused["path"].to_list() == ["a/film00.tif[1]"] * 2
+    assert refused["refused"].unique().to_list() == ["a file and a frame of another file are called so; rename the file"]
+    assert refused.select("perceptual", "thumbnail", "pixels", "height").null_count().row(0) == (2, 2, 2, 2)
+    assert len(lost_images(index)) == 2
+    assert len(index) == 12 * FRAMES + 3
 
 
 @pytest.mark.real

@@ -30,6 +30,8 @@ from tabib.records import INDEX_SCHEMA
 
 __all__ = ["index_folder", "lost_images", "read_row_pixels"]
 
+NAMESAKE = "a file and a frame of another file are called so; rename the file"
+
 
 def index_folder(data: Data, *, cache_folder: Path | None = None, workers: int | None = None, progress: Progress = SILENT) -> pl.DataFrame:
     """Make the index: a row per file the layout sees (of a file of several frames, per frame), with label, group, hashes, thumbnail and facts.
@@ -69,13 +71,23 @@ def index_folder(data: Data, *, cache_folder: Path | None = None, workers: int |
                 column.append(values.get(name))
     if data.group is None and data.patients_listed is None:
         columns["group"] = _pseudonyms(patients, columns["content"])
-    index = pl.DataFrame(columns, schema=INDEX_SCHEMA)
+    index = _without_namesakes(pl.DataFrame(columns, schema=INDEX_SCHEMA))
     if index["refused"].null_count() == 0:
         examples = "\n".join(f"    {path!r}: {reason}" for path, reason in index.select("path", "refused").head(3).iter_rows())
         raise DataError(
             f"Not one of {len(index)} files in {data.folder} can be read as an image:\n{examples}\nCheck data.folder and data.layout."
         )
     return index.with_columns(_perceptual(index["thumbnail"]))
+
+
+def _without_namesakes(index: pl.DataFrame) -> pl.DataFrame:
+    """Refuse both where a file is called like a frame of another, `film.dcm[3]`: a path stands for one picture."""
+    namesake = pl.col("path").is_duplicated()
+    kept = ("row", "path", "label", "given", "group", "content", "bytes", "facts")
+    reasons = pl.when(namesake).then(pl.lit(NAMESAKE)).otherwise("refused").alias("refused")
+    return index.with_columns(
+        reasons, *(pl.when(~namesake).then(name).alias(name) for name in INDEX_SCHEMA if name not in (*kept, "refused"))
+    )
 
 
 def lost_images(index: pl.DataFrame) -> pl.DataFrame:
