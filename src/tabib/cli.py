@@ -520,6 +520,51 @@ def report(run: RunFolder, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def compare(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SERIES|RUN...", help="A series file, whose rows are run first, or run folders.")
+    ],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pages are written.")] = None,
+    set_: Overrides = None,
+    offline: Offline = False,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Put runs side by side: settings, figures, counts, what others published, and the same pictures."""
+    from tabib.console import ConsoleProgress
+    from tabib.experiments import compare_runs, read_series, run_series, write_comparison
+    from tabib.reports import LANGUAGES
+
+    (first, *others), refused = sources, 0
+    if first.suffix in (".yaml", ".yml"):
+        if others:
+            raise StudyError(f"{first} is a series, and {others[0]} was given as well. Give one series, or run folders.")
+        series, progress = read_series(first, overrides=set_ or ()), ConsoleProgress()
+        done = run_series(series, root=runs, command=sys.argv, offline=offline, progress=progress, on_step=progress.step)
+        refused = sum(not isinstance(each, Path) for each in done)
+        comparison = compare_runs(done, title=series.title, names=[row.name for row in series.rows])
+        place = out or runs / f"compare-{first.stem}"
+    else:
+        if set_:
+            raise StudyError("--set changes the rows of a series, and run folders were given. They stay as they are.")
+        comparison = compare_runs(sources, title=dict.fromkeys(LANGUAGES, " · ".join(path.name for path in sources)))
+        place = out or runs / "compare"
+    pages = write_comparison(comparison, place)
+    lines = [
+        f"{line.name}: "
+        + (
+            f"not run: {line.not_run}. {line.reason}"
+            if line.not_run
+            else f"{line.weights_total:,} weights, {line.weights_trainable:,} trained; "
+            + ", ".join(f"{each.name} {each.value:.3f}" for each in line.measures if each.name in HEADLINES and each.value is not None)
+        )
+        for line in comparison.lines
+    ]
+    _tell({"comparison": comparison.model_dump(), "pages": pages}, [*lines, *(f"Page: {page}" for page in pages)], as_json)
+    _leave(refused)
+
+
+@app.command()
 def cache(
     action: Annotated[Literal["list", "clear"], typer.Argument(metavar="list|clear", help="What to do.")],
     runs: Runs = DEFAULT_RUNS,

@@ -32,6 +32,7 @@ __all__ = [
     "Input",
     "ModelPart",
     "Notes",
+    "PastWork",
     "Plateau",
     "Report",
     "Split",
@@ -591,6 +592,19 @@ class Report(Part):
         return self
 
 
+class PastWork(Part):
+    """What others published on the same question. Its figures stand in comparisons, beside their protocol."""
+
+    name: str
+    """Who, or which report."""
+    protocol: Bilingual | None = None
+    """How it was judged: on which images, divided how."""
+    link: str | None = None
+    """Where to read it."""
+    figures: Goals = Goals()
+    """What was published, by the names of goals."""
+
+
 class Notes(Part):
     """Words for the report that no measurement can give."""
 
@@ -598,6 +612,8 @@ class Notes(Part):
     """What is asked, and why it matters."""
     suggestions: Bilingual | None = None
     """What could be done next."""
+    past_work: list[PastWork] = []
+    """What others reached."""
 
 
 class Study(Part):
@@ -611,6 +627,8 @@ class Study(Part):
     """Title of the report."""
     positive: str | None = None
     """The class that is looked for, of two; `none` takes the one that is not named like health, and says so, or asks where names do not say."""
+    scale: Literal["full", "bench"] = "full"
+    """`bench` is a try-out of everything on few images (of each class 40 train, 20 choose and 20 judge) in 2 epochs; its figures say nothing of the study, and its report says so."""
     data: Data
     split: Split = Split()
     input: Input = Input()

@@ -27,7 +27,10 @@ __all__ = [
     "INDEX_SCHEMA",
     "PARTS",
     "SPLIT_SCHEMA",
+    "Answer",
     "Checks",
+    "Compared",
+    "Comparison",
     "Confusion",
     "Curve",
     "Decision",
@@ -45,7 +48,9 @@ __all__ = [
     "Model",
     "Neighbour",
     "PartEvaluation",
+    "Published",
     "Record",
+    "SamePicture",
     "Subgroup",
     "Typical",
     "prediction_schema",
@@ -373,3 +378,63 @@ class Explanations(Record):
     feature_maps: dict[str, str] = {}  # by layer the picture of its maps of the first image
     remarks: list[Finding] = []
     refused: dict[str, str] = {}  # by path why an image could not be read
+
+
+class Published(Record):
+    """What others reached on the same question, and how it was judged."""
+
+    name: str
+    protocol: dict[str, str] = {}  # by language
+    link: str | None = None
+    figures: dict[str, float]
+
+
+class Compared(Record):
+    """One run among others, or why there is none."""
+
+    name: str
+    network: str
+    run: str | None = None  # its folder
+    bench: bool = False  # a try-out, at `scale: bench`
+    not_run: Literal["weights", "error"] | None = None
+    reason: str = ""  # why it was not run
+    settings: dict[str, str] = {}  # fields of its resolved study in which the runs differ
+    weights_total: int | None = None
+    weights_trainable: int | None = None
+    weights_source: str = ""
+    epochs: int = 0  # of all members
+    members: int = 0
+    seconds: float = 0.0  # of training
+    rows: int = 0  # judged on test
+    groups: int = 0
+    measures: list[Measure] = []  # of test: of the whole, and means over more than two classes
+    counts: dict[str, int] | None = None  # tn, fp, fn, tp; None for more than two classes
+
+
+class Answer(Record):
+    """What one run said of one picture."""
+
+    name: str  # of the run
+    predicted: str
+    probability: float  # of what it said
+    right: bool
+
+
+class SamePicture(Record):
+    """One test picture with every run's answer."""
+
+    run: str  # folder of a run whose index has the picture
+    row: int  # in that index
+    path: str
+    label: str
+    answers: list[Answer]
+
+
+class Comparison(Record):
+    """Runs side by side."""
+
+    title: dict[str, str]  # by language
+    lines: list[Compared]
+    same_test: bool  # whether all judged the same pictures: only then do figures beside one another compare
+    published: list[Published] = []
+    pictures: list[SamePicture] = []  # none where the pictures are not the same

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from tabib.config import Study, parts_in, run_named
 from tabib.errors import StudyError
 
-__all__ = ["check_study", "dump_study", "load_study", "parse_study"]
+__all__ = ["check_study", "dump_fields", "dump_study", "load_study", "parse_study", "read_fields"]
 
 Key = tuple[str | int, ...]
 
@@ -39,18 +39,23 @@ class _Read:
     places: dict[Key, str]  # "study.yaml, line 12"
 
 
-def load_study(path: Path, *, overrides: Sequence[str] = ()) -> Study:
+def load_study(path: Path, *, changes: Sequence[str] = (), overrides: Sequence[str] = ()) -> Study:
     """Read a study from a YAML file.
 
     `overrides` are texts such as `training.epochs=5`, applied before anything is checked. Paths in the file are
-    relative to the file; in an override, to the working directory.
+    relative to the file; in an override, to the working directory. `changes` are such texts as well, made before the overrides and as if
+    they stood in the file.
 
     Raises `StudyError` with file, line and the nearest spelling.
     """
+    return parse_study(_text_of(path), source=str(path), base=path.parent, changes=changes, overrides=overrides)
+
+
+def _text_of(path: Path) -> str:
     try:
         if path.stat().st_size > SIZE_LIMIT_BYTES:
             raise StudyError(f"{path} has {path.stat().st_size:,} bytes; a study file is a page of YAML. Give the study, not data.")
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StudyError(f"There is no study file {path}. Write one, or copy one from the tutorial.") from None
     except IsADirectoryError:
@@ -59,19 +64,33 @@ def load_study(path: Path, *, overrides: Sequence[str] = ()) -> Study:
         raise StudyError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
     except OSError as error:
         raise StudyError(f"{path} cannot be read: {error.strerror}.") from None
-    return parse_study(text, source=str(path), base=path.parent, overrides=overrides)
 
 
-def parse_study(text: str, *, source: str = "study", base: Path = Path(), overrides: Sequence[str] = ()) -> Study:
+def parse_study(
+    text: str, *, source: str = "study", base: Path = Path(), changes: Sequence[str] = (), overrides: Sequence[str] = ()
+) -> Study:
     """Read a study from YAML text; `source` names it in errors, `base` is where its relative paths start."""
     read = _read_yaml(text, source)
     if not isinstance(read.values, dict):
         raise StudyError(f"{source} holds no fields. A study starts with name: and data:, as in\n  name: chest\n  data: {{folder: films}}")
+    for change in changes:
+        _override(read, change)
     _anchor_paths(read.values, base)
     for override in overrides:
         _override(read, override)
     _anchor_paths(read.values, Path())
     return _check(read, source)
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """Read the fields of a YAML file by the rules of a study file: every scalar is text, nothing is given twice.
+
+    Raises `StudyError` with file and line.
+    """
+    values = _read_yaml(_text_of(path), str(path)).values
+    if not isinstance(values, dict):
+        raise StudyError(f"{path} holds no fields.")
+    return values
 
 
 def check_study(values: dict[str, Any], *, source: str) -> Study:

@@ -101,6 +101,7 @@ EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
     "data.group": ("groups", {"data": {"group": "(patient\\d\\d)"}}),
     "data.kind": ("weights", {"data": {"kind": "photograph"}}),
     "data.copies": ("parts", {"data": {"copies": "tie"}, "films": "copied"}, {"films": "copied"}),
+    "scale": ("weights", {"scale": "bench", "training": {"epochs": 3}}, {"training": {"epochs": 3}}),
     "split.train": ("train", {"split": {"train": 0.5, "test": 0.3}}),
     "split.validation": (
         "validation",
@@ -253,6 +254,11 @@ WITHOUT = {
     "training.device": "has a test of its own below",
     "training.threads": "has a test of its own below",
     **{f"goals.{name}": "has a test of its own below" for name in Goals.model_fields},
+    **{
+        f"notes.past_work.{name}": "is shown by tests/experiments/test_compare.py"
+        for name in ("name", "protocol.en", "protocol.fa", "link")
+    },
+    **{f"notes.past_work.figures.{name}": "is shown by tests/experiments/test_compare.py" for name in Goals.model_fields},
     "expect": "has a test of its own below",
 }
 """Fields that have no row above, and why."""

@@ -73,6 +73,7 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
             *_near_copies(good, people, near),
             *_given_parts(good, near, study),
             *_drawn_apart(good, people, near, study),
+            *([_finding("bench_scale", "warn", {"images": len(good)}, page_one=True)] if study.scale == "bench" else []),
             *_pictures(good),
             *_ranges(good, study),
             *_faults(good),

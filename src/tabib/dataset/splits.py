@@ -32,6 +32,9 @@ __all__ = ["LEFT_OUT", "read_split_csv", "split_dataset"]
 
 LEFT_OUT = "left_out"
 
+BENCH = {"train": 40, "validation": 20, "test": 20}
+"""Images of each class that `scale: bench` leaves in each part."""
+
 
 def split_dataset(index: pl.DataFrame, findings: Findings, study: Study) -> pl.DataFrame:
     """Give every row of the index its part.
@@ -70,6 +73,8 @@ def split_dataset(index: pl.DataFrame, findings: Findings, study: Study) -> pl.D
     _check_classes_left(table)
     _draw(table, split)
     _check_parts(table)
+    if study.scale == "bench":
+        _thin(table)
     return table.frame()
 
 
@@ -356,6 +361,19 @@ def _assign(table: _Table, rows: Sequence[int], shares: Mapping[str, float], spl
     for name, part in zip(names, chosen.tolist(), strict=True):
         for row in units[name]:
             table.part[row] = parts[part]
+
+
+def _thin(table: _Table) -> None:
+    """Leave in each part as many images of each class as a try-out needs; which, their content decides."""
+    folds = len({fold for fold in table.fold if fold is not None}) or 1
+    found: dict[tuple[str | None, int | None, str | None], list[int]] = defaultdict(list)
+    for row in sorted(table.good, key=lambda row: table.content[row] or ""):
+        if table.part[row] != LEFT_OUT:
+            found[table.part[row], table.fold[row], table.label[row]].append(row)
+    for (part, fold, _), rows in found.items():
+        kept = BENCH[part or ""] // (1 if fold is None else folds)
+        for row in rows[kept:]:
+            table.leave_out(row, "left out by scale: bench")
 
 
 def _check_classes_left(table: _Table) -> None:

@@ -16,8 +16,9 @@ from markupsafe import Markup, escape
 import tabib
 from tabib.config import Bilingual, Data, Study
 from tabib.dataset import open_data
-from tabib.records import External, Finding, Findings
-from tabib.reports import figures, judged, views, why
+from tabib.errors import RunError
+from tabib.records import Comparison, External, Finding, Findings
+from tabib.reports import compared, figures, judged, views, why
 from tabib.reports.facts import Facts, external_facts, read_facts, see_facts
 from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import (
@@ -34,10 +35,10 @@ from tabib.reports.text import (
     visible,
     without_controls,
 )
-from tabib.runs import atomic_write
+from tabib.runs import atomic_write, read_result
 from tabib.study_file import dump_study
 
-__all__ = ["write_external", "write_look", "write_reports"]
+__all__ = ["write_comparison_pages", "write_external", "write_look", "write_reports"]
 
 PICTURES_PER_CELL = 24
 PICTURES_IN_CELLS = 960
@@ -99,6 +100,34 @@ def write_external(run_folder: Path, study: Study, external: External, *, index:
     return written
 
 
+def write_comparison_pages(comparison: Comparison, folder: Path, *, languages: Sequence[str] = LANGUAGES) -> list[Path]:
+    """Write `compare.<language>.html` of runs side by side.
+
+    Its pictures are read from the data of the run that they are rows of. Returns the files written. Raises `RunError` where
+    that run has gone.
+    """
+    gallery = Gallery({}, {})
+    if comparison.pictures:
+        run = Path(comparison.pictures[0].run)
+        study, index = read_result(run, "study"), read_result(run, "index")
+        if study is None or index is None:
+            raise RunError(f"{run} is not a run folder any more. Compare the runs again.")
+        data = open_data(study.data, run.parent.parent / ".cache").data
+        gallery = take_pictures(data, index, [picture.row for picture in comparison.pictures])
+    pages = []
+    for code in languages:
+        path = folder / f"compare.{code}.html"
+        values = {
+            "comparison": comparison,
+            "compared": compared,
+            "spoken": lambda words, code=code: _in_language(Bilingual(**words), code),
+        }
+        with atomic_write(path) as file:
+            file.write(_page("compare.html.j2", gallery, code, values).encode())
+        pages.append(path)
+    return pages
+
+
 def take_gallery(facts: Facts) -> Gallery:
     """Take the pictures a page can show, the most telling first."""
     wanted: list[int | tuple[Path, ...]] = [row for sample in facts.samples().values() for row in sample]
@@ -131,44 +160,50 @@ def render(template: str, facts: Facts, gallery: Gallery, code: str, *, external
     """One page in one language."""
     reader = language(code)
 
-    def text(key: str, values: Mapping[str, Value] | None = None) -> Markup:
-        return mark(reader.text(key, values))
-
     def in_words(findings: Sequence[Finding]) -> list[Told]:
         return _together(findings, code)
 
     def told(words: Bilingual | None) -> Markup | None:
         return _in_language(words, code)
 
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            cell_limit=cell_limit(facts),
-            external=external,
-            facts=facts,
-            figures=figures,
-            gallery=gallery,
-            here=_here,
-            mark=mark,
-            name=lambda value: mark(isolated(str(value))),
-            number=lambda value: mark(reader.number(value)),
-            percent=lambda value: mark(reader.percent(value)),
-            in_words=in_words,
-            judged=judged,
-            pictures_per_finding=PICTURES_PER_FINDING,
-            reader=reader,
-            run_day=_run_day(facts, reader),
-            steps=reader.words["steps"],
-            study_yaml=dump_study(facts.study) if facts.study else "",
-            style=Markup(files("tabib.reports").joinpath("templates", "style.css").read_text("utf-8")),
-            t=text,
-            told=told,
-            program=f"Tabib {tabib.__version__}",
-            views=views,
-            why=why,
-        )
-    )
+    values = {
+        "cell_limit": cell_limit(facts),
+        "external": external,
+        "facts": facts,
+        "figures": figures,
+        "here": _here,
+        "in_words": in_words,
+        "judged": judged,
+        "percent": lambda value: mark(reader.percent(value)),
+        "pictures_per_finding": PICTURES_PER_FINDING,
+        "run_day": _run_day(facts, reader),
+        "steps": reader.words["steps"],
+        "study_yaml": dump_study(facts.study) if facts.study else "",
+        "told": told,
+        "views": views,
+        "why": why,
+    }
+    return _page(template, gallery, code, values)
+
+
+def _page(template: str, gallery: Gallery, code: str, values: Mapping[str, object]) -> str:
+    """A page from its template, with what every page has beside its own values."""
+    reader = language(code)
+
+    def text(key: str, figures: Mapping[str, Value] | None = None) -> Markup:
+        return mark(reader.text(key, figures))
+
+    shared = {
+        "gallery": gallery,
+        "mark": mark,
+        "name": lambda value: mark(isolated(str(value))),
+        "number": lambda value: mark(reader.number(value)),
+        "program": f"Tabib {tabib.__version__}",
+        "reader": reader,
+        "style": Markup(files("tabib.reports").joinpath("templates", "style.css").read_text("utf-8")),
+        "t": text,
+    }
+    return _environment().get_template(template).render({**shared, **values})
 
 
 def mark(text: str) -> Markup:

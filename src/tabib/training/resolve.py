@@ -28,6 +28,7 @@ __all__ = ["available_threads", "faster_precision", "resolve_study", "time_step"
 _BF16_PAYS = 1.15
 _DISK_SHARE = 0.5
 """Share of the free disk that kept features may take."""
+_BENCH_EPOCHS = 2
 
 
 def resolve_study(
@@ -62,6 +63,8 @@ def resolve_study(
     study = with_channels(study, index)
     study = study.model_copy(update={"model": resolve_model(study.model, classes=len(class_names(split, study)))})
     training = study.training
+    if study.scale == "bench":
+        training = training.model_copy(update={"epochs": min(training.epochs, _BENCH_EPOCHS)})
     device = _device(training.device)
     threads = available_threads() if training.threads == "auto" else training.threads
     study = study.model_copy(update={"training": training.model_copy(update={"device": device, "threads": threads})})

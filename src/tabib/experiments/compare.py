@@ -1,0 +1,159 @@
+"""Runs side by side: settings from the runs themselves, counts, measures, what others published, and the same pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from tabib.config import Study
+from tabib.errors import RunError
+from tabib.records import Answer, Compared, Comparison, Evaluation, Model, Published, SamePicture
+from tabib.reports import write_comparison_pages
+from tabib.runs import Run, read_run, write_json
+
+__all__ = ["compare_runs", "write_comparison"]
+
+SHOWN = 8
+"""Pictures of each kind: drawn by chance, and those on which the runs disagree most."""
+
+WORDS = ("name", "title", "notes", "report", "goals", "expect", "explain")
+"""Parts of a study that change no figure."""
+
+_Seen = tuple[Compared, Run, pl.DataFrame]
+
+
+def compare_runs(runs: Sequence[Path | Compared], *, title: Mapping[str, str], names: Sequence[str] = ()) -> Comparison:
+    """Put finished runs side by side.
+
+    Args:
+        runs: run folders, or lines of what could not be run.
+        title: of the comparison, by language.
+        names: of the runs; the study's name and the id where there are none.
+
+    Returns:
+        Everything from the files of the runs: what differs in their settings, their figures on test, and their answers to
+        the same pictures where they judged the same ones.
+
+    Raises:
+        RunError: a run that is not finished.
+    """
+    lines: list[Compared] = []
+    seen: list[_Seen] = []
+    studies: list[dict[str, str]] = []
+    published: dict[str, Published] = {}
+    for place, run in enumerate(runs):
+        if isinstance(run, Compared):
+            lines.append(run)
+            continue
+        opened = read_run(run)
+        for step in ("model", "evaluation", "predictions"):
+            if not opened.path(step).exists():
+                raise RunError(f"{run} has no {opened.path(step).name}: its run is not finished. Finish it with: tabib run STUDY")
+        study: Study = opened.read("study")
+        name = names[place] if names else f"{study.name} {opened.folder.name[:8]}"
+        line = _line(name, opened, study, opened.read("model"), opened.read("evaluation"))
+        lines.append(line)
+        seen.append((line, opened, _test_answers(opened)))
+        studies.append(_flat(study.model_dump(mode="json", exclude=set(WORDS))))
+        for work in study.notes.past_work:
+            figures = {key: value for key, value in work.figures.model_dump().items() if value is not None}
+            published[work.name] = Published(name=work.name, protocol=_both(work.protocol), link=work.link, figures=figures)
+    differing = sorted({field for each in studies for field in each if len({other.get(field) for other in studies}) > 1})
+    settings = {line.name: {field: each.get(field, "") for field in differing} for (line, _, _), each in zip(seen, studies, strict=True)}
+    same = len({tuple(answers["content"].sort()) for _, _, answers in seen}) <= 1
+    return Comparison(
+        title=dict(title),
+        lines=[line.model_copy(update={"settings": settings.get(line.name, {})}) for line in lines],
+        same_test=same,
+        published=list(published.values()),
+        pictures=_pictures(seen) if same and seen else [],
+    )
+
+
+def write_comparison(comparison: Comparison, folder: Path, *, languages: Sequence[str] = ("en", "fa")) -> list[Path]:
+    """Write `comparison.json` and a page per language into a folder. Returns the pages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "comparison.json", comparison.model_dump(mode="json"))
+    return write_comparison_pages(comparison, folder, languages=languages)
+
+
+def _line(name: str, run: Run, study: Study, model: Model, evaluation: Evaluation) -> Compared:
+    test = next(part for part in evaluation.parts if part.part == "test")
+    whole = [measure for measure in test.measures if measure.of is None or (len(evaluation.classes) > 2 and measure.of == "macro")]
+    positive = evaluation.positive
+    counts = None
+    if positive is not None:
+        cells = {(cell.truth == positive, cell.predicted == positive): cell.count for cell in test.confusion}
+        counts = {
+            kind: cells[said] for kind, said in {"tn": (False, False), "fp": (False, True), "fn": (True, False), "tp": (True, True)}.items()
+        }
+    return Compared(
+        name=name,
+        run=str(run.folder),
+        bench=study.scale == "bench",
+        network=model.network,
+        weights_total=model.weights_total,
+        weights_trainable=model.weights_trainable,
+        weights_source=model.weights_source,
+        epochs=sum(member.epochs for member in model.members),
+        members=len(model.members),
+        seconds=sum(member.seconds for member in model.members),
+        rows=test.rows,
+        groups=test.groups,
+        measures=whole,
+        counts=counts,
+    )
+
+
+def _test_answers(run: Run) -> pl.DataFrame:
+    """Test rows with the content of their image, and what the run said."""
+    said: pl.DataFrame = run.read("predictions")
+    index: pl.DataFrame = run.read("index")
+    return (
+        said.filter((pl.col("part") == "test") & pl.col("predicted").is_not_null())
+        .join(index.select("row", "content"), on="row")
+        .sort("content")
+    )
+
+
+def _pictures(seen: Sequence[_Seen]) -> list[SamePicture]:
+    """Some test images drawn by their content hash, then those on which most runs are wrong but not all."""
+    _, first, answers = seen[0]
+    evaluation: Evaluation = first.read("evaluation")
+    wrong = sum((each["predicted"] != each["label"]).fill_null(value=False).cast(pl.Int32) for _, _, each in seen)
+    disputed = (
+        answers.with_columns(wrong=wrong)
+        .filter((pl.col("wrong") > 0) & (pl.col("wrong") < len(seen)))
+        .sort("wrong", "content", descending=[True, False])
+    )
+    chosen = [*evaluation.random[:SHOWN], *disputed["row"].head(SHOWN).to_list()]
+    shown = []
+    for row in dict.fromkeys(chosen):
+        place = answers["row"].to_list().index(row) if row in answers["row"] else None
+        if place is None:
+            continue
+        said = [_answer(line.name, each.row(place, named=True)) for line, _, each in seen]
+        shown.append(SamePicture(run=str(first.folder), row=row, path=answers["path"][place], label=answers["label"][place], answers=said))
+    return shown
+
+
+def _answer(name: str, row: dict[str, Any]) -> Answer:
+    return Answer(name=name, predicted=row["predicted"], probability=row[f"p_{row['predicted']}"], right=row["predicted"] == row["label"])
+
+
+def _both(words: Any) -> dict[str, str]:
+    return {} if words is None else {code: text for code, text in words.model_dump().items() if text}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Fields by their dotted names, as a study file writes them."""
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return found

@@ -1,0 +1,73 @@
+"""What the page of a comparison shows: runs as rows, in the reader's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tabib.config import METRICS
+from tabib.records import Compared, Comparison, Measure
+from tabib.reports.text import Language
+from tabib.reports.views import written_number
+
+__all__ = ["COUNTS", "MEASURES", "Cell", "counted", "measured", "measures_of", "published_measures", "settings_of", "trained"]
+
+MEASURES = ("auc", "accuracy", "sensitivity", "specificity", "ppv", "f1", "log_loss")
+"""Columns of runs of two classes, in this order."""
+
+MEASURES_OF_MANY = ("auc", "accuracy", "balanced_accuracy", "f1", "log_loss")
+
+COUNTS = ("tn", "fp", "fn", "tp")
+
+_PLACES = 3
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure, and its interval."""
+
+    value: str
+    interval: str
+
+
+def measures_of(comparison: Comparison) -> list[str]:
+    """The columns of a table of runs."""
+    found = {measure.name for line in comparison.lines for measure in line.measures}
+    two = any(line.counts for line in comparison.lines)
+    return [name for name in (MEASURES if two else MEASURES_OF_MANY) if name in found]
+
+
+def published_measures(comparison: Comparison) -> list[str]:
+    """The measures that somebody published."""
+    found = {name for work in comparison.published for name in work.figures}
+    return [name for name in METRICS if name in found]
+
+
+def measured(line: Compared, name: str, reader: Language) -> Cell:
+    """A measure of a run, or nothing."""
+    measure = next((each for each in line.measures if each.name == name), None)
+    if measure is None:
+        return Cell("", "")
+    return Cell(written_number(reader, measure.value, _PLACES), _interval(measure, reader))
+
+
+def trained(line: Compared, reader: Language) -> str:
+    """How long a run trained."""
+    return reader.text("compare.epochs", {"epochs": line.epochs, "time": reader.duration(line.seconds)})
+
+
+def counted(line: Compared, reader: Language) -> list[str]:
+    """True and false negatives and positives of two classes."""
+    return [reader.integer(line.counts[kind]) if line.counts else "" for kind in COUNTS]
+
+
+def settings_of(comparison: Comparison) -> list[tuple[str, Sequence[str]]]:
+    """The fields in which the runs differ, each with its value in every run."""
+    ran = [line for line in comparison.lines if line.run]
+    return [(field, [line.settings.get(field, "") for line in ran]) for field in (ran[0].settings if ran else ())]
+
+
+def _interval(measure: Measure, reader: Language) -> str:
+    if measure.low is None or measure.high is None:
+        return ""
+    return reader.interval(*(written_number(reader, end, _PLACES) for end in (measure.low, measure.high)))

@@ -1,0 +1,186 @@
+"""Rows of a series, run one after the other, and put side by side."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from tabib.config import ModelPart
+from tabib.errors import RunError, StudyError
+from tabib.experiments import compare_runs, read_series, run_series, write_comparison
+from tabib.phantoms import ChestFilms, make_chest_films
+from tabib.records import Compared, Comparison
+from tabib.runs import read_run
+from tabib.training.networks import build_network
+
+STUDY = """
+name: tiny
+positive: PNEUMONIA
+scale: bench
+data: {folder: films, group: '(patient\\d+)'}
+input: {height: 32, width: 32, channels: 1}
+training: {epochs: 1, batch: 16, threads: 1, precision: fp32, device: cpu}
+report: {languages: [en]}
+notes:
+  past_work:
+    - {name: Somebody, protocol: {en: their own split, fa: تقسیم خودشان}, figures: {accuracy: 0.9, auc: 0.95}, link: 'https://example.org/paper'}
+"""
+
+SERIES = """
+study: tiny.yaml
+title: {en: Three rows, fa: سه ردیف}
+rows:
+  - {name: plain}
+  - {name: from a file, set: {model.weights: start.safetensors}}
+  - {name: without weights, set: {model.weights: nowhere.safetensors}}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("series")
+    make_chest_films(folder / "films", ChestFilms(patients=40, films_per_patient=(1, 2), side=32, lesion=6.0))
+    (folder / "tiny.yaml").write_text(STUDY)
+    (folder / "three.series.yaml").write_text(SERIES)
+    network = build_network(ModelPart(), classes=2, channels=1, height=32, width=32, seed=5)
+    save_file({name: tensor.contiguous() for name, tensor in network.features.state_dict().items()}, folder / "start.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(place: Path) -> list[Path | Compared]:
+    return run_series(read_series(place / "three.series.yaml"), root=place / "runs")
+
+
+def test_a_row_without_its_weights_stops_no_other(done: list[Path | Compared]) -> None:
+    plain, from_file, missing = done
+    assert isinstance(plain, Path)
+    assert isinstance(from_file, Path)
+    assert isinstance(missing, Compared)
+    assert (missing.not_run, missing.run) == ("weights", None)
+    assert "nowhere.safetensors" in missing.reason
+    assert read_run(from_file).read("model").weights_source == "file start.safetensors"
+
+
+def test_rows_that_are_done_are_not_run_again(place: Path, done: list[Path | Compared]) -> None:
+    steps: list[tuple[str, bool]] = []
+    again = run_series(
+        read_series(place / "three.series.yaml"), root=place / "runs", on_step=lambda name, loaded: steps.append((name, loaded))
+    )
+    assert again[:2] == done[:2]
+    assert not {name for name, loaded in steps if not loaded} & {"model", "decision", "predictions"}
+
+
+def compared(done: list[Path | Compared]) -> Comparison:
+    return compare_runs(done, title={"en": "Three rows"}, names=["plain", "from a file", "without weights"])
+
+
+def test_lines_say_what_the_runs_say(done: list[Path | Compared]) -> None:
+    comparison = compared(done)
+    plain, from_file, missing = comparison.lines
+    run = read_run(Path(plain.run or ""))
+    model, evaluation = run.read("model"), run.read("evaluation")
+    assert (plain.weights_total, plain.weights_trainable) == (model.weights_total, model.weights_trainable)
+    assert plain.measures == [measure for measure in evaluation.parts[1].measures if measure.of is None]
+    said = run.read("predictions").filter(part="test").select("label", "predicted").rows()
+    ill = "PNEUMONIA"
+    kinds = {"tn": (False, False), "fp": (False, True), "fn": (True, False), "tp": (True, True)}
+    assert plain.counts == {kind: sum(((truth == ill), (answer == ill)) == cell for truth, answer in said) for kind, cell in kinds.items()}
+    assert plain.bench
+    assert comparison.same_test
+    assert set(plain.settings) == {"model.weights"}, "what differs, and nothing else"
+    assert (plain.settings["model.weights"], from_file.settings["model.weights"].rpartition("/")[2]) == ("none", "start.safetensors")
+    assert missing.settings == {}
+    assert comparison.published[0].figures == {"accuracy": 0.9, "auc": 0.95}
+
+
+def test_every_run_answers_the_same_pictures(done: list[Path | Compared]) -> None:
+    comparison = compared(done)
+    assert comparison.pictures
+    for picture in comparison.pictures:
+        assert [answer.name for answer in picture.answers] == ["plain", "from a file"]
+        for answer, line in zip(picture.answers, comparison.lines, strict=False):
+            run = read_run(Path(line.run or ""))
+            row = run.read("predictions").filter(path=picture.path).row(0, named=True)
+            assert (answer.predicted, answer.probability) == (row["predicted"], row[f"p_{row['predicted']}"])
+            assert answer.right == (row["predicted"] == row["label"] == picture.label)
+
+
+def test_runs_of_other_test_images_share_no_pictures(place: Path, done: list[Path | Compared]) -> None:
+    other = run_series(read_series(place / "three.series.yaml", overrides=["split.seed=3", "model.weights=none"]), root=place / "runs")
+    comparison = compare_runs([done[0], other[0]], title={"en": "Two"})
+    assert not comparison.same_test
+    assert comparison.pictures == []
+    assert set(comparison.lines[0].settings) == {"split.seed"}
+
+
+def test_pages_hold_every_figure_in_both_languages(done: list[Path | Compared], tmp_path: Path) -> None:
+    comparison = compared(done)
+    pages = write_comparison(comparison, tmp_path)
+    assert [page.name for page in pages] == ["compare.en.html", "compare.fa.html"]
+    assert Comparison.model_validate(json.loads((tmp_path / "comparison.json").read_text())) == comparison
+    english, persian = (page.read_text(encoding="utf-8") for page in pages)
+    for words in ("not run: weights", "Somebody", "their own split", "https://example.org/paper", "scale: bench", "start.safetensors"):
+        assert words in re.sub(r"</?wbr>|<[^>]*>", "", english)
+    for line in comparison.lines[:2]:
+        assert f"{line.weights_total:,}" in english
+    assert 'dir="rtl"' in persian
+    assert "تقسیم خودشان" in persian
+    assert english.count("<symbol") == len(comparison.pictures)
+
+
+def test_an_unfinished_run_is_said(place: Path, done: list[Path | Compared]) -> None:
+    unfinished = next(
+        path.parent for path in (place / "runs" / "tiny").glob("*/split.csv") if not (path.parent / "evaluation.json").exists()
+    )
+    with pytest.raises(RunError, match="its run is not finished"):
+        compare_runs([unfinished], title={"en": "One"})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rows: [{name: a}]", "no study"),
+        ("study: tiny.yaml\nrows: []", "rows holds no rows"),
+        ("study: tiny.yaml\nrow: [{name: a}]\n", "no field row. Did you mean rows"),
+        ("study: tiny.yaml\nrows: [{set: {scale: full}}]", "row 1: has no name"),
+        ("study: tiny.yaml\nrows: [{name: a}, {name: a}]", "row 2: the name 'a' is given twice"),
+        ("study: tiny.yaml\nrows: [{name: a, sets: {}}]", "row 1: there is no field sets. Did you mean set"),
+        ("study: tiny.yaml\nrows: [{name: a, set: [x]}]", "row 1: set is"),
+        ("study: tiny.yaml\nrows: [{name: a, set: {training.epoch: 3}}]", "training has no field epoch. Did you mean epochs"),
+    ],
+    ids=range(8),
+)
+def test_a_wrong_series_says_where(place: Path, text: str, words: str) -> None:
+    (place / "wrong.yaml").write_text(text)
+    with pytest.raises(StudyError, match=re.escape(words)):
+        read_series(place / "wrong.yaml")
+
+
+def test_values_of_a_row_reach_the_study(place: Path) -> None:
+    (place / "rich.yaml").write_text(
+        "study: tiny.yaml\nrows: [{name: a, set: {model.freeze: {through: stage1}, model.head: [8, 4], model.dropout: [0.1, 0.2], scale: full}}]"
+    )
+    study = read_series(place / "rich.yaml", overrides=["training.epochs=7"]).rows[0].study
+    assert (study.model.head, study.model.dropout, study.training.epochs, study.scale) == ([8, 4], [0.1, 0.2], 7, "full")
+    assert getattr(study.model.freeze, "through", None) == "stage1"
+
+
+@pytest.mark.slow
+def test_the_verb(place: Path, done: list[Path | Compared], tmp_path: Path) -> None:
+    def tabib(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "tabib", "compare", *words], cwd=place, capture_output=True, text=True, check=False)
+
+    series = tabib("three.series.yaml", "--json")
+    assert series.returncode == 3, series.stderr
+    assert [line["not_run"] for line in json.loads(series.stdout)["comparison"]["lines"]] == [None, None, "weights"]
+    runs = tabib(*(str(run) for run in done if isinstance(run, Path)), "-o", str(tmp_path / "pages"))
+    assert runs.returncode == 0, runs.stderr
+    assert (tmp_path / "pages" / "compare.fa.html").exists()
+    assert tabib("three.series.yaml", "tiny.yaml").returncode == 2
