@@ -10,12 +10,15 @@ from tabib.records import Compared, Comparison, Measure
 from tabib.reports.text import Language
 from tabib.reports.views import written_number
 
-__all__ = ["COUNTS", "MEASURES", "Cell", "counted", "measured", "measures_of", "published_measures", "settings_of", "trained"]
+__all__ = ["COUNTS", "MEASURES", "NOT_RUN", "Cell", "counted", "measured", "measures_of", "published_measures", "settings_of", "trained"]
 
 MEASURES = ("auc", "accuracy", "sensitivity", "specificity", "ppv", "f1", "log_loss")
 """Columns of runs of two classes, in this order."""
 
 MEASURES_OF_MANY = ("auc", "accuracy", "balanced_accuracy", "f1", "log_loss")
+
+NOT_RUN = {"weights": "compare.no_weights", "error": "compare.no_run"}
+"""The words for why a row was not run."""
 
 COUNTS = ("tn", "fp", "fn", "tp")
 
