@@ -465,6 +465,8 @@ class Training(Part):
     """One member is trained per seed; the mean of the members predicts."""
     frozen_features: Literal["auto", "keep", "compute"] = "auto"
     """What frozen layers say of images that are not augmented: kept in the cache and computed once (in fp32), or computed in every epoch; `auto` keeps it where that can be and takes at most half of the free disk."""
+    log_to: Annotated[list[Literal["tensorboard", "wandb"]], AfterValidator(_each_once)] = ["tensorboard"]
+    """Where the curves are drawn while it trains, beside `history.jsonl`: TensorBoard, and Weights & Biases (`pip install 'tabib[wandb]'`), which writes into the run folder and sends nothing."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; `auto` takes a GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

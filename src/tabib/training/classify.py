@@ -72,7 +72,7 @@ def train(
         split: SPLIT_SCHEMA.
         checks: of the training doctor; a failed one that the study does not expect refuses the study.
         study: resolved, without `auto`.
-        place: the run's `model` folder: `members/<name>/{weights.safetensors, history.jsonl}`; TensorBoard's files lie beside it.
+        place: the run's `model` folder: `members/<name>/{weights.safetensors, history.jsonl}`; the files of `training.log_to` lie beside it.
         cache_folder: where decoded images are kept.
         own: the module of `network: own`; every member starts from a copy of it.
         offline: refuse to download starting weights.
@@ -266,8 +266,7 @@ def _train_member(
     else:
         train, validation = (load_samples(cache, rows, classes=classes, device=device) for rows in (plan.train, plan.validation))
     recipe = Recipe.of(study.training, study.augment, intensity, train, classes=len(classes), seed=plan.seed)
-    logs = place.parent / "tensorboard" / plan.name
-    state = fit(start(network, study.training), train, validation, recipe, folder=folder, logs=logs, key=key, progress=progress)
+    state = fit(start(network, study.training), train, validation, recipe, folder=folder, logs=place.parent, key=key, progress=progress)
     write_weights(weights, best := before | state.best)
     member = Member(
         name=plan.name,

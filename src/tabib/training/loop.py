@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from tabib.runs import atomic_write, writing
 from tabib.training import augment as augmentation
 from tabib.training.batches import Intensity, Samples, balanced, normalise, shuffled, with_copies
 from tabib.training.checkpoint import State, read_checkpoint, write_checkpoint
+from tabib.training.curves import open_curves
 from tabib.training.freezing import set_training
 from tabib.training.inference import log_probabilities
 from tabib.training.losses import Loss, balanced_weights
@@ -106,8 +106,8 @@ def fit(
         train: images that train.
         validation: images that choose the epoch.
         recipe: how.
-        folder: for `checkpoint.safetensors` and `history.jsonl`; a checkpoint of the same `key` there is continued.
-        logs: for TensorBoard.
+        folder: for `checkpoint.safetensors` and `history.jsonl`, with the name of the member; a checkpoint of the same `key` there is continued.
+        logs: the run folder, in which TensorBoard and others have their files.
         key: of everything the result depends on.
         progress: told of batches, epochs and remarks.
 
@@ -121,14 +121,8 @@ def fit(
     if read_checkpoint(checkpoint, state, key=key):
         progress.say(f"{folder.name}: continued after epoch {state.epoch}.")
     _write_history(folder, state.history)
-    # Here, not above: it takes half a second.
-    from torch.utils.tensorboard import SummaryWriter
-
-    shutil.rmtree(logs, ignore_errors=True)
-    with writing(logs):
-        board = SummaryWriter(str(logs))
-    with board:
-        _draw(board, state.history)
+    with open_curves(training, logs, folder.name) as draw:
+        draw(state.history)
         labels = recipe.drawn(train, epoch=1).labels
         constant, uniform = recipe.loss.constant(labels, recipe.classes), recipe.loss.uniform(labels, recipe.classes)
         written, cost = time.perf_counter(), 0.0
@@ -151,7 +145,7 @@ def fit(
             state.epoch += 1
             state.history.append(record)
             _write_history(folder, state.history[-1:], append=True)
-            _draw(board, [record])
+            draw([record])
             _show(state, training, progress)
 
             value = _watched(record, training)
@@ -326,15 +320,6 @@ def _write_history(folder: Path, records: Iterable[dict[str, Any]], *, append: b
     else:
         with atomic_write(path) as file:
             file.write(lines)
-
-
-def _draw(board: Any, records: Iterable[dict[str, Any]]) -> None:
-    with writing(Path(board.log_dir)):
-        for record in records:
-            for name, value in record.items():
-                if name not in ("epoch", "step") and value is not None:
-                    board.add_scalar(name, value, record["epoch"])
-        board.flush()
 
 
 def _or_none(value: Any) -> float | None:

@@ -18,6 +18,7 @@ from tabib.errors import StudyError
 from tabib.progress import SILENT, Progress
 from tabib.training.batches import Intensity, Samples
 from tabib.training.classify import build, class_names
+from tabib.training.curves import refuse_missing
 from tabib.training.loop import Recipe, seconds_per_step, start
 from tabib.training.networks import resolve_model
 from tabib.training.prefix import cut_off, features_of, find_cut
@@ -56,7 +57,9 @@ def resolve_study(
     Raises:
         StudyError: a positive class that is no class or cannot be told, changes of colour where there is none, a head that the
             network does not have, a GPU that is not there, or features that are to be kept and cannot be.
+        MissingPackageError: `training.log_to` names what is not installed.
     """
+    refuse_missing(study.training)
     study = study.model_copy(update={"positive": positive_class(study.positive, class_names(split, study))})
     colour = bool(index.filter(pl.col("refused").is_null())["colour"].any())
     _refuse_colours_of_grey(study, colour)
