@@ -464,7 +464,7 @@ class Training(Part):
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     """One member is trained per seed; the mean of the members predicts."""
     frozen_features: Literal["auto", "keep", "compute"] = "auto"
-    """What frozen layers say of images that are not augmented: kept in the cache and computed once (in fp32), or computed in every epoch; `auto` keeps it where that can be and takes at most half of the free disk."""
+    """What frozen layers say of images that are not augmented, or of their fixed copies: kept in the cache and computed once (in fp32), or computed in every epoch; `auto` keeps it where that can be and takes at most half of the free disk."""
     log_to: Annotated[list[Literal["tensorboard", "wandb"]], AfterValidator(_each_once)] = ["tensorboard"]
     """Where the curves are drawn while it trains, beside `history.jsonl`: TensorBoard, and Weights & Biases (`pip install 'tabib[wandb]'`), which writes into the run folder and sends nothing."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -24,6 +24,7 @@ from tabib.training.networks import NETWORKS, Network, build_network
 from tabib.training.prefix import cut_off, find_cut
 
 OFF = dict.fromkeys(("rotation_degrees", "shift", "zoom", "brightness", "contrast"), 0)
+COPIES = {"copies": 2, "rotation_degrees": 20, "noise": 0.05}
 SHAPE = Input(height=32, width=32, channels=1)
 
 
@@ -91,7 +92,7 @@ def pair(films: Path, run: Path, **parts: Any) -> list[tuple[list[dict[str, Any]
     made = []
     for how in ("compute", "keep"):
         training = {**parts.get("training", {}), "frozen_features": how}
-        train_planted(plant(films, **{**parts, "augment": OFF, "training": training}), run / how)
+        train_planted(plant(films, **{"augment": OFF, **parts, "training": training}), run / how)
         made.append((history_of(run / how), load_file(run / how / "model/members/seed0/weights.safetensors")))
     return made
 
@@ -107,8 +108,15 @@ def pair(films: Path, run: Path, **parts: Any) -> list[tuple[list[dict[str, Any]
             "input": {"intensity": "zscore"},
         },
         {"model": {"network": "small_resnet", "freeze": {"through": "stage2"}}},
+        {"model": {"freeze": "all_but_head"}, "augment": COPIES},
+        {
+            "model": {"freeze": {"through": "3"}},
+            "augment": COPIES,
+            "training": {"sampling": "class_balanced"},
+            "input": {"intensity": "zscore"},
+        },
     ],
-    ids=["head", "norm behind", "balanced", "small_resnet"],
+    ids=["head", "norm behind", "balanced", "small_resnet", "copies", "copies and norm behind"],
 )
 def test_training_on_kept_features_is_training_on_images(films: Path, tmp_path: Path, parts: dict[str, Any]) -> None:
     (plain, weights), (kept, same) = pair(films, tmp_path, **parts)
@@ -149,6 +157,40 @@ def test_other_weights_have_other_features(films: Path, tmp_path: Path) -> None:
     assert len(list_cache(planted.cache_folder)) == 3
 
 
+def test_copies_have_features_of_their_own_by_seed_and_change(films: Path, tmp_path: Path) -> None:
+    def planted(seed: int, zoom: float) -> Planted:
+        return plant(
+            films,
+            augment=COPIES | {"zoom": zoom},
+            model={"freeze": "all_but_head"},
+            training={"frozen_features": "keep", "epochs": 1, "seeds": [seed]},
+        )
+
+    first = planted(0, 0.1)
+    clear_cache(first.cache_folder)
+    for number, each in enumerate((first, first, planted(0, 0.2), planted(1, 0.2))):
+        train_planted(each, tmp_path / str(number))
+    parts = first.split["part"].to_list()
+    kept = [entry.images for entry in list_cache(first.cache_folder) if entry.images != len(parts)]
+    assert kept == [3 * parts.count("train") + parts.count("validation")] * 3
+    assert weights_of(tmp_path / "0") == weights_of(tmp_path / "1")
+
+
+def test_copies_of_folds_are_those_of_their_images(films: Path, tmp_path: Path) -> None:
+    made = []
+    for how in ("compute", "keep"):
+        planted = plant(
+            films,
+            augment=COPIES,
+            split={"folds": 2},
+            model={"freeze": "all_but_head"},
+            training={"frozen_features": how, "epochs": 2, "batch": 16},
+        )
+        train_planted(planted, tmp_path / how)
+        made.append([line["train_loss"] for line in history_of(tmp_path / how)])
+    assert made[0] == pytest.approx(made[1], rel=1e-4)
+
+
 def test_a_damaged_file_is_made_anew(films: Path, tmp_path: Path) -> None:
     planted = kept(films, epochs=1)
     clear_cache(planted.cache_folder)
@@ -167,12 +209,13 @@ def test_a_damaged_file_is_made_anew(films: Path, tmp_path: Path) -> None:
     [
         ({"augment": OFF, "model": {"freeze": "all_but_head"}}, "keep"),
         ({"augment": OFF, "model": {"freeze": {"through": "1"}}}, "keep"),
+        ({"augment": COPIES, "model": {"freeze": "all_but_head"}}, "keep"),
         ({"augment": OFF}, "compute"),
         ({"model": {"freeze": "all_but_head"}}, "compute"),
         ({"augment": {**OFF, "noise": 0.1}, "model": {"freeze": "all_but_head"}}, "compute"),
         ({"augment": OFF, "model": {"freeze": "all_but_head"}, "training": {"frozen_features": "compute"}}, "compute"),
     ],
-    ids=["head", "through", "nothing frozen", "augmented", "noise", "asked"],
+    ids=["head", "through", "copies", "nothing frozen", "augmented", "noise", "asked"],
 )
 def test_features_are_kept_where_they_can_be(films: Path, parts: dict[str, Any], becomes: str) -> None:
     planted = plant(films, **{"training": {"frozen_features": "auto"}, **parts})

@@ -11,7 +11,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from tabib.config import Augment
 from tabib.dataset import STATISTICS, Cache
+from tabib.training.augment import apply, draw
 from tabib.training.networks import Network
 from tabib.training.randomness import bits
 
@@ -19,6 +21,7 @@ __all__ = [
     "Intensity",
     "Samples",
     "balanced",
+    "change",
     "copy_keys",
     "in_order",
     "load_samples",
@@ -143,6 +146,15 @@ def with_copies(samples: Samples, copies: int) -> Samples:
         labels=samples.labels.repeat(copies + 1),
         altered=np.arange(len(samples) * (copies + 1)) >= len(samples),
     )
+
+
+def change(images: Tensor, samples: Samples, places: np.ndarray, augment: Augment, *, seed: int, epoch: int) -> Tensor:
+    """The images at `places` after their random changes; fixed copies are changed alike in every epoch, and their originals not at all."""
+    fixed = samples.altered is not None
+    changed = apply(images, draw(augment, seed=seed, epoch=0 if fixed else epoch, content=samples.content[places]), augment)
+    if samples.altered is None:
+        return changed
+    return torch.where(torch.from_numpy(samples.altered[places]).to(images.device)[:, None, None, None], changed, images)
 
 
 def in_order(samples: Samples, size: int) -> Iterator[np.ndarray]:

@@ -26,7 +26,7 @@ from tabib.training.loop import Recipe, fit, start
 from tabib.training.networks import Network, build_network, resolve_model
 from tabib.training.other_run import refuse_other_scale
 from tabib.training.own import probe
-from tabib.training.prefix import cut_off, find_cut, kept_features
+from tabib.training.prefix import UNCHANGED, cut_off, find_cut, kept_features
 from tabib.training.session import running
 
 __all__ = ["Plan", "build", "class_names", "plans", "refuse_unknown_layers", "train"]
@@ -246,6 +246,7 @@ def _train_member(
                 return trained
 
     intensity: Intensity = study.input.intensity
+    augment = study.augment
     before = network.state_dict()
     if study.training.frozen_features == "keep" and (cut := find_cut(network, study.input)):
         rows = split.filter(pl.col("part").is_in(["train", "validation"]))
@@ -254,18 +255,20 @@ def _train_member(
             cut,
             cache,
             rows,
-            [plan.train, plan.validation],
+            (plan.train, plan.validation),
             classes=classes,
             intensity=intensity,
+            augment=augment,
+            seed=plan.seed,
             folder=cache_folder,
             device=device,
             progress=progress,
         )
         cut_off(network, cut.layers)
-        intensity = "none"
+        intensity, augment = "none", UNCHANGED
     else:
         train, validation = (load_samples(cache, rows, classes=classes, device=device) for rows in (plan.train, plan.validation))
-    recipe = Recipe.of(study.training, study.augment, intensity, train, classes=len(classes), seed=plan.seed)
+    recipe = Recipe.of(study.training, augment, intensity, train, classes=len(classes), seed=plan.seed)
     state = fit(start(network, study.training), train, validation, recipe, folder=folder, logs=place.parent, key=key, progress=progress)
     write_weights(weights, best := before | state.best)
     member = Member(

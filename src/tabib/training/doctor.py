@@ -21,7 +21,7 @@ from tabib.training.classify import build, class_names, plans
 from tabib.training.inference import INFERENCE_BATCH, log_probabilities
 from tabib.training.loop import Recipe, seconds_per_step, start
 from tabib.training.other_run import seen_before
-from tabib.training.prefix import cut_off, features_of, find_cut
+from tabib.training.prefix import UNCHANGED, cut_off, features_of, find_cut
 from tabib.training.session import running
 
 __all__ = ["check_training"]
@@ -84,13 +84,13 @@ def check_training(
         expected = recipe.loss.uniform(unseen.labels, len(classes))
         timed, once = train, 0.0
         if training.frozen_features == "keep" and (cut := find_cut(network, study.input)):
-            # Members with weights of their own have features of their own.
-            starts = {0 if study.model.weights else member.seed for member in members}
-            once = seconds_per_image * len(starts) * (len(first.train) + len(first.validation))
+            # Members with weights or copies of their own have features of their own.
+            starts = {0 if study.model.weights and not study.augment.copies else member.seed for member in members}
+            once = seconds_per_image * len(starts) * ((1 + study.augment.copies) * len(first.train) + len(first.validation))
             few = train.take(np.arange(min(training.batch * training.accumulate, len(train))))
             timed, unseen = (features_of(network, cut, part, intensity=study.input.intensity) for part in (few, unseen))
             cut_off(network, cut.layers)
-            recipe = replace(recipe, intensity="none")
+            recipe = replace(recipe, intensity="none", augment=UNCHANGED)
             began = time.perf_counter()
             log_probabilities(network, unseen, intensity="none")
             seconds_per_image = (time.perf_counter() - began) / len(unseen)

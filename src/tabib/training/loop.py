@@ -19,8 +19,7 @@ from tabib.config import Augment, Training
 from tabib.errors import DataError, TrainingError
 from tabib.progress import SILENT, Progress
 from tabib.runs import atomic_write, writing
-from tabib.training import augment as augmentation
-from tabib.training.batches import Intensity, Samples, balanced, normalise, shuffled, with_copies
+from tabib.training.batches import Intensity, Samples, balanced, change, normalise, shuffled, with_copies
 from tabib.training.checkpoint import State, read_checkpoint, write_checkpoint
 from tabib.training.curves import open_curves
 from tabib.training.freezing import set_training
@@ -184,7 +183,7 @@ def train_step(state: State, samples: Samples, places: np.ndarray, recipe: Recip
     for batch in batches:
         images, statistics, labels = samples.load(batch)
         if not recipe.augment.off:
-            images = _changed(images, samples, batch, recipe, epoch=state.epoch + 1)
+            images = change(images, samples, batch, recipe.augment, seed=recipe.seed, epoch=state.epoch + 1)
         images = normalise(images, statistics, recipe.intensity, network)
         with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):
             logits = network(images)
@@ -198,16 +197,6 @@ def train_step(state: State, samples: Samples, places: np.ndarray, recipe: Recip
     if state.average is not None and training.average is not None:
         update_average(state.average, network, decay=training.average, step=state.step)
     return total
-
-
-def _changed(images: Tensor, samples: Samples, places: np.ndarray, recipe: Recipe, *, epoch: int) -> Tensor:
-    """The images at `places` after their random changes; fixed copies are changed alike in every epoch, and their originals not at all."""
-    fixed = samples.altered is not None
-    draws = augmentation.draw(recipe.augment, seed=recipe.seed, epoch=0 if fixed else epoch, content=samples.content[places])
-    changed = augmentation.apply(images, draws, recipe.augment)
-    if samples.altered is None:
-        return changed
-    return torch.where(torch.from_numpy(samples.altered[places]).to(images.device)[:, None, None, None], changed, images)
 
 
 def seconds_per_step(state: State, samples: Samples, recipe: Recipe, *, steps: int = 3) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -43,6 +44,8 @@ def measure_batch_norms(network: Network, samples: Samples, *, batch: int, inten
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over the passes below
+    if samples.altered is not None:
+        samples = samples.take(np.flatnonzero(~samples.altered))
     for places in shuffled(samples, batch, seed=seed, epoch=epoch)[: -(-_IMAGES // batch)]:
         images, statistics, _ = samples.load(places)
         network.features(normalise(images, statistics, intensity, network))

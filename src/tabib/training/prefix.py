@@ -18,16 +18,19 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from tabib.config import Input
+from tabib.config import Augment, Input
 from tabib.dataset import Cache, kept_array
 from tabib.progress import SILENT, Progress
 from tabib.runs import code_of, fingerprint
-from tabib.training.batches import Intensity, Samples, in_order, load_samples, normalise, on_device
+from tabib.training.batches import Intensity, Samples, change, in_order, load_samples, normalise, on_device, with_copies
 from tabib.training.freezing import set_inference
 from tabib.training.inference import INFERENCE_BATCH
 from tabib.training.networks import Network
 
-__all__ = ["Cut", "cut_off", "features_of", "find_cut", "kept_features"]
+__all__ = ["UNCHANGED", "Cut", "cut_off", "features_of", "find_cut", "kept_features"]
+
+UNCHANGED = Augment(rotation_degrees=0, shift=0, zoom=0, brightness=0, contrast=0)
+"""What training on features does to them: what images were changed before their features were computed."""
 
 _ALL = ""
 """The name of the whole backbone among its layers."""
@@ -97,24 +100,28 @@ def kept_features(
     cut: Cut,
     cache: Cache,
     rows: pl.DataFrame,
-    parts: list[pl.DataFrame],
+    parts: tuple[pl.DataFrame, pl.DataFrame],
     *,
     classes: list[str],
     intensity: Intensity,
+    augment: Augment,
+    seed: int,
     folder: Path,
     device: torch.device,
     progress: Progress = SILENT,
-) -> list[Samples]:
-    """The samples of some parts with their features in the place of their images, in a mapped file of the cache folder.
+) -> tuple[Samples, Samples]:
+    """The samples of the training and the validation part with their features in the place of their images, in a mapped file of the cache folder.
 
     Args:
         network: whole.
         cut: from `find_cut`.
         cache: the decoded images.
         rows: of the split, all whose features are computed and kept together, so that members share them.
-        parts: rows among these.
+        parts: rows among these, those that train first: they have their fixed copies with them, if the study has any.
         classes: class names in the order of their numbers.
         intensity: as in the study.
+        augment: as in the study: off, or with fixed copies.
+        seed: of the member, by which copies are changed.
         folder: the cache folder.
         device: where the network runs.
         progress: told of each batch, where the folder does not have them already.
@@ -124,34 +131,49 @@ def kept_features(
     """
     rows = rows.sort("row")
     everyone = load_samples(cache, rows, classes=classes, device=device)
+    count, copied = len(rows), np.flatnonzero((rows["part"] == "train").to_numpy())
+    if augment.copies:  # behind the images as they are, the copies of those that may train, number by number
+        copies = [number * count + copied for number in range(1, augment.copies + 1)]
+        everyone = with_copies(everyone, augment.copies).take(np.concatenate([np.arange(count), *copies]))
 
     def fill(array: np.ndarray) -> None:
         with progress.bar("frozen layers", len(everyone)) as advance:
-            for places, values in _compute(network, cut, everyone, intensity=intensity):
+            for places, values in _compute(network, cut, everyone, intensity=intensity, augment=augment, seed=seed):
                 array[places] = values.cpu().numpy()
                 advance(len(places))
 
     # Threads and the kind of device change the last bits.
-    made_with = [intensity, torch.__version__, device.type, torch.get_num_threads(), code_of(__name__)]
+    made_with = [
+        *([augment, seed] if augment.copies else []),
+        intensity,
+        torch.__version__,
+        device.type,
+        torch.get_num_threads(),
+        code_of(__name__),
+    ]
     key = fingerprint(cache.key, rows.select("row", "content"), " ".join(cut.layers), _hash(network, cut), *made_with)[:32]
-    images = torch.from_numpy(kept_array(folder, key, shape=(len(rows), *cut.shape), fill=fill))
-    samples = []
-    for part in parts:
-        where = torch.from_numpy(np.searchsorted(rows["row"].to_numpy(), part["row"].to_numpy()))
-        placed, positions = on_device(images, where, device)
-        samples.append(
-            replace(
-                load_samples(cache, part, classes=classes, device=torch.device("cpu")), images=placed, positions=positions, device=device
-            )
-        )
-    return samples
+    images = torch.from_numpy(kept_array(folder, key, shape=(len(everyone), *cut.shape), fill=fill))
+
+    def part_of(part: pl.DataFrame, copies: int) -> Samples:
+        where = np.searchsorted(rows["row"].to_numpy(), part["row"].to_numpy())
+        behind = [count + number * len(copied) + np.searchsorted(copied, where) for number in range(copies)]
+        placed, positions = on_device(images, torch.from_numpy(np.concatenate([where, *behind])), device)
+        samples = with_copies(load_samples(cache, part, classes=classes, device=torch.device("cpu")), copies)
+        return replace(samples, images=placed, positions=positions, device=device)
+
+    train, validation = parts
+    return part_of(train, augment.copies), part_of(validation, 0)
 
 
 @torch.inference_mode()
-def _compute(network: Network, cut: Cut, samples: Samples, *, intensity: Intensity) -> Iterator[tuple[np.ndarray, Tensor]]:
+def _compute(
+    network: Network, cut: Cut, samples: Samples, *, intensity: Intensity, augment: Augment = UNCHANGED, seed: int = 0
+) -> Iterator[tuple[np.ndarray, Tensor]]:
     set_inference(network)
     for places in in_order(samples, INFERENCE_BATCH):
         images, statistics, _ = samples.load(places)
+        if samples.altered is not None:
+            images = change(images, samples, places, augment, seed=seed, epoch=0)
         features = _run(network, cut.layers, normalise(images, statistics, intensity, network))
         assert features is not None
         yield places, features.float()

@@ -21,7 +21,7 @@ from tabib.training.classify import build, class_names
 from tabib.training.curves import refuse_missing
 from tabib.training.loop import Recipe, seconds_per_step, start
 from tabib.training.networks import resolve_model
-from tabib.training.prefix import cut_off, features_of, find_cut
+from tabib.training.prefix import UNCHANGED, cut_off, features_of, find_cut
 from tabib.training.session import running
 
 __all__ = ["available_threads", "faster_precision", "resolve_study", "time_step", "with_channels"]
@@ -127,8 +127,8 @@ def _frozen_features(study: Study, split: pl.DataFrame, cache_folder: Path | Non
     reason = None
     if study.model.freeze is None:
         reason = "model.freeze is none: no layer is frozen"
-    elif not study.augment.off:
-        reason = "augment changes the images; set all of its changes to 0"
+    elif not study.augment.off and not study.augment.copies:
+        reason = "augment changes the images anew in every epoch; set all of its changes to 0, or augment.copies"
     else:
         fresh = study.model_copy(update={"model": study.model.model_copy(update={"weights": None})})
         network, _ = build(fresh, classes=class_names(split, study), seed=0, device=torch.device("cpu"), own=own)
@@ -136,7 +136,8 @@ def _frozen_features(study: Study, split: pl.DataFrame, cache_folder: Path | Non
         if cut is None:
             reason = "the network has no place behind its frozen layers at which it can be cut; freeze whole blocks, or all_but_head"
         elif cache_folder is not None:
-            needed = cut.bytes_per_image * split["part"].is_in(["train", "validation"]).sum()
+            images = split["part"].is_in(["train", "validation"]).sum() + study.augment.copies * (split["part"] == "train").sum()
+            needed = cut.bytes_per_image * images
             free = shutil.disk_usage(next(folder for folder in (cache_folder, *cache_folder.absolute().parents) if folder.exists())).free
             if needed > _DISK_SHARE * free:
                 reason = (
@@ -178,8 +179,9 @@ def time_step(study: Study, classes: int, *, own: nn.Module | None = None) -> fl
         fresh = study.model_copy(update={"model": study.model.model_copy(update={"weights": None})})
         network, _ = build(fresh, classes=[str(number) for number in range(classes)], seed=0, device=device, own=own)
         intensity: Intensity = study.input.intensity
+        augment = study.augment
         if training.frozen_features == "keep" and (cut := find_cut(network, study.input)):
-            grey, intensity = features_of(network, cut, grey, intensity=intensity), "none"
+            grey, intensity, augment = features_of(network, cut, grey, intensity=intensity), "none", UNCHANGED
             cut_off(network, cut.layers)
-        recipe = Recipe.of(training, study.augment, intensity, grey, classes=classes, seed=0)
+        recipe = Recipe.of(training, augment, intensity, grey, classes=classes, seed=0)
         return seconds_per_step(start(network, training), grey, recipe)
