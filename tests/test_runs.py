@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 
 from tabib import runs
-from tabib.config import Study
+from tabib.config import Data, Study
 from tabib.errors import RunError, StudyError
-from tabib.records import SPLIT_SCHEMA, Decision, Findings
+from tabib.records import INDEX_SCHEMA, SPLIT_SCHEMA, Decision, Findings
 from tabib.runs import Reached, Run, atomic_write, check_table_place, fingerprint, open_run, read_jsonl, read_run, study_id
 
 
@@ -65,6 +65,26 @@ def test_a_damaged_or_missing_result_is_made_again(study: Study, tmp_path: Path)
         assert run.step("findings", find, "x").group_pattern == "x"
         (run.folder / "done" / "findings.json").write_text("cut")
         assert run.step("findings", find, "x").group_pattern == "x"
+
+
+def test_an_index_is_taken_over_from_another_run_of_the_study(study: Study, tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def index(data: Data) -> pl.DataFrame:
+        calls.append(str(data.folder))
+        return pl.DataFrame({name: [0 if kind == pl.UInt32() else None] for name, kind in INDEX_SCHEMA.items()}, schema=INDEX_SCHEMA)
+
+    other = study.model_copy(update={"training": study.training.model_copy(update={"epochs": 99})})
+    for each in (study, other, study):
+        with open_here(each, tmp_path) as run:
+            run.step("index", index, each.data)
+    assert len(calls) == 1
+    damaged = next(path for path in sorted((tmp_path / "runs").glob("*/*/index.parquet")) if path.parent != run.folder)
+    damaged.write_bytes(b"")
+    run.path("index").unlink()
+    with open_here(study, tmp_path) as run:
+        run.step("index", index, study.data)
+    assert len(calls) == 2, "a file that is not what its mark says is not taken over"
 
 
 def test_a_step_that_fails_leaves_no_mark(study: Study, tmp_path: Path) -> None:

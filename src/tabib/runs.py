@@ -93,6 +93,9 @@ FILES: dict[str, _Kind] = {
 }
 """Every step that leaves a file, in the order of the road."""
 
+SHARED = ("index", "findings", "split")
+"""Steps whose result is one file and the same for many settings: taken over from another run of the study that made it."""
+
 TABLES = (".csv", ".parquet")
 """What a table can be written as."""
 
@@ -412,6 +415,7 @@ class Run:
         numbers = [value for _, value in sorted(where.items()) if isinstance(value, (int, float)) and not isinstance(value, bool)]
         key = fingerprint(name, code_of(function.__module__), *inputs, *numbers)
         loaded = _is_done(done, key, path) and (name != "model" or self._has_weights())
+        loaded = loaded or (name in SHARED and self._take_over(name, key))
         if not loaded:
             self._on_step(name, False)
             done.unlink(missing_ok=True)
@@ -426,6 +430,17 @@ class Run:
         if self.until == name:
             raise Reached
         return value
+
+    def _take_over(self, name: str, key: str) -> bool:
+        """Copy the result of a step from another run of the study, made from the same inputs; whether there is one."""
+        for done in sorted(self.folder.parent.glob(f"*/done/{name}.json")):
+            path = done.parent.parent / FILES[name].path
+            if done.parent.parent != self.folder and _is_done(done, key, path):
+                with atomic_write(self.path(name)) as file:
+                    file.write(path.read_bytes())
+                write_json(self.folder / "done" / f"{name}.json", json.loads(done.read_text(encoding="utf-8")))
+                return True
+        return False
 
     def read(self, name: str) -> Any:
         """The result of a step that was done before. Raises `RunError` where it was not."""
