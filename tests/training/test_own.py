@@ -15,15 +15,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typer.testing import CliRunner
 
 from listens import Killed, KillsAfter
 from planted import Planted, history_of, plant, train_planted, weights_of
+from tabib.cli import app
 from tabib.errors import RunError, StudyError
 from tabib.prediction import Predictor, predict_index, predict_paths
 from tabib.records import Decision, Model
 from tabib.reports import write_reports
 from tabib.runs import Reached, open_run, read_record, save
 from tabib.study import run_study
+from tabib.study_file import dump_study
 from tabib.training import calibrate, name_own, summarise_network
 from tabib.training.calibrate import load_networks
 
@@ -256,3 +259,19 @@ def test_the_road_trains_a_changed_module_again_and_the_report_says_what_is_miss
     assert write_reports(run.folder, run.worded())  # again, without the module
     with pytest.raises(StudyError, match="This needs Python"), open_run(study, root=folder / "runs", until="split") as run:
         run_study(study, run)
+
+
+def test_the_command_line_says_that_it_needs_python(folder: Path, trained: tuple[Planted, Path, Model, Decision], tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(dump_study(plant(folder, model={"network": "own"}).study), encoding="utf-8")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/manifest.json").write_text(f'{{"given": {trained[0].study.model_dump_json()}}}')
+    shutil.copytree(trained[1] / "model", tmp_path / "run/model")
+    for command in (
+        ["run", tmp_path / "study.yaml", "--runs", tmp_path / "runs"],
+        ["summary", tmp_path / "study.yaml", "--classes", 2],
+        ["predict", tmp_path / "run", trained[0].study.data.folder],
+    ):
+        error = CliRunner().invoke(app, [str(word) for word in command]).exception
+        assert isinstance(error, StudyError), error
+        assert "This needs Python" in str(error)
+        assert error.exit_code == 2
