@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from tabib.config import Data, Study
-    from tabib.records import Evaluation, Finding
+    from tabib.records import Evaluation, Finding, Measure
     from tabib.runs import Run
 
 __all__ = ["app", "main"]
@@ -35,7 +35,7 @@ __all__ = ["app", "main"]
 REFUSED = 3
 """Exit code of a job that is done although some images could not be used."""
 
-HEADLINES = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
+HEADLINES = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "exact_match")
 """Measures that are printed when a run is done; the report has all."""
 
 STOPPED = 130
@@ -63,7 +63,8 @@ Table = Annotated[Path | None, typer.Option(metavar="FILE", help="The table of l
 Column = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="FIELD=NAME", help="A column of the table, as in --column label=diagnosis; may be repeated. Several: facts=age,sex."
+        metavar="FIELD=NAME",
+        help="A column of the table, as in --column label=diagnosis; may be repeated. Several: facts=age,sex or labels=effusion,mass.",
     ),
 ]
 Pattern = Annotated[
@@ -139,9 +140,10 @@ def look(
     save(place / FILES["findings"].path, findings)
     page = write_look(place / "look.html", study.data, index=index, findings=findings, code=language)
     refused = _refused(index)
-    result = {"images": index["refused"].null_count(), "refused": refused, "classes": _class_counts(index), "page": page}
+    counts = _class_counts(index, study.several)
+    result = {"images": index["refused"].null_count(), "refused": refused, "classes": counts, "page": page}
     result |= findings.model_dump(include={"findings", "group_pattern"})
-    _tell(result, [*_counts(index), *_finding_lines(findings.findings), f"Page: {page}"], as_json)
+    _tell(result, [*_counts(index, counts), *_finding_lines(findings.findings), f"Page: {page}"], as_json)
     _leave(refused)
 
 
@@ -192,15 +194,14 @@ def _study_of(
     given = {"table": table, "pattern": pattern, "npz": folder.suffix == ".npz"}
     kind = layout if layout != "auto" else next((name for name, there in given.items() if there), "class_folders")
     columns: dict[str, Any] = {field: name for field, _, name in (text.partition("=") for text in column or ())}
-    if "facts" in columns:
-        columns["facts"] = columns["facts"].split(",")
+    columns |= {field: columns[field].split(",") for field in ("facts", "labels") if field in columns}
     data = {"folder": str(folder), "layout": kind, "table": table and str(table), "columns": columns, "pattern": pattern, "group": group}
     return check_study({"name": name, "data": data}, source=source)
 
 
 @app.command()
 def phantom(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Which phantom: chest.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which phantom: chest or chest_labels.")],
     folder: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="A folder that does not exist yet.")],
     as_json: AsJson = False,
 ) -> None:
@@ -245,7 +246,7 @@ def _travel_study(study: Study, *, runs: Path, until: str | None = None, resume:
 def split(study: StudyFile, set_: Overrides = None, runs: Runs = DEFAULT_RUNS, as_json: AsJson = False) -> None:
     """Divide the images: who trains, who chooses, who judges."""
     run, refused = _travel(study, set_, runs=runs, until="split")
-    counts = _part_counts(run.read("split"))
+    counts = _part_counts(run.read("split"), run.given.several)
     lines = [f"{part}: " + ", ".join(f"{label} {count}" for label, count in labels.items()) for part, labels in counts.items()]
     _tell({"split": run.path("split"), "counts": counts, "refused": refused}, [*lines, f"Split: {run.path('split')}"], as_json)
     _leave(refused)
@@ -314,8 +315,12 @@ def calibrate(
     """Choose temperature and operating point on the validation images."""
     run, refused = _travel(study, set_, runs=runs, until="decision", offline=offline)
     decision = run.read("decision")
-    threshold = "" if decision.threshold is None else f", threshold {decision.threshold:.4f} ({decision.rule})"
-    _tell(decision.model_dump(), [f"temperature {decision.temperature:.4f}{threshold}", f"Decision: {run.path('decision')}"], as_json)
+    each = zip(decision.classes, decision.temperatures, decision.thresholds, strict=False)
+    said = [f"{label}: temperature {softened:.4f}, threshold {cut:.4f} ({decision.rule})" for label, softened, cut in each]
+    if decision.temperature is not None:
+        threshold = "" if decision.threshold is None else f", threshold {decision.threshold:.4f} ({decision.rule})"
+        said = [f"temperature {decision.temperature:.4f}{threshold}"]
+    _tell(decision.model_dump(), [*said, f"Decision: {run.path('decision')}"], as_json)
     _leave(refused)
 
 
@@ -361,6 +366,7 @@ def predict(
     """Predict new images with a trained model, as it was judged."""
     from tabib.console import ConsoleProgress
     from tabib.prediction import Predictor, predict_paths
+    from tabib.records import labels_of
     from tabib.runs import check_table_place, read_run, save
 
     if out is not None:
@@ -372,7 +378,8 @@ def predict(
     lines = [
         f"{row['path']}: refused, {row['refused']}"
         if row["refused"]
-        else f"{row['path']}: {row['predicted']}  " + "  ".join(f"{name} {row[f'p_{name}']:.3f}" for name in predictor.classes)
+        else f"{row['path']}: {', '.join(labels_of(row['predicted'], several=predictor.model.several)) or 'no label'}  "
+        + "  ".join(f"{name} {row[f'p_{name}']:.3f}" for name in predictor.classes)
         for row in table.iter_rows(named=True)
     ]
     refused = table["refused"].count()
@@ -426,6 +433,7 @@ def evaluate(
             split,
             opened.read("study"),
             threshold=decision.threshold,
+            thresholds=decision.thresholds,
             test_looks=opened.look_at_test(split, decision),
             histories=opened.histories(),
         )
@@ -590,22 +598,28 @@ def _refused(index: pl.DataFrame) -> int:
     return len(lost_images(index))
 
 
-def _class_counts(index: pl.DataFrame) -> dict[str, int]:
+def _class_counts(index: pl.DataFrame, several: bool) -> dict[str, int]:
     import polars as pl
 
-    good = index.filter(pl.col("refused").is_null() & pl.col("label").is_not_null())
-    return dict(sorted(good.group_by("label").len().iter_rows()))
+    return _tally(index.filter(pl.col("refused").is_null() & pl.col("label").is_not_null())["label"], several)
 
 
-def _part_counts(split: pl.DataFrame) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
-    for part, label, count in sorted(split.group_by("part", "label").len().iter_rows(), key=str):
-        counts.setdefault(part, {})[label or "no label"] = count
-    return counts
+def _part_counts(split: pl.DataFrame, several: bool) -> dict[str, dict[str, int]]:
+    return {str(part): _tally(rows["label"], several) for (part,), rows in sorted(split.group_by("part"), key=str)}
 
 
-def _counts(index: pl.DataFrame) -> list[str]:
-    classes = ", ".join(f"{label} {count}" for label, count in _class_counts(index).items())
+def _tally(labels: pl.Series, several: bool) -> dict[str, int]:
+    """Images of each class; of several labels, an image counts for each of its own."""
+    from collections import Counter
+
+    from tabib.records import labels_of
+
+    counts = Counter(name for label in labels for name in labels_of(label, several=several) or ["no label"])
+    return dict(sorted(counts.items(), key=lambda pair: (pair[0] == "no label", pair[0])))
+
+
+def _counts(index: pl.DataFrame, counts: dict[str, int]) -> list[str]:
+    classes = ", ".join(f"{label} {count}" for label, count in counts.items())
     groups = index["group"].n_unique() - index["group"].has_nulls()
     return [
         f"{index['refused'].null_count()} images ({classes or 'without labels'}), {_refused(index)} refused, {groups or 'unknown'} patients"
@@ -630,13 +644,20 @@ def _headline(evaluation: Evaluation) -> list[str]:
     of = {"known": "patients", "partly": "groups (some patients unknown)", "unknown": "groups (patients unknown)"}[evaluation.patients]
     lines = [f"Test: {test.rows} images of {test.groups} {of}"]
     for measure in test.measures:
-        # Of more than two classes the area under the curve is a mean over classes.
+        # Of more than two classes the area under the curve is a mean over classes, of several labels over labels.
         if (measure.of is None or (measure.name, measure.of) == ("auc", "macro")) and measure.name in HEADLINES:
-            value = "undefined" if measure.value is None else f"{measure.value:.3f}"
-            interval = "" if measure.low is None else f" [{measure.low:.3f}, {measure.high:.3f}]"
-            baseline = measure.baselines.get("majority_class")
-            lines.append(f"  {measure.name:<18} {value}{interval}" + ("" if baseline is None else f"  (majority class {baseline:.3f})"))
+            lines.append(_measure_line(measure.name, measure))
+    for label, judged in zip(evaluation.classes, evaluation.labels, strict=False):
+        aucs = (measure for part in judged.parts for measure in part.measures if part.part == "test" and measure.name == "auc")
+        lines += [_measure_line(f"auc of {label}", measure) for measure in aucs]
     return lines
+
+
+def _measure_line(name: str, measure: Measure) -> str:
+    value = "undefined" if measure.value is None else f"{measure.value:.3f}"
+    interval = "" if measure.low is None else f" [{measure.low:.3f}, {measure.high:.3f}]"
+    baseline = measure.baselines.get("majority_class")
+    return f"  {name:<18} {value}{interval}" + ("" if baseline is None else f"  (majority class {baseline:.3f})")
 
 
 def _tell_run(run: Run, refused: int, as_json: bool) -> None:

@@ -149,6 +149,12 @@ class Columns(Part):
     """Column of the image's file: its path below the folder, or its name alone, with or without the suffix; of `layout: dicom` the column of an identifier."""
     label: str = "label"
     """Column of the class; an image with no value in it is not used."""
+    labels: Annotated[list[str], AfterValidator(_each_once)] = []
+    """Instead of `label`, a column for each of several findings of which an image may have some, all or none: 1 or 0, yes or no, true or false in each line."""
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    """What stands between the findings where the column of the class names several, as in `Effusion|Mass`."""
+    no_finding: str = "No Finding"
+    """The word in that column for an image without any finding."""
     group: str | None = None
     """Column of the patient."""
     part: str | None = None
@@ -161,6 +167,23 @@ class Columns(Part):
     """Column of the day of the image, where the files do not say it."""
     facts: Annotated[list[str], AfterValidator(_each_once)] = []
     """Further columns that are kept per image, as in [age, sex]."""
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return bool(self.labels) or self.separator is not None
+
+    @model_validator(mode="after")
+    def _labels_in_one_way(self) -> Self:
+        if self.labels and self.separator is not None:
+            raise ValueError("labels: (a column for each finding) and separator: (one column names them all) are two ways; keep one")
+        if len(self.labels) == 1:
+            raise ValueError(
+                f"labels names one column, {self.labels[0]!r}, and one finding makes two classes: give that column as label: {self.labels[0]}"
+            )
+        if any("|" in name for name in self.labels):
+            raise ValueError("labels: the name of a finding must not hold |, which stands between names in results; rename the column")
+        return self
 
 
 class Data(Part):
@@ -658,6 +681,26 @@ class Study(Part):
             rules = KINDS.get(data["kind"], {})
             return values | {"augment": {name: rule.default for name, rule in rules.items()} | augment}
         return values
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several labels, or none: each is then learnt and judged by itself."""
+        return self.data.columns.several
+
+    @model_validator(mode="after")
+    def _each_label_by_itself(self) -> Self:
+        if self.several and self.positive is not None:
+            raise ValueError(f"positive is {self.positive!r}, and each of several labels is looked for; leave positive out")
+        if self.several and self.training.sampling == "class_balanced":
+            raise ValueError(
+                "training.sampling is class_balanced, and an image may have several labels: no choice of images gives every label an equal share. "
+                "Use class_weights: balanced"
+            )
+        if self.several and self.evaluate.prevalence is not None:
+            raise ValueError("evaluate.prevalence is one number, and each of several labels has a prevalence of its own; leave it out")
+        if self.several and self.model.outputs == "one":
+            raise ValueError("model.outputs is one, and each of several labels has an output of its own; leave outputs out")
+        return self
 
     @model_validator(mode="after")
     def _intensity_of_the_weights(self) -> Self:

@@ -49,11 +49,17 @@ def judge_external(
 
     Raises:
         DataError: a class that the model does not know, or no image that can be judged.
+        StudyError: a run of several labels, or a name that is none.
         RunError: a run that is not finished.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
         raise StudyError(
             f"The name {name!r} of the external images may hold Latin letters, digits, _ and -, and no more than 64. Give another with --name."
+        )
+    if run.read("study").several:
+        raise StudyError(
+            "The run tells several labels of one image, and images of another source are judged by classes only, so far. "
+            "Predict them with tabib predict, and compare the table with their labels."
         )
     keep_apart(run.folder, data.folder)
     split, study, own_index = run.read("split"), run.read("study"), run.read("index")

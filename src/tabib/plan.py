@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from tabib.dataset import guess_positive, index_folder, inspect_dataset, patient
 from tabib.errors import LeakError, StudyError
 from tabib.images import printable
 from tabib.progress import SILENT, Progress
-from tabib.records import Findings
+from tabib.records import Findings, labels_of
 from tabib.reports import phrase
 from tabib.runs import atomic_write
 from tabib.study_file import check_study, dump_fields
@@ -95,7 +96,7 @@ def plan_study(
     began = perf_counter()
     index = index_folder(data, cache_folder=cache_folder, progress=progress)
     decoding = perf_counter() - began
-    choices = [Choice("name", name), *_positive(index, positive), *_data(data)]
+    choices = [Choice("name", name), *_positive(index, positive, several=data.columns.several), *_data(data)]
     findings = inspect_dataset(index, _study(choices), progress=progress)
     if findings.group_pattern is not None:
         index = index.with_columns(group=patients_by(findings.group_pattern, index["path"]))
@@ -146,9 +147,9 @@ def _study(choices: Sequence[Choice]) -> Study:
 # --- What the look found ---
 
 
-def _positive(index: pl.DataFrame, given: str | None) -> list[Choice]:
-    counts = _counts(index)
-    if len(counts) != 2:
+def _positive(index: pl.DataFrame, given: str | None, *, several: bool) -> list[Choice]:
+    counts = _counts(index, several=False)
+    if several or len(counts) != 2:
         return []
     if given is not None:
         return [Choice("positive", given)]
@@ -166,9 +167,9 @@ def _data(data: Data) -> list[Choice]:
     return [Choice(f"data.{field}", value) for field, value in given.items()]
 
 
-def _counts(index: pl.DataFrame) -> dict[str, int]:
+def _counts(index: pl.DataFrame, *, several: bool) -> dict[str, int]:
     good = index.filter(pl.col("refused").is_null() & pl.col("label").is_not_null())
-    return dict(sorted(good.group_by("label").len().iter_rows()))
+    return dict(sorted(Counter(name for label in good["label"] for name in labels_of(label, several=several)).items()))
 
 
 def _split(index: pl.DataFrame, findings: Findings, choices: list[Choice]) -> tuple[list[Choice], pl.DataFrame]:
@@ -200,14 +201,14 @@ def _network_and_time(
     batch = min(64, max(8, 2 ** round(math.log2(max(1, images / _STEPS)))))
     training = [
         Choice("training.batch", batch, f"some {_STEPS} steps in an epoch of {images:,} images, and 8 to 64 images in each"),
-        *_class_weights(split),
+        *_class_weights(split, several=_study(choices).several),
     ]
 
     def resolved(recipe: Recipe, side: int) -> Study:
         given = [*choices, *fit, *training, *recipe.choices(batch), *_shape(side, aspect), Choice("training.precision", "fp32")]
         return resolve_study(_study(given), index, split)
 
-    classes = len(_counts(index))
+    classes = len(_counts(index, several=_study(choices).several))
     tried: list[_Tried] = []
     for recipe in recipes(short):
         sides = [side for side in SIDES if recipe.smallest <= side <= short] or [max(recipe.smallest, short)]
@@ -308,8 +309,13 @@ def largest_side(sides: Sequence[int], wanted: float, seconds_per_epoch: Callabl
     return smallest, cost
 
 
-def _class_weights(split: pl.DataFrame) -> list[Choice]:
-    counts = split.filter(pl.col("part") == "train")["label"].value_counts()["count"].to_list()
+def _class_weights(split: pl.DataFrame, *, several: bool) -> list[Choice]:
+    labels = split.filter(pl.col("part") == "train")["label"]
+    if several:
+        rarest = min(Counter(name for label in labels for name in labels_of(label, several=True)).values()) / len(labels)
+        why = f"the rarest label is on {rarest:.2g} of the images; with and without a label count alike"
+        return [Choice("training.class_weights", "balanced", why)] if (1 - rarest) / rarest >= _UNEQUAL else []
+    counts = labels.value_counts()["count"].to_list()
     ratio = max(counts) / min(counts)
     if ratio < _UNEQUAL:
         return []

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 __all__ = [
     "GALLERY",
     "INDEX_SCHEMA",
+    "LABEL_SEPARATOR",
     "PARTS",
     "SPLIT_SCHEMA",
     "Answer",
@@ -53,6 +54,7 @@ __all__ = [
     "SamePicture",
     "Subgroup",
     "Typical",
+    "labels_of",
     "prediction_schema",
 ]
 
@@ -72,10 +74,13 @@ PARTS = ("train", "validation", "test")
 GALLERY = 12
 """Most images of one gallery: the worst, the most confident mistakes, those drawn by chance."""
 
+LABEL_SEPARATOR = "|"
+"""What stands between the labels of an image where it may have several."""
+
 INDEX_SCHEMA: dict[str, pl.DataType] = {
     "row": pl.UInt32(),  # 0, 1, 2, ... in the order of `path`
     "path": pl.String(),  # relative to the data folder, "/" between parts; a frame of several "film.dcm[3]"; for npz "train_images[17]"
-    "label": pl.String(),  # class name; null where the layout gives none
+    "label": pl.String(),  # class name, or the labels, "" for none (`labels_of`); null where the layout says nothing
     "given": pl.String(),  # "train", "validation", "test" or "fold 3" where the folder or the table names a part, else null
     "group": pl.String(),  # patient (or slide, animal); null where unknown
     "refused": pl.String(),  # why the row cannot be used, in English; null for a good row
@@ -119,17 +124,24 @@ SPLIT_SCHEMA: dict[str, pl.DataType] = {
 }
 
 
+def labels_of(label: str | None, *, several: bool) -> list[str]:
+    """What the `label` of an image stands for: its class, or, in a study of `several` labels, those that are present (none for "")."""
+    if label is None:
+        return []
+    return [name for name in label.split(LABEL_SEPARATOR) if name] if several else [label]
+
+
 def prediction_schema(classes: list[str]) -> dict[str, pl.DataType]:
-    """Columns of a table of predictions: one probability column per class, in the order of `classes`."""
+    """Columns of a table of predictions: one probability column per class (or label), in the order of `classes`."""
     return {
         "row": pl.UInt32(),  # row of the index
         "path": pl.String(),
         "group": pl.String(),
         "part": pl.String(),  # "validation" or "test"
         "label": pl.String(),  # the truth; null where unknown
-        "predicted": pl.String(),  # the class at the operating point; null for a refused image
+        "predicted": pl.String(),  # the class at the operating point, or the labels as in the index; null for a refused image
         "refused": pl.String(),  # why there is no prediction; null otherwise
-        **{f"p_{name}": pl.Float64() for name in classes},  # calibrated, sum to 1
+        **{f"p_{name}": pl.Float64() for name in classes},  # calibrated; of classes they sum to 1
     }
 
 
@@ -151,6 +163,7 @@ class Finding(Record):
     figures: dict[str, float | int | str | Typical] = {}
     rows: list[int] = []  # index rows that show it, most telling first; at most 200
     page_one: bool = False  # whether it belongs under "what must not be trusted" on the first page
+    label: str | None = None  # which of several labels it is about
 
 
 class Findings(Record):
@@ -189,7 +202,8 @@ class Model(Record):
     """A trained model: everything needed to build its networks again, and where its weights lie."""
 
     network: str
-    classes: list[str]
+    classes: list[str]  # or labels
+    several: bool = False  # whether these are labels of which an image may have several or none
     positive: str | None
     channels: int
     height: int
@@ -212,10 +226,12 @@ class Model(Record):
 class Decision(Record):
     """Everything chosen after training, on validation rows only, before any test row is predicted."""
 
-    classes: list[str]
+    classes: list[str]  # or labels
     positive: str | None
-    temperature: float
+    temperature: float | None  # None where each label has its own
     threshold: float | None  # probability of the positive class from which a row counts as positive; None for > 2 classes
+    temperatures: list[float] = []  # of each of several labels
+    thresholds: list[float] = []  # of each of several labels: the probability from which it counts as present
     rule: str  # "youden" or a field of `config.Threshold`; "argmax" for more than two classes
     weights_sha256: list[str]  # of the members it was chosen for, in the order of `Model.members`
     validation_rows: int
@@ -294,9 +310,14 @@ class Subgroup(Record):
 
 
 class Evaluation(Record):
-    """Is the model any good, how sure is that, and what must not be believed."""
+    """Is the model any good, how sure is that, and what must not be believed.
 
-    classes: list[str]
+    Of several labels each is judged as a study of two classes, the last of which is the label; the whole then has the
+    means over labels and the share of images on which every label is right.
+    """
+
+    classes: list[str]  # or labels
+    labels: list[Evaluation] = []  # of each of several labels, in the order of `classes`
     positive: str | None
     threshold: float | None
     patients: Known  # over all images of the three parts

@@ -57,6 +57,7 @@ def run_study(study: Study, run: Run, *, network: nn.Module | None = None, offli
         split,
         study,
         threshold=decision.threshold,
+        thresholds=decision.thresholds,
         test_looks=looks,
         histories=run.histories(),
     )

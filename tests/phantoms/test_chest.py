@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tabib.errors import RunError, StudyError
-from tabib.phantoms import CHEST_CLASSES, PHANTOMS, ChestFilms, Truth, make_chest_films, plan_chest_films, render_chest_films
+from tabib.phantoms import CHEST_CLASSES, CHEST_LABELS, PHANTOMS, ChestFilms, Truth, make_chest_films, plan_chest_films, render_chest_films
 
 SMALL = ChestFilms(patients=16, films_per_patient=(1, 3), side=48)
 
@@ -310,3 +310,36 @@ def test_table_makes_the_phantom(tmp_path: Path) -> None:
     truth = phantom.make(tmp_path / "films")
     assert isinstance(truth, Truth)
     assert files(tmp_path / "films").keys() == {film.path for film in truth.films}
+
+
+# --- Several findings on one film ---
+
+
+def test_several_findings_stand_in_a_table(tmp_path: Path) -> None:
+    truth = make_chest_films(tmp_path / "chest", dataclasses.replace(SMALL, several=True))
+    lines = (tmp_path / "chest" / "labels.csv").read_text().splitlines()
+    assert lines[0] == "path,patient,PNEUMONIA,CARDIOMEGALY,MASS"
+    told = {name: (patient, present) for name, patient, *present in (line.split(",") for line in lines[1:])}
+    assert {f"films/{name}" for name in told} == {film.path for film in truth.films} == files(tmp_path / "chest").keys() - {"labels.csv"}
+    for film in truth.films:
+        said = told[film.path.removeprefix("films/")]
+        assert said == (str(film.patient), [str(int(name in truth.labels[film.path])) for name in CHEST_LABELS])
+
+
+def test_a_large_heart_goes_with_pneumonia_and_a_mass_does_not() -> None:
+    truth = plan_chest_films(ChestFilms(patients=4000, films_per_patient=(1, 1), several=True))
+    ill, heart, mass = (np.array([name in labels for labels in truth.labels.values()]) for name in CHEST_LABELS)
+    assert heart[ill].mean() == pytest.approx(0.5, abs=0.04)
+    assert heart[~ill].mean() == pytest.approx(0.25, abs=0.04)
+    assert mass[ill].mean() == pytest.approx(mass[~ill].mean(), abs=0.05)
+    amounts = np.array([film.also_amounts for film in truth.films])
+    for place, there in enumerate((heart, mass)):
+        assert roc_auc_score(there, amounts[:, place]) == pytest.approx(truth.best_auc, abs=0.01)
+
+
+def test_further_findings_leave_the_rest_of_the_plan_alone() -> None:
+    alone, several = (plan_chest_films(dataclasses.replace(SMALL, several=each)).films for each in (False, True))
+    kept = ("patient", "film", "ill", "amount", "exposure")
+    assert [[getattr(film, name) for name in kept] for film in alone] == [[getattr(film, name) for name in kept] for film in several]
+    with pytest.raises(StudyError, match="class folders"):
+        ChestFilms(several=True, label_noise=0.1)

@@ -251,7 +251,7 @@ WITHOUT = {
     "split.test_fold": "is changed in tests/dataset/test_splits.py",
     "data.pattern": "is what tests/dataset/test_pattern.py changes",
     "data.table": "is what tests/dataset/test_table.py changes",
-    **{f"data.columns.{name}": "is changed in tests/dataset/test_table.py" for name in Columns.model_fields},
+    **{f"data.columns.{name}": "is changed in tests/dataset/test_table.py or test_labels.py" for name in Columns.model_fields},
     "training.frozen_features": "changes when something is computed, and nothing else: tests/training/test_prefix.py",
     "training.device": "has a test of its own below",
     "training.threads": "has a test of its own below",

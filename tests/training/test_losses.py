@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
-from tabib.training.losses import Loss, balanced_weights, class_logits
+from tabib.training.losses import LabelLoss, Loss, balanced_weights, class_logits, label_logits
 
 LABELS = torch.tensor([0, 0, 0, 1])
 
@@ -102,3 +102,45 @@ def test_no_constant_answer_is_better(smoothing: float, gamma: float, weights: t
 
     optimizer.step(loss)  # pyright: ignore[reportArgumentType]
     assert rule.constant(labels, 3) == pytest.approx(float(loss().detach()), abs=1e-5)
+
+
+SEVERAL = torch.tensor([[0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 1, 0]])
+EACH = torch.stack([balanced_weights(labels, 2) for labels in SEVERAL.T])
+
+
+def test_the_loss_of_several_labels_is_binary_cross_entropy() -> None:
+    logits = torch.randn(4, 3)
+    torch.testing.assert_close(LabelLoss()(logits, SEVERAL), torch.nn.BCEWithLogitsLoss()(logits, SEVERAL.float()))
+    torch.testing.assert_close(LabelLoss()(label_logits(logits).log_softmax(2), SEVERAL), LabelLoss()(logits, SEVERAL))
+    focal = sigmoid_focal_loss(logits, SEVERAL.float(), alpha=-1, gamma=1.5, reduction="mean")
+    torch.testing.assert_close(LabelLoss(gamma=1.5)(logits, SEVERAL), focal)
+    smoothed = torch.nn.BCEWithLogitsLoss()(logits, 0.9 * SEVERAL + 0.05)
+    torch.testing.assert_close(LabelLoss(smoothing=0.1)(logits, SEVERAL), smoothed)
+
+
+def test_balanced_labels_weigh_present_against_absent_as_a_positive_weight_does() -> None:
+    logits = torch.randn(4, 3)
+    ratio = (SEVERAL == 0).sum(0) / SEVERAL.sum(0)
+    torch.testing.assert_close(EACH[:, 1] / EACH[:, 0], ratio)
+    theirs = torch.nn.BCEWithLogitsLoss(pos_weight=ratio, reduction="none")(logits, SEVERAL.float())
+    torch.testing.assert_close(LabelLoss(EACH)(logits, SEVERAL), (theirs * EACH[:, 0]).sum() / EACH[torch.arange(3), SEVERAL].sum())
+
+
+@pytest.mark.parametrize(("smoothing", "gamma"), [(0.0, 0.0), (0.2, 0.0), (0.0, 2.0)])
+@pytest.mark.parametrize("weights", [None, EACH], ids=["alike", "weighted"])
+def test_several_labels_are_as_many_studies_of_two_classes(smoothing: float, gamma: float, weights: torch.Tensor | None) -> None:
+    """Where every label weighs the same, the whole is the mean of each by itself; and so of the best constant answer."""
+    rule, logits = LabelLoss(weights, smoothing, gamma), torch.randn(4, 3)
+    alone = [Loss(None if weights is None else weights[place], smoothing, gamma) for place in range(3)]
+    each = [one(logits[:, place : place + 1], SEVERAL[:, place]) for place, one in enumerate(alone)]
+    torch.testing.assert_close(rule(logits, SEVERAL), torch.stack(each).mean())
+    constants = [one.constant(SEVERAL[:, place], 2) for place, one in enumerate(alone)]
+    assert rule.constant(SEVERAL, 3) == pytest.approx(sum(constants) / 3)
+    parts = [rule(logits[part], SEVERAL[part]) * rule.mass(SEVERAL[part]) for part in (slice(0, 3), slice(3, 4))]
+    torch.testing.assert_close(sum(parts) / rule.mass(SEVERAL), rule(logits, SEVERAL))
+
+
+def test_an_untrained_network_of_labels_has_ln_2() -> None:
+    for rule in (LabelLoss(), LabelLoss(EACH), LabelLoss(smoothing=0.1)):
+        assert rule.uniform(SEVERAL, 3) == pytest.approx(math.log(2))
+    assert LabelLoss(gamma=2).uniform(SEVERAL, 3) == pytest.approx(0.25 * math.log(2))

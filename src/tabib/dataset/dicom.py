@@ -50,10 +50,10 @@ def list_dicom(data: Data, *, workers: int | None = None, progress: Progress = S
     said: dict[str, Listed] = {}
     for place, value, row in lines:
         if value in files[kind]:
-            keep_line(said, value, said_of("", row, place), data.table)
+            keep_line(said, value, said_of("", row, data.columns, place), data.table)
         else:
             reason = f"no DICOM picture below the folder has this {kind}" if value else "the line names no picture"
-            listed.append(replace(said_of(place, row, place), refused=reason))
+            listed.append(replace(said_of(place, row, data.columns, place), refused=reason))
     named = {path: replace(entry, path=path) for value, entry in said.items() for path in files[kind][value]}
     return listed + [named.get(path, Listed(path, refused=NOT_NAMED)) for path in pictures]
 

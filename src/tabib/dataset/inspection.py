@@ -19,11 +19,12 @@ from tabib.dataset.confounders import ACQUISITION, FEWEST, INTENSITY, MARKS, NAM
 from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import held_together, patients_by, patients_known, propose_group_pattern
 from tabib.dataset.index import lost_images
+from tabib.dataset.labels import as_class
 from tabib.dataset.listing import PART_NAMES, SECOND_COPY, given_parts
 from tabib.dataset.positive import guess_positive
 from tabib.dataset.quality import find_faults
 from tabib.progress import SILENT, Progress
-from tabib.records import Finding, Findings, Level, Typical
+from tabib.records import LABEL_SEPARATOR, Finding, Findings, Level, Typical, labels_of
 
 __all__ = ["inspect_dataset"]
 
@@ -37,6 +38,7 @@ _SMALL_CLASS = 30  # images
 _FEW_PATIENTS = 10  # patients of a class
 _GIVEN_AWAY = 0.95  # balanced accuracy from which a fact of the file all but says the class: no figure of a model is worth reading then
 _SHAPES = 1.5  # largest aspect of the middle nine tenths over the smallest
+_CALM = ("acquisition_confounder_none", "acquisition_facts_same")
 _FLAT = 0.0125  # deviation as a share of the range: four of them, what nearly all pixels lie within, are a twentieth
 _FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "tif": "TIFF", "tiff": "TIFF", "dcm": "DICOM", "dicom": "DICOM"}
 
@@ -61,14 +63,13 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
         people = held_together(good, patients)
         units = _units(good, people, near)
         advance(1)
-        telltales = list(_telltales(good, units))
+        telltales = list(_telltales_of_labels(good, units) if study.several else _telltales(good, units))
         advance(1)
         findings = [
             *_files(index),
             *_where(good, study),
             *_patients(good, study, pattern),
-            *_positive(good, study),
-            *_classes(good, patients),
+            *(_labels(good, patients) if study.several else [*_positive(good, study), *_classes(good, patients)]),
             *_exact_copies(good, study),
             *_near_copies(good, people, near),
             *_given_parts(good, near, study),
@@ -76,7 +77,7 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
             *([_finding("bench_scale", "warn", {"images": len(good)}, page_one=True)] if study.scale == "bench" else []),
             *_pictures(good),
             *_ranges(good, study),
-            *_faults(good),
+            *_faults(good, study),
             *telltales,
         ]
         advance(1)
@@ -175,16 +176,24 @@ def _ranges(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
         yield _finding("flat_range", "warn", figures, flat["row"].to_list(), page_one=share > _SERIOUS)
 
 
-def _faults(good: pl.DataFrame) -> Iterator[Finding]:
+def _faults(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
     labels = dict(zip(good["row"].to_list(), good["label"].to_list(), strict=True))
     paths = dict(zip(good["row"].to_list(), good["path"].to_list(), strict=True))
-    found = find_faults(good)
+    # What is usual is asked of each class; of several labels, of all images: few share all of theirs.
+    found = find_faults(good.with_columns(label=pl.lit("")) if study.several else good)
     for code, rows in found.items():
-        by_class: Typical = {name: [count] for name, count in sorted(Counter(labels[row] or "?" for row in rows).items())}
+        by_class: Typical = {
+            name: [count] for name, count in sorted(Counter(chain.from_iterable(_told_apart(labels[row], study) for row in rows)).items())
+        }
         figures: Figures = {"images": len(rows), "share": len(rows) / len(good), "example": paths[rows[0]], "by_class": by_class}
         yield _finding(code, "warn", figures, rows, page_one=len(rows) > _SERIOUS * len(good))
     if not found and len(good):
         yield _finding("pictures_alike", "pass", {"images": len(good)})
+
+
+def _told_apart(label: str | None, study: Study) -> list[str]:
+    """The class of an image, or its labels; "?" where there is none."""
+    return labels_of(label, several=study.several) or ["?"]
 
 
 # --- Patients and classes ---
@@ -223,7 +232,7 @@ def _patients(good: pl.DataFrame, study: Study, pattern: str | None) -> Iterator
         unnamed = good.filter(pl.col("group").is_null())
         figures |= {"unnamed": len(unnamed), "share": len(unnamed) / len(good), "example": unnamed["path"][0]}
         yield _finding("patients_partly_unknown", "warn", figures, unnamed["row"].to_list(), page_one=True)
-    if several:
+    if several and not study.several:
         both = known.filter(pl.col("label").drop_nulls().n_unique().over("group") > 1).sort("group", "row")
         yield _finding(
             "patients_of_two_classes", "warn", {"patients": several, "all": len(counts), "images": len(both)}, both["row"].to_list()
@@ -252,6 +261,30 @@ def _classes(good: pl.DataFrame, patients: pl.Series) -> Iterator[Finding]:
             yield _finding("small_class", "warn", {"class": label, "images": images}, rows)
         if 0 < people < _FEW_PATIENTS:
             yield _finding("few_patients_of_class", "warn", {"class": label, "patients": people, "images": images}, rows, page_one=True)
+
+
+def _labels(good: pl.DataFrame, patients: pl.Series) -> Iterator[Finding]:
+    """How often each of several labels is there, and which are rare; an image counts for each of its own."""
+    labelled = good.with_columns(patient=patients).filter(pl.col("label").is_not_null())
+    each = labelled.with_columns(pl.col("label").str.split(LABEL_SEPARATOR)).explode("label").filter(pl.col("label") != "")
+    number = pl.col("label").str.count_matches(LABEL_SEPARATOR, literal=True)
+    counts = each.group_by("label").len().sort("len", "label", descending=[True, False])
+    by_label: Typical = {label: [count] for label, count in counts.iter_rows()}
+    figures: Figures = {"images": len(labelled), "labels": len(counts), "by_label": by_label}
+    figures |= {"none": int((labelled["label"] == "").sum()), "several": labelled.filter(number > 0).height}
+    yield _finding("labels_counted", "pass", figures)
+    rare = counts.filter(pl.col("len") * (1 + _UNEQUAL) <= len(labelled))
+    if len(rare):
+        names, least = ", ".join(rare["label"]), counts.row(-1, named=True)
+        yield _finding("labels_rare", "warn", {"labels": names, "rarest": least["label"], "share": least["len"] / len(labelled)})
+    for label in counts["label"].sort():
+        two = labelled.with_columns(as_class("label", label))
+        # Of a label that nearly every image has, those without it are few.
+        yield from (
+            found.model_copy(update={"label": label})
+            for found in _classes(two.drop("patient"), two["patient"])
+            if found.code in ("small_class", "few_patients_of_class")
+        )
 
 
 def _positive(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
@@ -401,6 +434,22 @@ def _telltales(good: pl.DataFrame, units: Sequence[str]) -> Iterator[Finding]:
         for found in try_facts(table, owners, NUMBERING):
             if found.tells:
                 yield _told("numbering_separates_classes", "warn", found, page_one=True)
+
+
+def _telltales_of_labels(good: pl.DataFrame, units: Sequence[str]) -> Iterator[Finding]:
+    """The same of each label. That nothing was found is said once, where it is so of every label."""
+    labels = sorted({name for label in good["label"] for name in labels_of(label, several=True)})
+    told = [list(_telltales(good.with_columns(as_class("label", label)), units)) for label in labels]
+    calm = [[finding for finding in each if finding.code in _CALM] for each in told]
+    yield from (
+        finding.model_copy(update={"label": label})
+        for label, each in zip(labels, told, strict=True)
+        for finding in each
+        if finding.code not in _CALM
+    )
+    if calm and all(calm):
+        # The figures of the label that comes nearest to being told.
+        yield max((each[0] for each in calm), key=lambda finding: float(str(finding.figures.get("balanced_accuracy", 0))))
 
 
 def _told(code: str, level: Level, found: Telltale, *, page_one: bool = False) -> Finding:

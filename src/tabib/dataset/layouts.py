@@ -13,6 +13,7 @@ Nothing is skipped in silence: what cannot be an image by its name, place or kin
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 
 from tabib.config import Data
@@ -24,6 +25,7 @@ from tabib.dataset.pattern import list_pattern
 from tabib.dataset.table import list_table
 from tabib.errors import DataError
 from tabib.progress import SILENT, Progress
+from tabib.records import labels_of
 
 __all__ = ["LAYOUTS", "list_folder"]
 
@@ -48,8 +50,8 @@ def list_folder(data: Data, *, workers: int | None = None, progress: Progress = 
         return listed
     counts: dict[str, int] = {}
     for entry in listed:
-        if entry.refused is None and entry.label is not None:
-            counts[entry.label] = counts.get(entry.label, 0) + 1
+        for label in [] if entry.refused else labels_of(entry.label, several=data.columns.several):
+            counts[label] = counts.get(label, 0) + 1
     if not counts and data.table is not None:
         reasons = "".join(f"\n    {entry.path!r}: {entry.refused or 'has no label'}" for entry in listed[:3])
         raise DataError(
@@ -58,8 +60,17 @@ def list_folder(data: Data, *, workers: int | None = None, progress: Progress = 
     if not counts:
         refused = f" Refused by name or place: {', '.join(repr(entry.path) for entry in listed[:3])}." if listed else ""
         raise DataError(f"{data.folder} holds class folders and no image in them.{refused} Put the images of each class into its folder.")
+    if never := [name for name in data.columns.labels if unicodedata.normalize("NFC", name) not in counts]:
+        raise DataError(
+            f"{data.table} says of no image that it has {never[0]!r}, and what never occurs cannot be learnt. Take it out of data.columns.labels."
+        )
     if len(counts) == 1:
         ((label, count),) = counts.items()
+        if data.columns.several:
+            raise DataError(
+                f"{data.table} gives one finding, {label!r} ({count} images, column {data.columns.label!r}), and one finding makes two classes. "
+                "Check data.columns.separator, or write the classes into the column and leave the separator out."
+            )
         if data.table is not None:
             raise DataError(
                 f"{data.table} gives one class, {label!r} ({count} images, column {data.columns.label!r}), and a classifier needs at least two "

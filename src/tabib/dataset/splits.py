@@ -26,7 +26,7 @@ from tabib.dataset.balance import divide
 from tabib.dataset.groups import held_together
 from tabib.dataset.listing import FOLD, given_parts
 from tabib.errors import DataError, LeakError, StudyError
-from tabib.records import PARTS, SPLIT_SCHEMA, Findings
+from tabib.records import PARTS, SPLIT_SCHEMA, Findings, labels_of
 
 __all__ = ["LEFT_OUT", "read_split_csv", "split_dataset"]
 
@@ -86,6 +86,8 @@ class _Table:
         self.content: list[str | None] = index["content"].to_list()
         self.pixels: list[str | None] = index["pixels"].to_list()
         self.label: list[str | None] = index["label"].to_list()
+        self.several = study.several
+        self.kinds = [labels_of(label, several=self.several) for label in self.label]  # what each row counts for
         self.given: list[str | None] = given_parts(index, study.split.test_fold).to_list()
         self.folds_given = set(index["given"])
         self.part: list[str | None] = [None] * len(index)
@@ -110,6 +112,11 @@ class _Table:
             self.drawn = self._joined((self.patient,), findings.near_copies)
         unit_of = {row: name for name, rows in self.units.items() for row in rows}
         self.group: list[str | None] = [unit_of.get(row, self.patient[row]) for row in range(len(index))]
+
+    @property
+    def word(self) -> str:
+        """What a message calls what is to be told apart."""
+        return "label" if self.several else "class"
 
     def leave_out(self, row: int, reason: str) -> None:
         self.part[row], self.fold[row], self.reason[row] = LEFT_OUT, None, reason
@@ -339,7 +346,7 @@ def _needs(share: float, name: str) -> None:
 def _assign(table: _Table, rows: Sequence[int], shares: Mapping[str, float], split: Split) -> None:
     """Divide the units of some rows over parts with these shares, by the seed and the rounding of the study."""
     shares = {part: share for part, share in shares.items() if share > 0}
-    labels = sorted({label for row in rows if (label := table.label[row])})
+    labels = sorted({label for row in rows for label in table.kinds[row]})
     number = {label: place for place, label in enumerate(labels)}
     taken = set(rows)
     units = {name: inside for name, unit in table.drawn.items() if (inside := [row for row in unit if row in taken])}
@@ -347,15 +354,19 @@ def _assign(table: _Table, rows: Sequence[int], shares: Mapping[str, float], spl
     counts = np.zeros((len(names), len(labels)), np.int64)
     for place, name in enumerate(names):
         for row in units[name]:
-            counts[place, number[table.label[row] or ""]] += 1
+            for label in table.kinds[row]:
+                counts[place, number[label]] += 1
     for label, images, groups in zip(labels, counts.sum(0).tolist(), (counts > 0).sum(0).tolist(), strict=True):
         if groups < len(shares):
-            raise DataError(_cannot_reach(label, images, groups, list(shares), alone=len(names) == 1))
+            raise DataError(_cannot_reach(label, images, groups, list(shares), word=table.word, alone=len(names) == 1))
+    without = np.array([sum(not table.kinds[row] for row in units[name]) for name in names], np.int64)
+    if (without > 0).sum() >= len(shares):  # images without any label have their shares, too
+        counts = np.column_stack([counts, without])
     chosen = divide(counts, names, list(shares.values()), seed=f"{split.seed}|{' '.join(shares)}", rounding=split.rounding)
     if chosen is None:
         raise DataError(
-            f"The patients of the classes overlap so that no division of {len(names)} patients was found in which each class reaches "
-            f"{_listed(list(shares))}. Use fewer parts or folds, or leave out the rarest class."
+            f"The patients of the {'labels' if table.several else 'classes'} overlap so that no division of {len(names)} patients was found in which each {table.word} reaches "
+            f"{_listed(list(shares))}. Use fewer parts or folds, or leave out the rarest {table.word}."
         )
     parts = list(shares)
     for name, part in zip(names, chosen.tolist(), strict=True):
@@ -378,11 +389,12 @@ def _thin(table: _Table) -> None:
 
 def _check_classes_left(table: _Table) -> None:
     """Refuse to go on where a class has lost all the images that could train."""
-    left = {table.label[row] for row in table.good if table.part[row] in (None, "train")}
-    for label in sorted({label for label in table.label if label is not None} - left):
-        reasons = [reason for own, reason in zip(table.label, table.reason, strict=True) if own == label and reason]
+    left = {label for row in table.good if table.part[row] in (None, "train") for label in table.kinds[row]}
+    for label in sorted({label for kinds in table.kinds for label in kinds} - left):
+        reasons = [reason for own, reason in zip(table.kinds, table.reason, strict=True) if label in own and reason]
         why = f" {len(reasons)} of its images are left out, the first because: {reasons[0]}." if reasons else ""
-        raise DataError(f"No image of class {label!r} is left to train on.{why} Add images of it, or take its folder away.")
+        todo = "leave it out of the study" if table.several else "take its folder away"
+        raise DataError(f"No image of {table.word} {label!r} is left to train on.{why} Add images of it, or {todo}.")
 
 
 def _check_parts(table: _Table) -> None:
@@ -393,19 +405,19 @@ def _check_parts(table: _Table) -> None:
     for part in PARTS:
         if len(used[part]) == 1:
             raise DataError(
-                f"The part {part} holds images of {used[part].pop()!r} only, and cannot tell a good classifier from a bad one. Add other classes to it."
+                f"The part {part} holds images of {used[part].pop() or 'no label'!r} only, and cannot tell a good classifier from a bad one. Add {'images with other labels' if table.several else 'other classes'} to it."
             )
 
 
-def _cannot_reach(label: str, images: int, units: int, parts: Sequence[str], *, alone: bool) -> str:
+def _cannot_reach(label: str, images: int, units: int, parts: Sequence[str], *, word: str, alone: bool) -> str:
     where = _listed([f"fold {part}" if part.isdigit() else part for part in parts])
     held = f"{images} image{'s' * (images != 1)}"
     if units < images:
         held += f" of {units} patient{'s' * (units != 1)} or set{'s' * (units != 1)} of copies, which are never divided"
-    todo = "Add images of other patients, or leave the class out"
+    todo = f"Add images of other patients, or leave the {word} out"
     if units < images:
         todo += "; if data.group joins people who are different, correct it"
-    who = "All images together belong to one patient: class" if alone else "Class"
+    who = f"All images together belong to one patient: {word}" if alone else word.capitalize()
     return f"{who} {label!r} has {held}, and needs at least {len(parts)} to reach {where}. {todo}."
 
 

@@ -19,10 +19,11 @@ from typing import Any
 
 import polars as pl
 
-from tabib.config import Data
+from tabib.config import Columns, Data
 from tabib.dataset.listing import NOT_NAMED, PART_NAMES, Listed, list_files, part_of
 from tabib.errors import DataError
 from tabib.images import name_and_frame
+from tabib.records import LABEL_SEPARATOR
 
 __all__ = ["Files", "keep_line", "list_table", "read_lines", "read_table", "said_of"]
 
@@ -30,6 +31,10 @@ SEPARATORS = (",", ";", "\t", "|")
 
 MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 """How a file in Unicode may begin."""
+
+PRESENT = frozenset(["1", "1.0", "yes", "y", "true", "t", "present", "positive", "+", "بله", "دارد", "مثبت"])
+ABSENT = frozenset(["0", "0.0", "no", "n", "false", "f", "absent", "negative", "-", "خیر", "ندارد", "منفی"])
+"""How a column of one of several labels says that it is there, and that it is not; in small letters."""
 
 _SNIFFED = 50  # lines that the separator is found from
 
@@ -41,7 +46,7 @@ def list_table(data: Data) -> list[Listed]:
     files = Files([path for path, entry in found.items() if entry.refused is None])
     listed: dict[str, Listed] = {}
     for place, row in read_lines(data):
-        entry = _of_line(row, files, place)
+        entry = _of_line(row, files, data.columns, place)
         keep_line(listed, entry.path, entry, data.table)
     named = {entry.file for entry in listed.values()}
     for file in {entry.file for entry in listed.values() if entry.frame is not None} & listed.keys():
@@ -56,8 +61,10 @@ def read_lines(data: Data) -> Iterator[tuple[str, dict[str, Any]]]:
     """The lines of the study's table, each with its place: a value per field of `data.columns`; `DataError` where a column is missing."""
     assert data.table is not None
     table = read_table(data.table)
-    columns = {field: name for field, name in data.columns.model_dump(exclude={"facts"}).items() if name is not None}
-    asked = [*columns.items(), *(("facts", name) for name in data.columns.facts)]
+    labels = data.columns.labels
+    no_names = {"facts", "labels", "separator", "no_finding", *(["label"] if labels else [])}
+    columns = {field: name for field, name in data.columns.model_dump(exclude=no_names).items() if name is not None}
+    asked = [*columns.items(), *(("labels", name) for name in labels), *(("facts", name) for name in data.columns.facts)]
     missing = [f"{field}: {name}" for field, name in asked if name not in table.columns]
     if missing:
         raise DataError(
@@ -65,7 +72,9 @@ def read_lines(data: Data) -> Iterator[tuple[str, dict[str, Any]]]:
             "Name the columns of your table in data.columns, as in {path: image_id, label: diagnosis, group: patient}."
         )
     table = table.select(
-        pl.struct(data.columns.facts or pl.lit(None)).alias("facts"), **{field: pl.col(name) for field, name in columns.items()}
+        pl.struct(data.columns.facts or pl.lit(None)).alias("facts"),
+        pl.struct(labels or pl.lit(None)).alias("labels"),
+        **{field: pl.col(name) for field, name in columns.items()},
     )
     for line, row in enumerate(table.iter_rows(named=True), start=2):
         yield f"{data.table.name}, line {line}", row
@@ -78,20 +87,21 @@ def keep_line(said: dict[str, Listed], name: str, entry: Listed, table: Path) ->
         said[name] = replace(other, refused=f"stands in {table.name} several times, and not with the same values")
 
 
-def said_of(path: str, row: dict[str, Any], place: str) -> Listed:
+def said_of(path: str, row: dict[str, Any], columns: Columns, place: str) -> Listed:
     """What a line of a table says of the image at a path."""
     part = row.get("part")
     given, refused = part_of(part) if part else None, None
     if part and given is None:
         refused = f"the part of the split is {part!r}, and must be one of {', '.join(PART_NAMES)}, or the number of a fold ({place})"
-    label = row["label"] and unicodedata.normalize("NFC", row["label"])
+    label, unclear = _label_of(row, columns)
+    refused = refused or (unclear and f"{unclear} ({place})")
     facts = {name: row[name] for name in ("scanner", "site", "date") if row.get(name)}
     if further := {name: value for name, value in row["facts"].items() if value is not None}:
         facts["facts"] = json.dumps(further, ensure_ascii=False)
     return Listed(path, label, given, refused, row.get("group"), facts)
 
 
-def _of_line(row: dict[str, Any], files: Files, place: str) -> Listed:
+def _of_line(row: dict[str, Any], files: Files, columns: Columns, place: str) -> Listed:
     """What one line of a table says of an image."""
     name = row["path"]
     found, frame = (files.find(name), None) if name else ([], None)
@@ -100,12 +110,36 @@ def _of_line(row: dict[str, Any], files: Files, place: str) -> Listed:
         found = files.find(file)
     if len(found) == 1:
         path = found[0] + ("" if frame is None else f"[{frame}]")
-        return replace(said_of(path, row, place), frame=frame)
+        return replace(said_of(path, row, columns, place), frame=frame)
     if not found:
         refused = f"there is no such file below the folder ({place})" if name else f"the line names no file ({place})"
     else:
         refused = f"{len(found)} files are called so, as {found[0]!r} and {found[1]!r}; write the path below the folder ({place})"
-    return replace(said_of(name or place, row, place), refused=refused)
+    return replace(said_of(name or place, row, columns, place), refused=refused)
+
+
+def _label_of(row: dict[str, Any], columns: Columns) -> tuple[str | None, str | None]:
+    """The label of a line, null where it says nothing, and why it cannot be told."""
+    if columns.labels:
+        said: dict[str, str | None] = row["labels"]
+        if not any(said.values()):
+            return None, None
+        unclear = [name for name, word in said.items() if not word or word.casefold() not in PRESENT | ABSENT]
+        if unclear:
+            word = said[unclear[0]]
+            return None, f"{unclear[0]} is {repr(word) if word else 'empty'}, and must be 1 or 0, yes or no, or true or false"
+        names = {unicodedata.normalize("NFC", name) for name, word in said.items() if word and word.casefold() in PRESENT}
+        return LABEL_SEPARATOR.join(sorted(names)), None
+    text = row["label"] and unicodedata.normalize("NFC", row["label"])
+    if not text or columns.separator is None:
+        return text, None
+    words = {word.strip() for word in text.split(columns.separator)} - {""}
+    names = {word for word in words if word.casefold() != columns.no_finding.casefold()}
+    if names and names != words:
+        return None, f"{text!r} says both that there is a finding and that there is none"
+    if any(LABEL_SEPARATOR in name for name in names):
+        return None, f"a finding in {text!r} holds the sign {LABEL_SEPARATOR}: data.columns.separator is {columns.separator!r}"
+    return LABEL_SEPARATOR.join(sorted(names)), None
 
 
 def read_table(path: Path) -> pl.DataFrame:

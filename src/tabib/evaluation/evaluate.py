@@ -11,12 +11,13 @@ import numpy as np
 import polars as pl
 
 from tabib.config import Study
-from tabib.dataset import given_parts, patients_known
+from tabib.dataset import as_class, given_parts, patients_known
 from tabib.evaluation.answers import Answers, answers_of
 from tabib.evaluation.baselines import answer_baselines
 from tabib.evaluation.curves import curves_of
 from tabib.evaluation.gallery import confusion_cells, random_rows, worst_rows
 from tabib.evaluation.history import judge_histories
+from tabib.evaluation.labels import OF_ALL_LABELS, mean_measures, predictions_of_label
 from tabib.evaluation.measures import gaps, measure_all, predictive_values
 from tabib.evaluation.remarks import (
     baseline_remarks,
@@ -41,6 +42,7 @@ def evaluate(
     study: Study,
     *,
     threshold: float | None = None,
+    thresholds: Sequence[float] = (),
     test_looks: int = 1,
     histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> Evaluation:
@@ -48,31 +50,55 @@ def evaluate(
 
     `predictions` as `prediction_schema`, `index` INDEX_SCHEMA, `split` SPLIT_SCHEMA; with two classes the last
     probability column is of the positive one. `threshold` is the operating point that made the predictions, which are
-    taken as they are. `test_looks` counts the times these test rows were judged, this one included. `histories` has
+    taken as they are; of several labels each has one of `thresholds`. `test_looks` counts the times these test rows were judged, this one included. `histories` has
     the lines of every member's `history.jsonl`.
+
+    Of several labels each is judged as a study of two classes, with or without it; the whole has the means over labels.
 
     A row without a usable image counts as refused and is in no measure. Groups are those of the split; a row without
     one is a group of its own. The draws of the bootstrap are seeded by the contents of the images, so that the same
     predictions have the same intervals.
     """
+    if study.several:
+        return _evaluate_labels(predictions, index, split, study, thresholds=thresholds, test_looks=test_looks, histories=histories)
+    validation, test = _judge_parts(predictions, index, split, study)
+    return _told(validation, test, index, split, study, threshold=threshold, test_looks=test_looks, histories=histories)
+
+
+def _judge_parts(predictions: pl.DataFrame, index: pl.DataFrame, split: pl.DataFrame, study: Study) -> tuple[Judged, Judged]:
+    """Validation and test, judged."""
     classes = [name.removeprefix("p_") for name in predictions.columns if name.startswith("p_")]
     table = (
         predictions.drop("group").join(index.select("row", "content"), on="row").join(split.select("row", "group"), on="row", how="left")
     )
-    used = index.join(split.filter(pl.col("part").is_in(PARTS)).select("row"), on="row").filter(pl.col("refused").is_null())
     train = index[split.filter(pl.col("part") == "train")["row"].to_numpy()]
     validation, test = (
         judge_part(part, table, classes, index, train, study, lost=_unpredicted(part, table, index, split, study))
         for part in ("validation", "test")
     )
-    shared = set(validation.groups) & set(test.groups)
-    gap = gaps(validation.evaluation.measures, test.evaluation.measures, apart=not shared)
+    return validation, test
+
+
+def _told(
+    validation: Judged,
+    test: Judged,
+    index: pl.DataFrame,
+    split: pl.DataFrame,
+    study: Study,
+    *,
+    threshold: float | None,
+    test_looks: int,
+    histories: Mapping[str, Sequence[Mapping[str, Any]]] | None,
+) -> Evaluation:
+    """Everything that is said of two judged parts."""
+    used = index.join(split.filter(pl.col("part").is_in(PARTS)).select("row"), on="row").filter(pl.col("refused").is_null())
+    gap = gaps(validation.evaluation.measures, test.evaluation.measures, apart=_apart(validation, test))
     leaked = _leaked(split, index, test.answers.rows)
     measures = test.evaluation.measures
     unnamed = index.filter(pl.col("row").is_in(test.answers.rows.tolist()) & pl.col("group").is_null()).height
     subgroups = measure_subgroups(test.answers, index, study.evaluate.subgroups, test.sure)
     return Evaluation(
-        classes=classes,
+        classes=list(test.answers.classes),
         positive=test.answers.positive,
         threshold=threshold,
         patients=patients_known(used["group"]),
@@ -96,11 +122,73 @@ def evaluate(
             *judge_histories(histories or {}),
         ],
         worst=worst_rows(test.answers),
-        random=random_rows(test.answers, dict(zip(table["row"], table["content"], strict=True))),
+        random=random_rows(test.answers, dict(index.select("row", "content").iter_rows())),
         confidence=study.evaluate.confidence,
         draws=study.evaluate.draws,
         test_looks=test_looks,
     )
+
+
+def _evaluate_labels(
+    predictions: pl.DataFrame,
+    index: pl.DataFrame,
+    split: pl.DataFrame,
+    study: Study,
+    *,
+    thresholds: Sequence[float],
+    test_looks: int,
+    histories: Mapping[str, Sequence[Mapping[str, Any]]] | None,
+) -> Evaluation:
+    """Judge each of several labels as a study of two classes, and their means."""
+    labels = [name.removeprefix("p_") for name in predictions.columns if name.startswith("p_")]
+    judged: list[tuple[Judged, Judged]] = []
+    evaluations: list[Evaluation] = []
+    for number, label in enumerate(labels):
+        mine = index.with_columns(as_class("label", label))
+        validation, test = _judge_parts(predictions_of_label(predictions, label), mine, split, study)
+        judged.append((validation, test))
+        threshold = thresholds[number] if thresholds else None
+        evaluations.append(_told(validation, test, mine, split, study, threshold=threshold, test_looks=test_looks, histories=None))
+    parts = [
+        each[0].evaluation.model_copy(
+            update={
+                "class_counts": {label: part.evaluation.class_counts[label] for label, part in zip(labels, each, strict=True)},
+                "measures": mean_measures([part.answers for part in each], [part.baselines for part in each], each[0].sure),
+                "confusion": [],
+                "curves": [],
+            }
+        )
+        for each in zip(*judged, strict=True)
+    ]
+    first, tests = evaluations[0], [test.answers for _, test in judged]
+    shared = [remark for remark in first.remarks if remark.code in OF_ALL_LABELS]
+    return first.model_copy(
+        update={
+            "classes": labels,
+            "labels": [evaluation.model_copy(update={"remarks": []}) for evaluation in evaluations],
+            "positive": None,
+            "threshold": None,
+            "parts": parts,
+            "gap": gaps(parts[0].measures, parts[1].measures, apart=_apart(*judged[0])),
+            "subgroups": [],
+            "remarks": [
+                *shared,
+                *(
+                    remark.model_copy(update={"label": label})
+                    for label, evaluation in zip(labels, evaluations, strict=True)
+                    for remark in evaluation.remarks
+                    if remark.code not in OF_ALL_LABELS
+                ),
+                *judge_histories(histories or {}),
+            ],
+            "worst": worst_rows(*tests),
+        }
+    )
+
+
+def _apart(validation: Judged, test: Judged) -> bool:
+    """Whether no group is in both parts."""
+    return not set(validation.groups) & set(test.groups)
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,11 @@ def confusion_cells(answers: Answers) -> list[Confusion]:
     return found
 
 
-def worst_rows(answers: Answers) -> list[int]:
-    """The rows with the highest log loss, highest first."""
-    return answers.rows[np.lexsort((answers.rows, -row_losses(answers.truth, answers.probability)))][:GALLERY].tolist()
+def worst_rows(*labels: Answers) -> list[int]:
+    """The rows with the highest log loss, highest first; of several labels by its mean over them."""
+    losses = np.mean([row_losses(answers.truth, answers.probability) for answers in labels], axis=0)
+    rows = labels[0].rows
+    return rows[np.lexsort((rows, -losses))][:GALLERY].tolist()
 
 
 def random_rows(answers: Answers, content: Mapping[int, str]) -> list[int]:

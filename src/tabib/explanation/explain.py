@@ -82,6 +82,8 @@ def explain(
     folder = place.parent / "explanations"
     for old in folder.glob("*.png"):
         old.unlink()
+    if model.several:
+        return Explanations(images=[], remarks=[Finding(code="labels_not_explained", level="pass", figures={"labels": len(model.classes)})])
     blanks = _choose(predictions, evaluation, split, settings.images)
     if not blanks:
         return Explanations(images=[])
@@ -134,6 +136,8 @@ def explain_paths(
     Raises:
         DataError: a folder that holds no files, or a training image that can no longer be read.
     """
+    if predictor.model.several:
+        raise StudyError("The model tells several labels of one image, and only answers that name one class are explained, so far.")
     files = image_files(paths, workers=workers, progress=progress)
     settings = study.explain
     cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress) if settings.neighbours else None

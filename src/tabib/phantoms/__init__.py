@@ -6,11 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tabib.phantoms.chest import CHEST_CLASSES, ChestFilms, PlantedFilm, Truth, make_chest_films, plan_chest_films, render_chest_films
+from tabib.phantoms.chest import (
+    CHEST_CLASSES,
+    CHEST_LABELS,
+    ChestFilms,
+    PlantedFilm,
+    Truth,
+    make_chest_films,
+    plan_chest_films,
+    render_chest_films,
+)
 from tabib.progress import SILENT, Progress
 
 __all__ = [
     "CHEST_CLASSES",
+    "CHEST_LABELS",
     "PHANTOMS",
     "ChestFilms",
     "Phantom",
@@ -41,5 +51,6 @@ class Phantom:
 
 PHANTOMS: dict[str, Phantom] = {
     "chest": Phantom("Chest films of healthy people and of people with pneumonia", ChestFilms(), make_chest_films),
+    "chest_labels": Phantom("Chest films that may show several findings, named in a table", ChestFilms(several=True), make_chest_films),
 }
 """Every phantom by its name on the command line."""

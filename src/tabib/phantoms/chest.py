@@ -6,6 +6,10 @@ expect more than the AUC of someone who is told the amount, Phi(lesion / sqrt 2)
 model of signal detection): 0.5 without a lesion, where the films do not know the label, and 0.983 by default. What a
 network reaches is below, because it has to find the shadow among ribs and vessels.
 
+**Several findings.** With `several`, two more may be on a film: a large heart, in half of those with pneumonia and a quarter
+of the others, and a mass, in a third of all. Each has an amount of its own, drawn and known like that of the shadow, so the
+same number bounds the AUC of each. A table says which are there, instead of class folders.
+
 **Independence.** A patient is a function of the seed and of his number: more patients do not change those who were there,
 and planted trouble changes only the films it touches. A weaker trouble touches a part of what a stronger one touches.
 """
@@ -33,10 +37,22 @@ from tabib.phantoms.thorax import Opacity, Thorax, draw_opacities, draw_pose, dr
 from tabib.progress import SILENT, Progress
 from tabib.runs import writing
 
-__all__ = ["CHEST_CLASSES", "ChestFilms", "PlantedFilm", "Truth", "make_chest_films", "plan_chest_films", "render_chest_films"]
+__all__ = [
+    "CHEST_CLASSES",
+    "CHEST_LABELS",
+    "ChestFilms",
+    "PlantedFilm",
+    "Truth",
+    "make_chest_films",
+    "plan_chest_films",
+    "render_chest_films",
+]
 
 CHEST_CLASSES = ("NORMAL", "PNEUMONIA")
 """The class folders: healthy, ill."""
+
+CHEST_LABELS = ("PNEUMONIA", "CARDIOMEGALY", "MASS")
+"""What a film may show where it may show several findings."""
 
 Change = Literal["jpeg", "size", "brightness"]
 Damage = Literal["truncated", "empty", "page", "misnamed"]
@@ -46,7 +62,7 @@ _DAMAGES: tuple[Damage, ...] = ("truncated", "empty", "page", "misnamed")
 _FAULTS: tuple[Fault, ...] = ("blank", "inverted", "blurred", "over_exposed", "under_exposed")
 
 # What a random draw is for: the second number of its seed.
-_BODY, _STATE, _PAIR, _FILM, _GRAIN, _COPY, _LEAK, _MACHINE, _CORRUPT, _NOISE, _LABEL, _PART, _SHADOW, _FAULT = range(14)
+_BODY, _STATE, _PAIR, _FILM, _GRAIN, _COPY, _LEAK, _MACHINE, _CORRUPT, _NOISE, _LABEL, _PART, _SHADOW, _FAULT, _ALSO, _MASS = range(16)
 
 _Item = TypeVar("_Item")
 
@@ -76,6 +92,7 @@ class ChestFilms:
     faults: float = 0.0  # fraction of films that show badly, in turn blank, inverted, blurred, over-exposed and under-exposed
     label_noise: float = 0.0  # fraction of patients who lie in the wrong class folder
     random_labels: bool = False  # whether the class folders are drawn by lot
+    several: bool = False  # whether films may show several findings, named in labels.csv; the films then lie in one folder `films`
 
     def __post_init__(self) -> None:
         least, most = self.films_per_patient
@@ -91,6 +108,10 @@ class ChestFilms:
             raise StudyError(f"films_per_patient is {least} to {most}, and must be at least 1, the least before the most")
         if not 32 <= self.side <= 1024:
             raise StudyError(f"side is {self.side}, and must be from 32 to 1024 pixels")
+        if self.several and (self.parted or self.near_copies or self.label_noise or self.random_labels):
+            raise StudyError(
+                "several findings stand in a table, and near_copies, label_noise, random_labels and given are about class folders"
+            )
         if self.given_leak and most < 2:
             raise StudyError("given_leak needs patients with two films: make films_per_patient at least (1, 2)")
 
@@ -112,6 +133,8 @@ class PlantedFilm:
     exposure: int  # which of this person's films it is
     ill: bool
     amount: float  # of shadow; see the module's text
+    also: tuple[str, ...] = ()  # further findings, of CHEST_LABELS
+    also_amounts: tuple[float, float] | None = None  # of the large heart and of the mass
     part: Literal["train", "test"] | None = None
     second_machine: bool = False
     copy_of: str | None = None  # path of the film of which this is a near copy
@@ -138,6 +161,11 @@ class Truth:
             return 0.5
         wrong = self.settings.label_noise
         return wrong + (1 - 2 * wrong) * float(ndtr(self.settings.lesion / math.sqrt(2)))
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """What each film shows, of several findings, by its path."""
+        return {film.path: (*CHEST_LABELS[: int(film.ill)], *film.also) for film in self.films}
 
     @property
     def near_copies(self) -> list[tuple[str, str]]:
@@ -187,6 +215,8 @@ def make_chest_films(folder: Path, films: ChestFilms, *, progress: Progress = SI
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(_file(film, films))
             advance(1)
+        if films.several:
+            (unfinished / "labels.csv").write_text(_table(truth), encoding="utf-8")
     text = json.dumps(asdict(truth) | {"best_auc": truth.best_auc}, indent=1)
     with writing(beside):
         beside.write_text(text + "\n", encoding="utf-8")
@@ -243,6 +273,7 @@ def _films_of(person: int, films: ChestFilms) -> Iterator[PlantedFilm]:
     amount = float(state.standard_normal()) + films.lesion * ill
     count = int(state.integers(films.films_per_patient[0], films.films_per_patient[1] + 1))
     part = None
+    also, amounts = _also(person, films, ill=ill) if films.several else ((), None)
     if films.parted:
         part = "test" if pair % 4 == _random(films, _PART, pair // 4).integers(4) else "train"
     for exposure in range(1, count + 1):
@@ -255,8 +286,27 @@ def _films_of(person: int, films: ChestFilms) -> Iterator[PlantedFilm]:
             exposure=exposure,
             ill=ill,
             amount=amount,
+            also=also,
+            also_amounts=amounts,
             part=part,
         )
+
+
+def _also(person: int, films: ChestFilms, *, ill: bool) -> tuple[tuple[str, ...], tuple[float, float]]:
+    """What else a person has, and how much of either."""
+    state = _random(films, _ALSO, person)
+    there = state.random(2) < (0.5 if ill else 0.25, 1 / 3)
+    amounts = state.standard_normal(2) + films.lesion * there
+    heart, mass = amounts.tolist()
+    return tuple(name for name, present in zip(CHEST_LABELS[1:], there, strict=True) if present), (heart, mass)
+
+
+def _table(truth: Truth) -> str:
+    lines = [",".join(["path", "patient", *CHEST_LABELS])]
+    for film in truth.films:
+        present = truth.labels[film.path]
+        lines.append(",".join([film.path.removeprefix("films/"), str(film.patient), *(str(int(name in present)) for name in CHEST_LABELS)]))
+    return "\n".join(lines) + "\n"
 
 
 def _turn_labels(planned: list[PlantedFilm], films: ChestFilms) -> list[PlantedFilm]:
@@ -326,7 +376,7 @@ def _format(film: PlantedFilm, films: ChestFilms) -> Literal["PNG", "JPEG"]:
 
 def _path(film: PlantedFilm, films: ChestFilms) -> str:
     jpeg = (_format(film, films) == "JPEG") != (film.damage == "misnamed")
-    name = f"{film.label}/patient{film.patient:03d}_film{film.film}.{'jpg' if jpeg else 'png'}"
+    name = f"{'films' if films.several else film.label}/patient{film.patient:03d}_film{film.film}.{'jpg' if jpeg else 'png'}"
     return name if film.part is None else f"{film.part}/{name}"
 
 
@@ -334,16 +384,26 @@ def _path(film: PlantedFilm, films: ChestFilms) -> str:
 
 
 @lru_cache(maxsize=4)
-def _person(seed: int, person: int, amount: float) -> tuple[Thorax, tuple[Opacity, ...]]:
+def _person(seed: int, person: int, amount: float, also: tuple[float, float] | None) -> tuple[Thorax, tuple[Opacity, ...]]:
     thorax = draw_thorax(np.random.default_rng([seed, _BODY, person]))
-    # Softplus: a shadow never takes away, and more is always more.
-    strength = 0.25 * math.log1p(math.exp(amount - 1))
-    return thorax, draw_opacities(np.random.default_rng([seed, _SHADOW, person]), strength)
+    opacities = draw_opacities(np.random.default_rng([seed, _SHADOW, person]), 0.25 * _more(amount))
+    if also is not None:
+        wider, mass = 1 + 0.15 * _more(also[0]), 0.25 * _more(also[1])
+        thorax = replace(thorax, heart_length=wider * thorax.heart_length, heart_width=wider * thorax.heart_width)
+        place = np.random.default_rng([seed, _MASS, person])
+        side, across, height = int(place.choice([-1, 1])), float(place.uniform(0.3, 0.6)), float(place.uniform(0.15, 0.4))
+        opacities += (Opacity(side=side, across=across, height=height, radius=0.1, strength=mass),)
+    return thorax, opacities
+
+
+def _more(amount: float) -> float:
+    """Softplus: a finding never takes away, and more is always more."""
+    return math.log1p(math.exp(amount - 1))
 
 
 def _picture(film: PlantedFilm, films: ChestFilms) -> NDArray[np.uint8]:
     """The film as its machine takes it, (H, W) uint8."""
-    thorax, opacities = _person(films.seed, film.person, film.amount)
+    thorax, opacities = _person(films.seed, film.person, film.amount, film.also_amounts)
     other = films.difference if film.second_machine else None
     pixels = render_film(
         thorax,

@@ -56,7 +56,7 @@ def predict_index(
         cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
         validation, logarithms = predict_validation(model, predictor.networks, split, cache, device=device)
         test = split.filter(pl.col("part") == "test").sort("row")
-        samples = load_samples(cache, test, classes=model.classes, device=device)
+        samples = load_samples(cache, test, classes=model.classes, device=device, several=model.several)
         members = [log_probabilities(network, samples, intensity=model.intensity) for network in predictor.networks]
     probability = np.concatenate([predictor.decide([logarithms]), predictor.decide(members)])
     rows = pl.concat([validation.with_columns(part=pl.lit("validation")), test])

@@ -20,7 +20,7 @@ from tabib.engines import tame_allocator
 from tabib.errors import RunError
 from tabib.images import read_image
 from tabib.metrics import apply_temperature
-from tabib.records import Decision, Model
+from tabib.records import LABEL_SEPARATOR, Decision, Model
 from tabib.runs import read_record
 from tabib.training.batches import unit_range
 from tabib.training.calibrate import load_networks
@@ -82,25 +82,34 @@ class Predictor:
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes, in the order of the probabilities."""
+        """Names of the classes (or labels), in the order of the probabilities."""
         return self.decision.classes
 
     def predict(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
-        """Calibrated probabilities (N, C), float64, of images as `prepare` gives them."""
+        """Calibrated probabilities (N, C), float64, of images as `prepare` gives them. Of several labels each stands by itself."""
         answers = [self._predict(prepared[start : start + INFERENCE_BATCH]) for start in range(0, len(prepared), INFERENCE_BATCH)]
         return np.concatenate([np.empty((0, len(self.classes))), *answers])
 
     def answer(self, images: Tensor, statistics: Tensor) -> np.ndarray:
         """Calibrated probabilities (B, C) of images (B, channels, H, W) in 0..1 and their statistics (B, 6)."""
-        logarithms = [say(network, images, statistics, intensity=self.model.intensity) for network in self.networks]
+        logarithms = [
+            say(network, images, statistics, intensity=self.model.intensity, several=self.model.several) for network in self.networks
+        ]
         return self.decide([values.double().cpu().numpy() for values in logarithms])
 
     def decide(self, members: Sequence[np.ndarray]) -> np.ndarray:
-        """Calibrated probabilities (N, C) from the logarithms of each member's, (N, C)."""
-        return apply_temperature(mean_of_members(members), self.decision.temperature)
+        """Calibrated probabilities (N, C) from the logarithms of each member's, (N, C), or of several labels (N, C, 2)."""
+        logarithms = mean_of_members(members)
+        if self.decision.temperature is not None:
+            return apply_temperature(logarithms, self.decision.temperature)
+        each = zip(logarithms.swapaxes(0, 1), self.decision.temperatures, strict=True)
+        return np.stack([apply_temperature(pair, temperature)[:, 1] for pair, temperature in each], axis=1)
 
     def name(self, probability: np.ndarray) -> list[str]:
-        """The class of each row of calibrated probabilities (N, C), at the operating point."""
+        """The class of each row of calibrated probabilities (N, C), at the operating point, or its labels (`labels_of`)."""
+        if self.model.several:
+            present = probability >= self.decision.thresholds
+            return [LABEL_SEPARATOR.join(np.array(self.classes)[row]) for row in present]
         threshold = self.decision.threshold
         numbers = probability.argmax(1) if threshold is None else (probability[:, 1] >= threshold).astype(int)
         return [self.classes[number] for number in numbers]

@@ -6,7 +6,8 @@ Only the index must be there; a report of a run that stopped half-way says what 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from tabib.config import Data, Notes, Study
-from tabib.dataset import patients_known
+from tabib.dataset import patients_known, without
 from tabib.errors import RunError
 from tabib.records import (
     GALLERY,
@@ -32,17 +33,21 @@ from tabib.records import (
     Measure,
     Model,
     PartEvaluation,
+    labels_of,
 )
 from tabib.reports.text import REASONS, reason_kind
 from tabib.runs import FILES, read_histories, read_manifest, read_result
 
-__all__ = ["Augmented", "ExplainedImage", "Facts", "PartCount", "Refusal", "external_facts", "read_facts", "see_facts"]
+__all__ = ["Augmented", "ExplainedImage", "Facts", "PartCount", "Refusal", "external_facts", "read_facts", "see_facts", "shown_labels"]
 
 LEVELS = ("fail", "warn", "pass")
 """Levels of findings, most urgent first."""
 
 TRAINING_REMARKS = ("overfitting_none", "overfitting_late", "overfitting_early", "still_improving", "unstable_validation")
 """Remarks of the judge that are told beside the curves of the training."""
+
+NO_LABEL = ""
+"""Counts the images that have none of several labels."""
 
 EXAMPLES = 3
 SAMPLES_PER_CLASS = 6
@@ -57,7 +62,7 @@ class PartCount:
     part: str  # one of PARTS, or "left_out"
     images: int
     groups: int
-    by_class: Mapping[str, int]
+    by_class: Mapping[str, int]  # of several labels an image counts for each of its own; NO_LABEL for those of none
     rows: Sequence[int]  # of the index
 
 
@@ -114,6 +119,49 @@ class Facts:
     explained: Sequence[ExplainedImage]
     layer_maps: Mapping[str, Path]  # feature maps of the first explained image, by layer
     manifest: Mapping[str, Any]
+    label: int | None = None  # which of several labels these facts are about
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several labels, or none, and all are told of."""
+        return self.data.columns.several and self.label is None
+
+    def labels(self, row: int) -> str:
+        """The class of an image as it is shown, or its labels."""
+        label = self.index["label"][row]
+        return shown_labels(label) if self.data.columns.several else label
+
+    def of_labels(self, name_without: Callable[[str], str] = without) -> list[Facts]:
+        """The facts of each of several labels, judged as two classes; `name_without` names the other class."""
+        return [self._of_label(number, name_without) for number in range(len(self.evaluation.labels))] if self.evaluation else []
+
+    def _of_label(self, number: int, name_without: Callable[[str], str]) -> Facts:
+        assert self.evaluation is not None
+        label, mine = self.classes[number], self.evaluation.labels[number]
+        other = name_without(label)
+        names = {without(label): other, label: label}
+
+        def named(text: str | None) -> str | None:
+            return text if text is None else label if label in labels_of(text, several=True) else other
+
+        return replace(
+            self,
+            label=number,
+            classes=[other, label],
+            positive=label,
+            evaluation=Evaluation.model_validate(_renamed(mine.model_dump(), names)),
+            decision=self.decision and self.decision.model_copy(update={"threshold": self.decision.thresholds[number]}),
+            predictions={
+                row: {
+                    "part": each["part"],
+                    "label": named(each["label"]),
+                    "predicted": named(each["predicted"]),
+                    f"p_{label}": each[f"p_{label}"],
+                    f"p_{other}": None if each[f"p_{label}"] is None else 1 - each[f"p_{label}"],
+                }
+                for row, each in self.predictions.items()
+            },
+        )
 
     @property
     def good(self) -> pl.DataFrame:
@@ -210,14 +258,19 @@ class Facts:
     def samples(self) -> dict[str, list[int]]:
         """A few images of each class, drawn by content hash: not by choice, and the same in every report."""
         rows = self.good.sort("content")
-        return {name: rows.filter(pl.col("label") == name)["row"].head(SAMPLES_PER_CLASS).to_list() for name in self.classes}
+        several = self.data.columns.several
+        own = {row: labels_of(label, several=several) for row, label in rows.select("row", "label").iter_rows()}
+        return {name: [row for row, labels in own.items() if name in labels][:SAMPLES_PER_CLASS] for name in self.classes}
 
     def confident_mistakes(self) -> list[int]:
         """Test rows that were called wrong with the highest probability."""
         wrong = [
             (-float(guess[f"p_{guess['predicted']}"]), row)
             for row, guess in self.predictions.items()
-            if guess["part"] == "test" and guess["predicted"] is not None and guess["label"] not in (None, guess["predicted"])
+            if not self.several
+            and guess["part"] == "test"
+            and guess["predicted"] is not None
+            and guess["label"] not in (None, guess["predicted"])
         ]
         return [row for _, row in sorted(wrong)[:GALLERY]]
 
@@ -250,10 +303,10 @@ def read_facts(run_folder: Path, study: Study) -> Facts:
         data=study.data,
         cache_folder=run_folder.parent.parent / ".cache",
         index=index,
-        classes=judge.classes if judge else _classes(index),
+        classes=judge.classes if judge else _classes(index, several=study.several),
         positive=judge.positive if judge else study.positive,
         findings=read_result(run_folder, "findings") or Findings(findings=[]),
-        parts=[] if split is None else _parts(split),
+        parts=[] if split is None else _parts(split, several=study.several),
         refused=_refusals(index, "refused"),
         left_out=[] if split is None else _refusals(split.filter(~pl.col("reason").str.starts_with("refused")), "reason"),
         folds=0 if split is None else split["fold"].drop_nulls().n_unique(),
@@ -278,10 +331,10 @@ def see_facts(data: Data, index: pl.DataFrame, findings: Findings, *, cache_fold
         data=data,
         cache_folder=cache_folder,
         index=index,
-        classes=_classes(index),
+        classes=_classes(index, several=data.columns.several),
         positive=None,
         findings=findings,
-        parts=_parts(_given(index)) if index["given"].drop_nulls().len() else [],
+        parts=_parts(_given(index), several=data.columns.several) if index["given"].drop_nulls().len() else [],
         refused=_refusals(index, "refused"),
         left_out=[],
         folds=0,
@@ -318,8 +371,22 @@ def external_facts(run_folder: Path, study: Study, external: External, index: pl
     )
 
 
-def _classes(index: pl.DataFrame) -> list[str]:
-    return sorted(index["label"].drop_nulls().unique().to_list())
+def shown_labels(label: str | None) -> str:
+    """Several labels as a page shows them."""
+    return ", ".join(labels_of(label, several=True)) or "–"
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """The same JSON with some words in the place of others."""
+    if isinstance(value, dict):
+        return {names.get(key, key): _renamed(inner, names) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_renamed(inner, names) for inner in value]
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def _classes(index: pl.DataFrame, *, several: bool) -> list[str]:
+    return sorted({name for label in index["label"].unique() for name in labels_of(label, several=several)})
 
 
 def _given(index: pl.DataFrame) -> pl.DataFrame:
@@ -328,11 +395,11 @@ def _given(index: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _parts(split: pl.DataFrame) -> list[PartCount]:
+def _parts(split: pl.DataFrame, *, several: bool) -> list[PartCount]:
     counts = []
     for part in (*PARTS, "left_out"):
         rows = split.filter(pl.col("part") == part)
-        by_class = dict(rows.drop_nulls("label").group_by("label").len().iter_rows())
+        by_class = Counter(name for label in rows["label"].drop_nulls() for name in labels_of(label, several=several) or [NO_LABEL])
         counts.append(PartCount(part, rows.height, rows["group"].drop_nulls().n_unique(), by_class, rows["row"].to_list()))
     return counts
 

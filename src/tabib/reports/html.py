@@ -146,14 +146,17 @@ def take_gallery(facts: Facts) -> Gallery:
     ):
         for group in _alike(chapter):
             wanted += _rows(group)[:PICTURES_PER_FINDING]
-    for cell in facts.cells():
-        wanted += cell.rows[: cell_limit(facts)]
+    for each in (facts, *facts.of_labels()):
+        wanted += each.evaluation.worst if each.evaluation else []
+        for cell in each.cells():
+            wanted += cell.rows[: cell_limit(facts)]
     return take_pictures(open_data(facts.data, facts.cache_folder).data, facts.index, wanted)
 
 
 def cell_limit(facts: Facts) -> int:
     """Pictures under one cell of the confusion matrix."""
-    return min(PICTURES_PER_CELL, PICTURES_IN_CELLS // max(1, len(facts.cells())))
+    cells = sum(len(each.cells()) for each in (facts, *facts.of_labels()))
+    return min(PICTURES_PER_CELL, PICTURES_IN_CELLS // max(1, cells))
 
 
 def render(template: str, facts: Facts, gallery: Gallery, code: str, *, external: External | None = None) -> str:
@@ -174,6 +177,7 @@ def render(template: str, facts: Facts, gallery: Gallery, code: str, *, external
         "here": _here,
         "in_words": in_words,
         "judged": judged,
+        "labels": facts.of_labels(lambda label: reader.text("labels.without", {"label": label})),
         "percent": lambda value: mark(reader.percent(value)),
         "pictures_per_finding": PICTURES_PER_FINDING,
         "run_day": _run_day(facts, reader),
@@ -230,6 +234,7 @@ STUDY_LINES = {
     "group_pattern_proposed": "data: {{group: {pattern}}}",
     "positive_guessed": "positive: {positive}",
     "class_imbalance": "training: {{class_weights: balanced}}",
+    "labels_rare": "training: {{class_weights: balanced}}",
     "given_leak_groups": "split: {{given: true, leaks: drop}}",
     "given_leak_copies": "split: {{given: true, leaks: drop}}",
     "mixed_colour": "input: {{channels: 1}}",

@@ -14,7 +14,7 @@ import string
 import tomllib
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cache
 from importlib.resources import files
@@ -24,6 +24,7 @@ import jdatetime
 from babel.dates import format_date
 from babel.numbers import format_decimal
 
+from tabib.dataset import without
 from tabib.records import Finding, Typical
 
 __all__ = [
@@ -338,8 +339,29 @@ def phrase(finding: Finding, code: str = "en", *, isolate: bool = False) -> Phra
         figures = "; ".join(f"{isolated(name)}: {reader.value(value)}" for name, value in finding.figures.items())
         words = Phrase(isolated(finding.code.replace("_", " ")), figures, "")
     else:
-        words = Phrase(*(reader.text(f"{key}.{part}", finding.figures) for part in ("title", "found", "todo")))
+        figures = _of_label(finding, reader)
+        words = Phrase(*(reader.text(f"{key}.{part}", figures) for part in ("title", "found", "todo")))
+    if finding.label is not None:
+        words = replace(words, sentence=f"{isolated(finding.label)}: {words.sentence}")
     return words if isolate else Phrase(plain(words.title), plain(words.sentence), plain(words.todo))
+
+
+def _of_label(finding: Finding, reader: Language) -> dict[str, Value]:
+    """The figures of a finding about one of several labels, with the images without it named in the reader's language."""
+    if finding.label is None:
+        return dict(finding.figures)
+    other, words = without(finding.label), reader.text("labels.without", {"label": finding.label})
+
+    def named(value: Value) -> Value:
+        return (
+            {words if name == other else name: said for name, said in value.items()}
+            if isinstance(value, dict)
+            else words
+            if value == other
+            else value
+        )
+
+    return {name: named(value) for name, value in finding.figures.items()}
 
 
 def finding_codes() -> list[str]:

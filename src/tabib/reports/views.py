@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ import polars as pl
 from markupsafe import Markup
 
 from tabib.config import METRICS, OWN, Augment, Study
-from tabib.records import PARTS, Confusion, Curve, Measure
+from tabib.records import PARTS, Confusion, Curve, Measure, labels_of
 from tabib.reports.facts import Facts
 from tabib.reports.figures import Line, Plot, bar, hundred, interval_strip, plot, ticks
 from tabib.reports.text import END, LEFT_TO_RIGHT, Language, Value, isolated
@@ -24,6 +25,7 @@ __all__ = [
     "Entry",
     "Figure",
     "Hundred",
+    "LabelRow",
     "Matrix",
     "MeasureRow",
     "MeasureTable",
@@ -40,12 +42,14 @@ __all__ = [
     "gap_rows",
     "hundreds",
     "image_facts",
+    "label_rows",
     "main_rows",
     "manifest_rows",
     "measure_row",
     "measure_table",
     "places_of",
     "probability",
+    "said_labels",
     "settings_rows",
     "split_words",
     "step_figures",
@@ -57,7 +61,8 @@ __all__ = [
 
 MAIN = {2: ("auc", "sensitivity", "specificity", "ppv", "npv", "accuracy")}
 MAIN_OF_MANY = ("auc", "accuracy", "balanced_accuracy", "f1")
-"""Measures of the first page, for two classes and for more; measures with a goal join them."""
+MAIN_OF_LABELS = ("auc", "average_precision", "balanced_accuracy", "f1", "exact_match")
+"""Measures of the first page, for two classes, for more, and for several labels; measures with a goal join them."""
 
 Bar = tuple[str, str, str, Markup]
 """One line of a bar chart: its name, count, share and bar."""
@@ -179,7 +184,7 @@ def main_rows(facts: Facts, reader: Language) -> tuple[list[MeasureRow], list[fl
     test = facts.part("test")
     if test is None:
         return [], [0.0, 1.0]
-    wanted = list(MAIN.get(len(facts.classes), MAIN_OF_MANY))
+    wanted = list(MAIN_OF_LABELS if facts.several else MAIN.get(len(facts.classes), MAIN_OF_MANY))
     wanted += [each.name for each in test.measures if each.goal is not None and each.name not in wanted]
     chosen = [_fair_baselines(measure) for name in wanted if (measure := whole_measure(facts, name))]
     axis = axis_of(chosen)
@@ -269,7 +274,9 @@ def _of(facts: Facts, reader: Language, of: str | None) -> str:
         return (
             reader.text("results.whole") if facts.positive is None else reader.text("results.whole_positive", {"positive": facts.positive})
         )
-    return isolated(of) if of in facts.classes else reader.name("averages", of)
+    if of in facts.classes:
+        return isolated(of)
+    return reader.text("labels.mean") if facts.several and of == "macro" else reader.name("averages", of)
 
 
 def written_number(reader: Language, value: float | None, places: int) -> str:
@@ -300,7 +307,9 @@ def hundreds(facts: Facts, reader: Language) -> list[Hundred]:
     if facts.positive is not None and facts.negative is not None:
         told.append((whole_measure(facts, "sensitivity"), "first.finds", {"positive": facts.positive}))
         told.append((whole_measure(facts, "specificity"), "first.spares", {"negative": facts.negative}))
-    accuracy = whole_measure(facts, "accuracy")
+    if facts.several:
+        told.append((whole_measure(facts, "exact_match"), "labels.all_right", {}))
+    accuracy = None if facts.several else whole_measure(facts, "accuracy")
     majority = accuracy.baselines.get("majority_class") if accuracy else None
     told.append((accuracy, "first.right" if majority is None else "first.right_majority", {"share": majority and round(100 * majority)}))
     return [
@@ -333,7 +342,7 @@ def _of_hundred(share: float) -> float:
 def distribution(facts: Facts, reader: Language) -> list[tuple[str, list[Bar]]]:
     """Per part its name and a bar for each class."""
     return [
-        (reader.text(f"part_titles.{part.part}"), _bars(facts, reader, part.by_class, part.part))
+        (reader.text(f"part_titles.{part.part}"), _bars(facts, reader, part.by_class, part.part, of=part.images))
         for part in facts.parts
         if part.part in PARTS and part.images
     ]
@@ -341,7 +350,9 @@ def distribution(facts: Facts, reader: Language) -> list[tuple[str, list[Bar]]]:
 
 def class_bars(facts: Facts, reader: Language) -> list[Bar]:
     """A bar for each class over all usable images."""
-    return _bars(facts, reader, dict(facts.good.drop_nulls("label").group_by("label").len().iter_rows()), "test")
+    labelled = facts.good["label"].drop_nulls()
+    counts = Counter(name for label in labelled for name in labels_of(label, several=facts.several))
+    return _bars(facts, reader, counts, "test", of=len(labelled))
 
 
 def augmentation(facts: Facts, reader: Language) -> Augmentation | None:
@@ -358,22 +369,25 @@ def augmentation(facts: Facts, reader: Language) -> Augmentation | None:
     sentences = [reader.text(f"data.{note}", figures)]
     seen = {name: n * times for name, n in train.by_class.items()}
     charts = [
-        (reader.text("data.before"), _bars(facts, reader, train.by_class, "train")),
-        (reader.text("data.after"), _bars(facts, reader, seen, "train")),
+        (reader.text("data.before"), _bars(facts, reader, train.by_class, "train", of=train.images)),
+        (reader.text("data.after"), _bars(facts, reader, seen, "train", of=times * train.images)),
     ]
-    if facts.study.training.class_weights == "balanced":
+    if facts.study.training.class_weights == "balanced" and not facts.several:
         sentences.append(reader.text("data.augmentation_weights"))
         charts.append(
             (
                 reader.text("data.weight"),
-                [(*each[:1], "", *each[2:]) for each in _bars(facts, reader, dict.fromkeys(facts.classes, 1), "train")],
+                [
+                    (*each[:1], "", *each[2:])
+                    for each in _bars(facts, reader, dict.fromkeys(facts.classes, 1), "train", of=len(facts.classes))
+                ],
             )
         )
     return Augmentation(" ".join(sentences), charts)
 
 
-def _bars(facts: Facts, reader: Language, counts: Mapping[str, int], style: str) -> list[Bar]:
-    total = sum(counts.values()) or 1
+def _bars(facts: Facts, reader: Language, counts: Mapping[str, int], style: str, *, of: int) -> list[Bar]:
+    total = (of if facts.several else sum(counts.values())) or 1
     return [
         (isolated(name), reader.integer(n), reader.percent(n / total), bar(reader, n / total, style))
         for name in facts.classes
@@ -552,9 +566,18 @@ def _settings(facts: Facts, reader: Language) -> Iterator[tuple[str, str]]:
             "rows": decision.validation_rows,
             "threshold": decision.threshold,
         }
-        yield "temperature", reader.text("settings.temperature_value", figures)
+        if decision.temperatures:
+            yield "temperature", _of_each(facts, reader, decision.temperatures)
+            yield "threshold", _of_each(facts, reader, decision.thresholds)
+        else:
+            yield "temperature", reader.text("settings.temperature_value", figures)
         if decision.threshold is not None:
             yield "threshold", reader.text("settings.threshold_value", figures)
+
+
+def _of_each(facts: Facts, reader: Language, values: Sequence[float]) -> str:
+    """A value of each of several labels."""
+    return reader.series([f"{isolated(label)} {reader.number(value)}" for label, value in zip(facts.classes, values, strict=True)])
 
 
 def _dropout(study: Study, reader: Language) -> str:
@@ -602,7 +625,42 @@ def _cell(facts: Facts, reader: Language, opened: Confusion | None, count: int, 
 
 def cell_id(facts: Facts, cell: Confusion) -> str:
     """The id of the pictures of one cell."""
-    return f"cell-{facts.classes.index(cell.truth)}-{facts.classes.index(cell.predicted)}"
+    label = "" if facts.label is None else f"{facts.label}-"
+    return f"cell-{label}{facts.classes.index(cell.truth)}-{facts.classes.index(cell.predicted)}"
+
+
+def said_labels(facts: Facts, reader: Language, row: int) -> str:
+    """The labels that the model gives an image, each with its probability."""
+    guess = facts.predictions[row]
+    said = [f"{isolated(name)} {reader.decimal(guess[f'p_{name}'], 2)}" for name in labels_of(guess["predicted"], several=True)]
+    return reader.series(said) or reader.text("labels.none")
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One label in the table of labels, written out."""
+
+    name: str
+    present: str
+    values: Sequence[tuple[str, str]]  # of each of LABEL_MEASURES its value and its interval
+    threshold: str
+
+
+LABEL_MEASURES = ("auc", "sensitivity", "specificity", "ppv")
+
+
+def label_rows(facts: Facts, reader: Language) -> list[LabelRow]:
+    """Each of several labels: how many test images have it, and how it is told."""
+    rows = []
+    for each in facts.of_labels():
+        test = each.part("test")
+        measures = [measure for name in LABEL_MEASURES if (measure := each.measure(name))]
+        values = [(written_number(reader, measure.value, places_of(each)), written_interval(each, reader, measure)) for measure in measures]
+        threshold = "" if each.threshold is None else reader.number(each.threshold)
+        rows.append(
+            LabelRow(isolated(each.classes[1]), reader.integer(test.class_counts[each.classes[1]] if test else 0), values, threshold)
+        )
+    return rows
 
 
 def probability(facts: Facts, reader: Language, row: int) -> str:
@@ -697,7 +755,7 @@ def _operating_point(facts: Facts, kind: str, of: str) -> tuple[float, float] | 
 
 def formula(facts: Facts, reader: Language, name: str) -> str:
     """The formula of a measure for as many classes as there are; "" where no short one says it."""
-    two = len(facts.classes) <= 2
+    two = len(facts.classes) <= 2 or facts.several
     symbols = FORMULAS.get(name) or (FORMULAS_OF_TWO.get(name) if two else None)
     if symbols:
         return f"{LEFT_TO_RIGHT}{symbols}{END}"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tabib.config import Augment
 from tabib.dataset import STATISTICS, Cache
+from tabib.records import labels_of
 from tabib.training.augment import apply, draw
 from tabib.training.networks import Network
 from tabib.training.randomness import bits
@@ -24,6 +25,7 @@ __all__ = [
     "change",
     "copy_keys",
     "in_order",
+    "label_numbers",
     "load_samples",
     "normalise",
     "on_device",
@@ -44,13 +46,18 @@ class Samples:
     positions: Tensor  # (n,) int64, where the images of the part stand in `images`; on the device of `images`
     statistics: Tensor  # (n, 6) float32; like the labels always on the CPU
     content: np.ndarray  # (n,) uint64, the first eight bytes of each image's SHA-256
-    labels: Tensor  # (n,) int64, class numbers
+    labels: Tensor  # (n,) int64, class numbers; of several labels (n, L), 1 where one is present
     device: torch.device  # where batches are wanted
     altered: np.ndarray | None = None  # (n,) bool, which are fixed changed copies; None where images are changed anew in every epoch
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.content)
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.labels.ndim == 2
 
     def load(self, places: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Images as float32 in 0..1 (B, C, H, W), or features, their statistics (B, 6) and their labels (B,), by place in the part."""
@@ -72,7 +79,7 @@ class Samples:
         )
 
 
-def load_samples(cache: Cache, rows: pl.DataFrame, *, classes: list[str], device: torch.device) -> Samples:
+def load_samples(cache: Cache, rows: pl.DataFrame, *, classes: list[str], device: torch.device, several: bool = False) -> Samples:
     """Gather the images of some rows.
 
     On the CPU they stay in the mapped file. On a GPU they are copied there as integers where they fill no more than
@@ -83,10 +90,11 @@ def load_samples(cache: Cache, rows: pl.DataFrame, *, classes: list[str], device
         rows: `row`, `content` and `label` of each.
         classes: class names in the order of their numbers.
         device: where the network runs.
+        several: whether these are labels of which an image may have several or none.
     """
     positions = cache.positions(rows["row"].to_numpy().astype(np.int64))
     statistics = torch.from_numpy(cache.statistics[positions])
-    labels = torch.from_numpy(rows["label"].replace_strict(classes, range(len(classes)), return_dtype=pl.Int64).to_numpy().copy())
+    labels = torch.from_numpy(label_numbers(rows["label"], classes, several=several))
     content = np.array([int(text[:16], 16) for text in rows["content"]], np.uint64)
     images, where = on_device(torch.from_numpy(cache.images), torch.from_numpy(positions), device)
     return Samples(images=images, positions=where, statistics=statistics, content=content, labels=labels, device=device)
@@ -97,6 +105,14 @@ def on_device(images: Tensor, positions: Tensor, device: torch.device) -> tuple[
     if device.type == "cuda" and len(positions) * images[0].nbytes <= torch.cuda.mem_get_info(device)[0] // 2:
         return images[positions].to(device), torch.arange(len(positions), device=device)
     return images, positions
+
+
+def label_numbers(labels: pl.Series, classes: list[str], *, several: bool) -> np.ndarray:
+    """The class number of each of (n,) labels; of `several` labels (n, L), 1 where one is present."""
+    if not several:
+        return labels.replace_strict(classes, range(len(classes)), return_dtype=pl.Int64).to_numpy().copy()
+    present = [labels_of(text, several=True) for text in labels]
+    return np.array([[name in names for name in classes] for names in present], np.int64).reshape(-1, len(classes))
 
 
 def shuffled(samples: Samples, size: int, *, seed: int, epoch: int) -> list[np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,12 +14,12 @@ from torch import nn
 
 from tabib.config import ModelPart, Study
 from tabib.dataset import Cache, build_cache
-from tabib.errors import RunError
+from tabib.errors import DataError, RunError
 from tabib.metrics import apply_temperature, choose_threshold, fit_temperature, log_loss
 from tabib.progress import SILENT, Progress
 from tabib.records import Decision, Model
 from tabib.runs import file_hash
-from tabib.training.batches import load_samples
+from tabib.training.batches import label_numbers, load_samples
 from tabib.training.inference import log_probabilities, mean_of_members
 from tabib.training.networks import Network, build_network
 from tabib.training.own import load_own
@@ -41,7 +42,7 @@ def calibrate(
     """Choose everything that is chosen after training.
 
     The temperature makes the mean of the members fit the validation rows (Guo et al. 2017); the threshold is the study's
-    rule on the probabilities so calibrated. Under folds every row is answered by the members that did not train on it.
+    rule on the probabilities so calibrated; each of several labels has its own. Under folds every row is answered by the members that did not train on it.
 
     Args:
         model: trained.
@@ -58,36 +59,60 @@ def calibrate(
         networks = load_networks(model, place, device=device, own=own)
         cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
         rows, logarithms = predict_validation(model, networks, split, cache, device=device)
-    truth = rows["label"].replace_strict(model.classes, range(len(model.classes)), return_dtype=pl.Int64).to_numpy()
+    truth = label_numbers(rows["label"], model.classes, several=model.several)
+    rule = study.calibrate.threshold
+    said = {
+        "classes": model.classes,
+        "positive": model.positive,
+        "weights_sha256": [member.weights_sha256 for member in model.members],
+        "validation_rows": len(rows),
+        "validation_groups": rows["group"].n_unique(),
+    }
+    if model.several:
+        return _of_labels(said, logarithms, truth, study)
     temperature = fit_temperature(logarithms, truth) if study.calibrate.temperature else 1.0
     probability = apply_temperature(logarithms, temperature)
-    rule = study.calibrate.threshold
     two = len(model.classes) == 2
     return Decision(
-        classes=model.classes,
-        positive=model.positive,
+        **said,
         temperature=temperature,
         threshold=choose_threshold(probability[:, 1], truth, rule, prevalence=study.evaluate.prevalence) if two else None,
         rule="argmax" if not two else rule if isinstance(rule, str) else rule.rule,
-        weights_sha256=[member.weights_sha256 for member in model.members],
-        validation_rows=len(rows),
-        validation_groups=rows["group"].n_unique(),
         log_loss_before=float(log_loss(truth, np.exp(logarithms))),
         log_loss_after=float(log_loss(truth, probability)),
     )
 
 
+def _of_labels(said: dict[str, Any], logarithms: np.ndarray, truth: np.ndarray, study: Study) -> Decision:
+    """The same for each of several labels, from logarithms (n, L, 2): a temperature and a threshold of its own."""
+    rule = study.calibrate.threshold
+    temperatures, thresholds, losses = [], [], []
+    for number, label in enumerate(said["classes"]):
+        mine, present = logarithms[:, number], truth[:, number]
+        temperatures.append(fit_temperature(mine, present) if study.calibrate.temperature else 1.0)
+        probability = apply_temperature(mine, temperatures[-1])
+        try:
+            thresholds.append(choose_threshold(probability[:, 1], present, rule, prevalence=study.evaluate.prevalence))
+        except DataError as error:
+            raise DataError(f"{label}: {error}") from None
+        losses.append((log_loss(present, np.exp(mine)), log_loss(present, probability)))
+    before, after = np.mean(losses, axis=0).tolist()
+    name = rule if isinstance(rule, str) else rule.rule
+    chosen = {"temperature": None, "threshold": None, "temperatures": temperatures, "thresholds": thresholds}
+    return Decision(**said, **chosen, rule=name, log_loss_before=before, log_loss_after=after)
+
+
 def predict_validation(
     model: Model, networks: list[Network], split: pl.DataFrame, cache: Cache, *, device: torch.device
 ) -> tuple[pl.DataFrame, np.ndarray]:
-    """Validation rows of the split and the logarithms of their probabilities, (n, C), before the temperature.
+    """Validation rows of the split and the logarithms of their probabilities, (n, C) or of labels (n, L, 2), before the temperature.
 
     Under folds these are the training rows, each answered by the members that were not trained on its fold.
     """
     rows, answers = [], []
     for fold, members in _by_fold(model, networks):
         part = split.filter(pl.col("part") == "validation" if fold is None else (pl.col("part") == "train") & (pl.col("fold") == fold))
-        samples = load_samples(cache, part, classes=model.classes, device=device)
+        samples = load_samples(cache, part, classes=model.classes, device=device, several=model.several)
         rows.append(part)
         answers.append(mean_of_members([log_probabilities(network, samples, intensity=model.intensity) for network in members]))
     table = pl.concat(rows).with_row_index("place").sort("row")

@@ -16,7 +16,7 @@ from tabib.config import Study
 from tabib.dataset import Cache, build_cache
 from tabib.errors import DataError, StudyError
 from tabib.progress import SILENT, Progress
-from tabib.records import Checks, Finding, Member, Model, Record
+from tabib.records import Checks, Finding, Member, Model, Record, labels_of
 from tabib.runs import code_of, file_hash, fingerprint, save
 from tabib.training.batches import Intensity, load_samples
 from tabib.training.checkpoint import write_weights
@@ -110,16 +110,19 @@ def train(
             members.append(trained)
             if study.augment.to_disk:
                 folder = place.parent / "augmented_images" / plan.name
-                write_copies(folder, cache, plan.train, study.augment, classes=classes, seed=plan.seed)
+                write_copies(folder, cache, plan.train, study.augment, classes=classes, seed=plan.seed, several=study.several)
         train = split.filter(pl.col("part") == "train")
-        save_examples(place / "augmented", cache, train, study.augment, classes=classes, seed=study.training.seeds[0])
+        save_examples(
+            place / "augmented", cache, train, study.augment, classes=classes, seed=study.training.seeds[0], several=study.several
+        )
     assert study.input.channels != "auto"
-    part = resolve_model(study.model, classes=len(classes))
+    part = resolve_model(study.model, classes=len(classes), several=study.several)
     assert part.dropout != "auto"
     assert part.outputs != "auto"
     return Model(
         network=part.network,
         classes=classes,
+        several=study.several,
         positive=study.positive,
         channels=study.input.channels,
         height=study.input.height,
@@ -141,9 +144,11 @@ def train(
 
 
 def class_names(split: pl.DataFrame, study: Study) -> list[str]:
-    """Classes in the order of the network's outputs: sorted, and of two the positive one last."""
-    labels = split.filter(pl.col("part") != "left_out")["label"].drop_nulls().unique()
-    return sorted(labels, key=lambda name: (name == study.positive, name))
+    """Classes (or labels) in the order of the network's outputs: sorted, and of two the positive one last."""
+    labels = split.filter(pl.col("part") != "left_out")["label"].unique()
+    return sorted(
+        {name for label in labels for name in labels_of(label, several=study.several)}, key=lambda name: (name == study.positive, name)
+    )
 
 
 def plans(split: pl.DataFrame, study: Study) -> Iterator[Plan]:
@@ -262,12 +267,15 @@ def _train_member(
             seed=plan.seed,
             folder=cache_folder,
             device=device,
+            several=study.several,
             progress=progress,
         )
         cut_off(network, cut.layers)
         intensity, augment = "none", UNCHANGED
     else:
-        train, validation = (load_samples(cache, rows, classes=classes, device=device) for rows in (plan.train, plan.validation))
+        train, validation = (
+            load_samples(cache, rows, classes=classes, device=device, several=study.several) for rows in (plan.train, plan.validation)
+        )
     recipe = Recipe.of(study.training, augment, intensity, train, classes=len(classes), seed=plan.seed)
     state = fit(start(network, study.training), train, validation, recipe, folder=folder, logs=place.parent, key=key, progress=progress)
     write_weights(weights, best := before | state.best)

@@ -46,7 +46,7 @@ def check_training(
 ) -> Checks:
     """Look at the untrained network, the settings and the time that training will take.
 
-    - `initial_loss_off`: on unseen validation images the untrained network's loss is far from that of equal shares (ln C for cross-entropy):
+    - `initial_loss_off`: on unseen validation images the untrained network's loss is far from that of equal shares (ln C for cross-entropy, ln 2 for several labels):
       the last layer, the scaling of the images or the weights are not what they should be.
     - `adam_rate_high`: AdamW or Adam with a rate of 0.03 or more, RMSprop with 0.01; fails, since it does not train.
     - `initialiser_cannot_learn`: every weight starts as the same number; fails.
@@ -72,8 +72,10 @@ def check_training(
     assert training.threads != "auto"
     with running(training.device, threads=training.threads) as device:
         cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
-        train = load_samples(cache, first.train, classes=classes, device=device)
-        unseen = load_samples(cache, first.validation.head(_LOOKED_AT), classes=classes, device=device)
+        train, unseen = (
+            load_samples(cache, rows, classes=classes, device=device, several=study.several)
+            for rows in (first.train, first.validation.head(_LOOKED_AT))
+        )
         network, _ = build(study, classes=classes, seed=first.seed, device=device, own=own, offline=offline, progress=progress)
         recipe = Recipe.of(training, study.augment, study.input.intensity, train, classes=len(classes), seed=first.seed)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from tabib.config import Augment
 from tabib.dataset import Cache
 from tabib.images import encode_png
+from tabib.records import labels_of
 from tabib.runs import atomic_write
 from tabib.training.augment import apply, draw
 from tabib.training.batches import copy_keys, in_order, load_samples
@@ -24,7 +25,9 @@ PER_CLASS, EPOCHS = 2, 4
 _AT_A_TIME = 64
 
 
-def save_examples(folder: Path, cache: Cache, train: pl.DataFrame, augment: Augment, *, classes: list[str], seed: int) -> None:
+def save_examples(
+    folder: Path, cache: Cache, train: pl.DataFrame, augment: Augment, *, classes: list[str], seed: int, several: bool = False
+) -> None:
     """Write `<row>.png` and `<row>_<epoch>.png`: images of each class, and what training made of them in its first epochs (or its first copies).
 
     Args:
@@ -34,10 +37,13 @@ def save_examples(folder: Path, cache: Cache, train: pl.DataFrame, augment: Augm
         augment: the study's.
         classes: class names in the order of their numbers.
         seed: of the training.
+        several: whether these are labels of which an image may have several or none.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    rows = train.sort("content").group_by("label", maintain_order=True).head(PER_CLASS)
-    samples = load_samples(cache, rows, classes=classes, device=torch.device("cpu"))
+    shown = train.sort("content")
+    of_class = [[name in labels_of(label, several=several) for label in shown["label"]] for name in classes]
+    rows = pl.concat([shown.filter(pl.Series(inside)).head(PER_CLASS) for inside in of_class]).unique("row", maintain_order=True)
+    samples = load_samples(cache, rows, classes=classes, device=torch.device("cpu"), several=several)
     images, _, _ = samples.load(np.arange(len(rows)))
     versions = {"": images}
     for number in range(1, min(EPOCHS, augment.copies or EPOCHS) + 1):
@@ -49,7 +55,9 @@ def save_examples(folder: Path, cache: Cache, train: pl.DataFrame, augment: Augm
                 file.write(encode_png(eight_bit(picture)))
 
 
-def write_copies(folder: Path, cache: Cache, train: pl.DataFrame, augment: Augment, *, classes: list[str], seed: int) -> None:
+def write_copies(
+    folder: Path, cache: Cache, train: pl.DataFrame, augment: Augment, *, classes: list[str], seed: int, several: bool = False
+) -> None:
     """Write `<row>_<number>.png` of every fixed copy of the training images, and last `copies.csv`, a table of them.
 
     Args:
@@ -59,9 +67,10 @@ def write_copies(folder: Path, cache: Cache, train: pl.DataFrame, augment: Augme
         augment: the study's.
         classes: class names in the order of their numbers.
         seed: of the member.
+        several: whether these are labels of which an image may have several or none.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    samples = load_samples(cache, train, classes=classes, device=torch.device("cpu"))
+    samples = load_samples(cache, train, classes=classes, device=torch.device("cpu"), several=several)
     deep = samples.images.dtype == torch.uint16 and samples.images.shape[1] == 1
     for number in range(1, augment.copies + 1):
         for places in in_order(samples, _AT_A_TIME):

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from tabib.training.batches import Intensity, Samples, in_order, normalise
 from tabib.training.freezing import set_inference
-from tabib.training.losses import class_logits
+from tabib.training.losses import class_logits, label_logits
 from tabib.training.networks import Network
 
 __all__ = ["INFERENCE_BATCH", "log_probabilities", "mean_of_members", "pool", "pooled_features", "say"]
@@ -21,18 +21,22 @@ INFERENCE_BATCH = 64
 
 
 @torch.inference_mode()
-def say(network: Network, images: Tensor, statistics: Tensor, *, intensity: Intensity) -> Tensor:
-    """Natural logarithms of class probabilities, (B, C) float32, of images (B, C, H, W) in 0..1. Always in fp32."""
+def say(network: Network, images: Tensor, statistics: Tensor, *, intensity: Intensity, several: bool = False) -> Tensor:
+    """Natural logarithms of class probabilities, (B, C) float32, of images (B, C, H, W) in 0..1. Always in fp32.
+
+    Of `several` labels those of absent and present, (B, L, 2).
+    """
     set_inference(network)
-    return functional.log_softmax(class_logits(network(normalise(images, statistics, intensity, network))), dim=1)
+    logits = network(normalise(images, statistics, intensity, network))
+    return functional.log_softmax((label_logits if several else class_logits)(logits), dim=-1)
 
 
 def log_probabilities(network: Network, samples: Samples, *, intensity: Intensity) -> np.ndarray:
-    """`say` of every image of a part, (n, C) float64, in its order."""
+    """`say` of every image of a part, (n, C) float64, in its order; (n, L, 2) of several labels."""
     parts = []
     for places in in_order(samples, INFERENCE_BATCH):
         images, statistics, _ = samples.load(places)
-        parts.append(say(network, images, statistics, intensity=intensity).cpu())
+        parts.append(say(network, images, statistics, intensity=intensity, several=samples.several).cpu())
     return torch.cat(parts).double().numpy()
 
 
@@ -53,5 +57,5 @@ def pooled_features(network: Network, samples: Samples, *, intensity: Intensity)
 
 
 def mean_of_members(members: Sequence[np.ndarray]) -> np.ndarray:
-    """Logarithm of the mean of the members' probabilities, (n, C), from their logarithms."""
+    """Logarithm of the mean of the members' probabilities, (n, C) or (n, L, 2), from their logarithms."""
     return np.logaddexp.reduce(np.stack(members), axis=0) - np.log(len(members))

@@ -24,7 +24,7 @@ from tabib.training.checkpoint import State, read_checkpoint, write_checkpoint
 from tabib.training.curves import open_curves
 from tabib.training.freezing import set_training
 from tabib.training.inference import log_probabilities
-from tabib.training.losses import Loss, balanced_weights
+from tabib.training.losses import LabelLoss, Loss, balanced_weights
 from tabib.training.networks import Network
 from tabib.training.norms import measure_batch_norms
 from tabib.training.optimise import ReducedRate, build_optimizer, learning_rate, reduce_on_plateau, start_average, update_average
@@ -47,25 +47,29 @@ class Recipe:
     training: Training
     augment: Augment
     intensity: Intensity
-    classes: int
+    classes: int  # or labels
     seed: int
-    loss: Loss
+    loss: Loss | LabelLoss
     steps: int  # of the whole training
 
     @classmethod
     def of(cls, training: Training, augment: Augment, intensity: Intensity, samples: Samples, *, classes: int, seed: int) -> Recipe:
         """The recipe for these training images."""
+        balance = training.class_weights == "balanced"
+        settings = {"smoothing": training.label_smoothing, "gamma": training.focal_gamma if training.loss == "focal" else 0.0}
+        loss: Loss | LabelLoss
+        if samples.several:
+            each = torch.stack([balanced_weights(labels, 2) for labels in samples.labels.T]) if balance else None
+            loss = LabelLoss(each, **settings)
+        else:
+            loss = Loss(balanced_weights(samples.labels, classes) if balance else None, **settings)
         return cls(
             training=training,
             augment=augment,
             intensity=intensity,
             classes=classes,
             seed=seed,
-            loss=Loss(
-                weights=balanced_weights(samples.labels, classes) if training.class_weights == "balanced" else None,
-                smoothing=training.label_smoothing,
-                gamma=training.focal_gamma if training.loss == "focal" else 0.0,
-            ),
+            loss=loss,
             steps=training.epochs
             * len(shuffled(with_copies(samples, augment.copies), training.batch * training.accumulate, seed=seed, epoch=1)),
         )
@@ -152,7 +156,8 @@ def fit(
                 state.best = {name: tensor.detach().cpu().clone() for name, tensor in state.kept.state_dict().items()}
                 state.best_epoch, state.best_value = state.epoch, value
             state.plateau = reduce_on_plateau(state.plateau, value, training.plateau)
-            for finding in look_at(state.history, classes=recipe.classes, constant_loss=constant, uniform_loss=uniform):
+            choices = 2 if train.several else recipe.classes
+            for finding in look_at(state.history, classes=choices, constant_loss=constant, uniform_loss=uniform):
                 if finding.code not in {remark.code for remark in state.remarks}:
                     finding = finding.model_copy(update={"figures": {**finding.figures, "member": folder.name}})
                     state.remarks.append(finding)
@@ -233,22 +238,29 @@ def _record(state: State, samples: Samples, recipe: Recipe, *, train_loss: float
     """What is measured after an epoch; see the fields of `history.jsonl`."""
     logarithms = log_probabilities(state.kept, samples, intensity=recipe.intensity)
     truth, probability = samples.labels.numpy(), np.exp(logarithms)
-    predicted = probability.argmax(1)
     loss = float(recipe.loss(torch.from_numpy(logarithms), samples.labels))
     _must_be_number(loss, state, recipe)
-    positives = [1] if recipe.classes == 2 else range(recipe.classes)
-    auc = np.mean([float(metrics.auc(truth == number, probability[:, number])) for number in positives])
+    # Of several labels each is measured as two classes, and the mean is taken.
+    sides = [(truth, probability)] if not samples.several else list(zip(truth.T, probability.swapaxes(0, 1), strict=True))
+    measured = np.mean([_measures(*side) for side in sides], axis=0)
     return {
         "epoch": state.epoch + 1,
         "step": state.step,
         "learning_rate": state.optimizer.param_groups[0]["lr"],
         "train_loss": train_loss,
         "validation_loss": loss,
-        "validation_auc": _or_none(auc),
-        "validation_accuracy": _or_none(metrics.accuracy(truth, predicted)),
-        "validation_balanced_accuracy": _or_none(metrics.balanced_accuracy(truth, predicted, classes=recipe.classes)),
+        **{f"validation_{name}": _or_none(value) for name, value in zip(("auc", "accuracy", "balanced_accuracy"), measured, strict=True)},
         "validation_spread": float(probability.std(axis=0).max()),
     }
+
+
+def _measures(truth: np.ndarray, probability: np.ndarray) -> tuple[float, float, float]:
+    """AUC (of more than two classes their mean), accuracy and balanced accuracy of class numbers (n,) and probabilities (n, C)."""
+    classes, predicted = probability.shape[1], probability.argmax(1)
+    positives = [1] if classes == 2 else range(classes)
+    auc = np.mean([float(metrics.auc(truth == number, probability[:, number])) for number in positives])
+    balanced_accuracy = metrics.balanced_accuracy(truth, predicted, classes=classes)
+    return float(auc), float(metrics.accuracy(truth, predicted)), float(balanced_accuracy)
 
 
 def _watched(record: dict[str, Any], training: Training) -> float:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Loss", "balanced_weights", "class_logits"]
+__all__ = ["LabelLoss", "Loss", "balanced_weights", "class_logits", "label_logits"]
 
 
 def class_logits(logits: Tensor) -> Tensor:
@@ -76,6 +76,54 @@ class Loss:
 
         search.step(step)  # pyright: ignore[reportArgumentType]
         return float(step().detach())
+
+
+def label_logits(logits: Tensor) -> Tensor:
+    """Of several labels, each a pair of classes: from logits (B, L) those of absent, 0, and of present, (B, L, 2) float32."""
+    logits = logits.float()
+    return torch.stack([torch.zeros_like(logits), logits], dim=2)
+
+
+@dataclass(frozen=True)
+class LabelLoss:
+    """The same of several labels: each is a study of two classes, and what is minimised is the mean over images and labels.
+
+    Without weights, smoothing and gamma that is the binary cross-entropy.
+    """
+
+    weights: Tensor | None = None  # (L, 2) of absent and present for each label
+    smoothing: float = 0.0
+    gamma: float = 0.0
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of logits (B, L), or (B, L, 2) as `label_logits` gives them, whose labels are (B, L) int64, 0 or 1."""
+        logarithms = functional.log_softmax(logits if logits.ndim == 3 else label_logits(logits), dim=2)
+        present = functional.one_hot(labels, 2)
+        if self.gamma:
+            # 1 - p is the probability of the other of the two.
+            each = -present * (self.gamma * logarithms.flip(2)).exp() * logarithms
+        else:
+            each = -((1 - self.smoothing) * present + self.smoothing / 2) * logarithms
+        if self.weights is None:
+            return each.sum(2).mean()
+        weights = self.weights.to(each.device)
+        return (weights * each).sum() / (weights * present).sum()
+
+    def mass(self, labels: Tensor) -> float:
+        """What the mean is divided by: the number of labels, or the sum of their weights."""
+        return float(labels.numel() if self.weights is None else (self.weights.to(labels.device) * functional.one_hot(labels, 2)).sum())
+
+    def uniform(self, labels: Tensor, classes: int) -> float:
+        """The loss where every label is as likely as not: ln 2, or 2^-gamma ln 2."""
+        return float(self(torch.zeros(len(labels), classes), labels))
+
+    def constant(self, labels: Tensor, classes: int) -> float:
+        """The smallest loss of a network that answers every image alike."""
+        alone = [Loss(None if self.weights is None else self.weights[number], self.smoothing, self.gamma) for number in range(classes)]
+        masses = [each.mass(labels[:, number]) for number, each in enumerate(alone)]
+        return sum(mass * each.constant(labels[:, number], 2) for number, (each, mass) in enumerate(zip(alone, masses, strict=True))) / sum(
+            masses
+        )
 
 
 def balanced_weights(labels: Tensor, classes: int) -> Tensor:

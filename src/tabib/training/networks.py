@@ -129,8 +129,8 @@ def build_network(
     return network
 
 
-def resolve_model(model: ModelPart, *, classes: int) -> ModelPart:
-    """The model with every `auto` replaced: dropout by values, outputs by how many.
+def resolve_model(model: ModelPart, *, classes: int, several: bool = False) -> ModelPart:
+    """The model with every `auto` replaced: dropout by values, outputs by how many. Each of `several` labels has its own.
 
     Raises:
         StudyError: a head, a dropout or outputs that the network does not have.
@@ -149,7 +149,7 @@ def resolve_model(model: ModelPart, *, classes: int) -> ModelPart:
     if len(dropout) != len(usual):
         where = f"{model.network} has {len(usual)} dropout layers" if plain else "there is one, before the output"
         raise StudyError(f"model.dropout has {len(dropout)} values, and {where}. Give one value for each, or auto.")
-    outputs = ("one_per_class" if plain or classes > 2 else "one") if model.outputs == "auto" else model.outputs
+    outputs = ("one_per_class" if plain or several or classes > 2 else "one") if model.outputs == "auto" else model.outputs
     return model.model_copy(update={"dropout": dropout, "outputs": outputs})
 
 

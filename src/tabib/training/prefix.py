@@ -108,6 +108,7 @@ def kept_features(
     seed: int,
     folder: Path,
     device: torch.device,
+    several: bool = False,
     progress: Progress = SILENT,
 ) -> tuple[Samples, Samples]:
     """The samples of the training and the validation part with their features in the place of their images, in a mapped file of the cache folder.
@@ -124,13 +125,14 @@ def kept_features(
         seed: of the member, by which copies are changed.
         folder: the cache folder.
         device: where the network runs.
+        several: whether these are labels of which an image may have several or none.
         progress: told of each batch, where the folder does not have them already.
 
     Raises:
         RunError: the disk is full.
     """
     rows = rows.sort("row")
-    everyone = load_samples(cache, rows, classes=classes, device=device)
+    everyone = load_samples(cache, rows, classes=classes, device=device, several=several)
     count, copied = len(rows), np.flatnonzero((rows["part"] == "train").to_numpy())
     if augment.copies:  # behind the images as they are, the copies of those that may train, number by number
         copies = [number * count + copied for number in range(1, augment.copies + 1)]
@@ -158,7 +160,7 @@ def kept_features(
         where = np.searchsorted(rows["row"].to_numpy(), part["row"].to_numpy())
         behind = [count + number * len(copied) + np.searchsorted(copied, where) for number in range(copies)]
         placed, positions = on_device(images, torch.from_numpy(np.concatenate([where, *behind])), device)
-        samples = with_copies(load_samples(cache, part, classes=classes, device=torch.device("cpu")), copies)
+        samples = with_copies(load_samples(cache, part, classes=classes, device=torch.device("cpu"), several=several), copies)
         return replace(samples, images=placed, positions=positions, device=device)
 
     train, validation = parts

@@ -60,11 +60,12 @@ def resolve_study(
         MissingPackageError: `training.log_to` names what is not installed.
     """
     refuse_missing(study.training)
-    study = study.model_copy(update={"positive": positive_class(study.positive, class_names(split, study))})
+    classes = class_names(split, study)
+    study = study if study.several else study.model_copy(update={"positive": positive_class(study.positive, classes)})
     colour = bool(index.filter(pl.col("refused").is_null())["colour"].any())
     _refuse_colours_of_grey(study, colour)
     study = with_channels(study, index)
-    study = study.model_copy(update={"model": resolve_model(study.model, classes=len(class_names(split, study)))})
+    study = study.model_copy(update={"model": resolve_model(study.model, classes=len(classes), several=study.several)})
     training = study.training
     if study.scale == "bench":
         training = training.model_copy(update={"epochs": min(training.epochs, _BENCH_EPOCHS)})
@@ -75,7 +76,7 @@ def resolve_study(
         update={"training": study.training.model_copy(update={"frozen_features": _frozen_features(study, split, cache_folder, own)})}
     )
     if training.precision == "auto":
-        precision = faster_precision(study, len(class_names(split, study)), own=own, progress=progress)
+        precision = faster_precision(study, len(classes), own=own, progress=progress)
         study = study.model_copy(update={"training": study.training.model_copy(update={"precision": precision})})
     return study
 
@@ -173,7 +174,9 @@ def time_step(study: Study, classes: int, *, own: nn.Module | None = None) -> fl
             positions=torch.arange(training.batch, device=device),
             statistics=torch.tensor([0.0, 1, 0.5, 0.25, 0.01, 0.99]).expand(training.batch, -1),
             content=np.arange(training.batch, dtype=np.uint64),
-            labels=torch.arange(training.batch) % classes,
+            labels=(torch.arange(training.batch)[:, None] + torch.arange(classes)) % 2
+            if study.several
+            else torch.arange(training.batch) % classes,
             device=device,
         )
         fresh = study.model_copy(update={"model": study.model.model_copy(update={"weights": None})})
