@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def read(folder: Path, lines: list[str], columns: dict[str, object]) -> pl.DataFrame:
+def read(folder: Path, lines: list[str], columns: Mapping[str, object]) -> pl.DataFrame:
     table = folder.parent / "labels.csv"
     table.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return index_folder(Data.model_validate({"folder": folder, "layout": "table", "table": table, "columns": columns}), workers=1)
@@ -146,8 +147,9 @@ def test_every_label_and_none_have_their_shares_and_are_counted(tmp_path: Path) 
     kinds = [labels_of(label, several=True) for label in split["label"]]
     for label in ("a", "b", "c", None):
         has = pl.Series([not kind if label is None else label in kind for kind in kinds])
-        shares = {part: (has & (split["part"] == part)).sum() / has.sum() for part in ("train", "validation", "test")}
-        assert shares == pytest.approx({"train": 0.6, "validation": 0.2, "test": 0.2}, abs=1.5 / has.sum() + 0.01)
+        total = int(has.sum())
+        shares = {part: int((has & (split["part"] == part)).sum()) / total for part in ("train", "validation", "test")}
+        assert shares == pytest.approx({"train": 0.6, "validation": 0.2, "test": 0.2}, abs=1.5 / total + 0.01)
     assert split.group_by("group").agg(pl.col("part").n_unique())["part"].max() == 1
 
     findings = {finding.code: finding for finding in inspect_dataset(index, STUDY).findings}

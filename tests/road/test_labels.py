@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from tabib.cli import app
+from tabib.errors import StudyError
 from tabib.phantoms import CHEST_LABELS, ChestFilms, make_chest_films
 from tabib.prediction import Predictor, predict_paths
 from tabib.records import labels_of
@@ -103,3 +104,13 @@ def test_the_report_shows_every_label(run: Run, code: str, words: str) -> None:
     assert page.count('<details class="curves label"') == len(CHEST_LABELS)
     targets = [part.split('"')[0] for part in page.split('id="cell-')[1:]]
     assert len(targets) == len(set(targets)) > 0
+
+
+def test_what_is_not_done_for_labels_is_said(run: Run) -> None:
+    assert [remark.code for remark in run.read("explanations").remarks] == ["labels_not_explained"]
+    assert "Answers are not explained" in (run.folder / "report.en.html").read_text(encoding="utf-8")
+    film = next(run.read("study").data.folder.iterdir())
+    for command in (["explain", str(run.folder), str(film)], ["evaluate", str(run.folder), "--on", str(film.parent)]):
+        done = CliRunner().invoke(app, command)
+        assert isinstance(done.exception, StudyError)
+        assert "several labels" in str(done.exception)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tabib.config import Explain, Study
 from tabib.dataset import Cache, build_cache
+from tabib.errors import StudyError
 from tabib.evaluation.gallery import drawn
 from tabib.explanation.feature_maps import draw_maps, feature_maps
 from tabib.explanation.gradcam import gradcam, to_size
@@ -61,6 +62,8 @@ def explain(
     progress: Progress = SILENT,
 ) -> Explanations:
     """Explain answers to test images: the most confident mistakes, the worst answers, and right ones drawn by chance.
+
+    Answers of several labels are not explained, which a remark says.
 
     Args:
         model: trained.
@@ -134,6 +137,7 @@ def explain_paths(
         progress: told of decoding and of each image.
 
     Raises:
+        StudyError: a model of several labels.
         DataError: a folder that holds no files, or a training image that can no longer be read.
     """
     if predictor.model.several:
