@@ -22,7 +22,7 @@ def answers(rows: int, *, seed: int = 0, steps: int | None = None) -> Answers:
 @pytest.mark.parametrize("steps", [None, 8])
 def test_curves_keep_their_area_in_few_points(rows: int, steps: int | None) -> None:
     made = answers(rows, steps=steps)
-    roc, recall, calibration = curves_of(made)
+    roc, recall, _, calibration = curves_of(made)
     truth, score = made.truth, made.probability[:, 1]
     assert max(len(roc.x), len(recall.x)) <= POINTS
     assert (roc.x[0], roc.y[0], roc.x[-1], roc.y[-1]) == (0, 0, 1, 1)
