@@ -110,7 +110,11 @@ def test_what_is_not_done_for_labels_is_said(run: Run) -> None:
     assert [remark.code for remark in run.read("explanations").remarks] == ["labels_not_explained"]
     assert "Answers are not explained" in (run.folder / "report.en.html").read_text(encoding="utf-8")
     film = next(run.read("study").data.folder.iterdir())
-    for command in (["explain", str(run.folder), str(film)], ["evaluate", str(run.folder), "--on", str(film.parent)]):
+    for command in (
+        ["explain", str(run.folder), str(film)],
+        ["evaluate", str(run.folder), "--on", str(film.parent)],
+        ["compare", str(run.folder)],
+    ):
         done = CliRunner().invoke(app, command)
         assert isinstance(done.exception, StudyError)
         assert "several labels" in str(done.exception)

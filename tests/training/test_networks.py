@@ -18,7 +18,7 @@ from tabib.config import ModelPart
 from tabib.errors import MissingPackageError, StudyError, WeightsError
 from tabib.progress import Progress
 from tabib.training import weights
-from tabib.training.networks import NETWORKS, Network, build_network
+from tabib.training.networks import NETWORKS, Network, build_network, resolve_model
 
 HEAD = {"head": [128, 64], "dropout": [0.3, 0.2]}
 
@@ -292,3 +292,13 @@ def test_saved_weights_fit_a_network_built_again(tmp_path: Path) -> None:
     again = build(seed=6)
     again.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     assert same(trained, again)
+
+
+def test_each_of_several_labels_has_an_output() -> None:
+    model = ModelPart(network="small_resnet")
+    assert resolve_model(model, classes=2, several=True).outputs == "one_per_class"
+    network = build_network(model, classes=2, channels=1, height=32, width=32, several=True).eval()
+    assert network(torch.zeros(1, 1, 32, 32)).shape == (1, 2)
+    one = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 1))
+    with pytest.raises(StudyError, match="must make 2"):
+        build_network(ModelPart(network="own"), classes=2, channels=1, height=32, width=32, several=True, own=one)

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from tabib.config import Study
-from tabib.errors import RunError
+from tabib.errors import RunError, StudyError
 from tabib.records import Answer, Compared, Comparison, Evaluation, Model, Published, SamePicture
 from tabib.reports import write_comparison_pages
 from tabib.runs import Run, read_run, write_json
@@ -39,6 +39,7 @@ def compare_runs(runs: Sequence[Path | Compared], *, title: Mapping[str, str], n
 
     Raises:
         RunError: a run that is not finished.
+        StudyError: a run of several labels.
     """
     lines: list[Compared] = []
     seen: list[_Seen] = []
@@ -53,6 +54,8 @@ def compare_runs(runs: Sequence[Path | Compared], *, title: Mapping[str, str], n
             if not opened.path(step).exists():
                 raise RunError(f"{run} has no {opened.path(step).name}: its run is not finished. Finish it with: tabib run STUDY")
         study: Study = opened.read("study")
+        if study.several:
+            raise StudyError(f"{run} tells several labels of one image, and runs are compared by classes only, so far. Leave it out.")
         name = names[place] if names else f"{study.name} {opened.folder.name[:8]}"
         line = _line(name, opened, study, opened.read("model"), opened.read("evaluation"))
         lines.append(line)

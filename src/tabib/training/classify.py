@@ -199,6 +199,7 @@ def build(
         channels=shape.channels,
         height=shape.height,
         width=shape.width,
+        several=study.several,
         class_names=classes,
         seed=seed,
         own=own,

@@ -71,6 +71,7 @@ def build_network(
     channels: int,
     height: int,
     width: int,
+    several: bool = False,
     class_names: Sequence[str] = (),
     seed: int = 0,
     own: nn.Module | None = None,
@@ -85,6 +86,7 @@ def build_network(
         channels: channels of an image, 1 or 3.
         height: of an image, in pixels.
         width: of an image, in pixels.
+        several: whether these are labels, each of which has an output of its own.
         class_names: in the order of the outputs; the head of another run is taken where its classes are the same.
         seed: of the initial weights; the global generator is left as it was.
         own: the module of `network: own`; a copy of it is taken, with the weights it has.
@@ -97,9 +99,9 @@ def build_network(
         MissingPackageError: the weights come with an optional package that is not installed.
     """
     refuse_mismatch(model.network, own)
-    model = resolve_model(model, classes=classes)
+    model = resolve_model(model, classes=classes, several=several)
     if own is not None:
-        return _own_network(own, classes=classes, channels=channels, height=height, width=width)
+        return _own_network(own, classes=classes, several=several, channels=channels, height=height, width=width)
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also reseed every GPU.
         torch.default_generator.manual_seed(seed)
@@ -206,10 +208,10 @@ def _convolve(narrow: int, wide: int, *, stride: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(narrow, wide, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(inplace=True))
 
 
-def _own_network(module: nn.Module, *, classes: int, channels: int, height: int, width: int) -> Network:
+def _own_network(module: nn.Module, *, classes: int, several: bool, channels: int, height: int, width: int) -> Network:
     own = check_own(module, channels=channels, height=height, width=width)
-    if own.outputs != classes and (own.outputs, classes) != (1, 2):
-        wanted = "1 or 2" if classes == 2 else str(classes)
+    if own.outputs != classes and ((own.outputs, classes) != (1, 2) or several):
+        wanted = "1 or 2" if classes == 2 and not several else str(classes)
         raise StudyError(
             f"The module given as the network makes {own.outputs} numbers of an image, and there are {classes} classes. It must make {wanted}."
         )

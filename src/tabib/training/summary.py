@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tabib.config import Study
 from tabib.errors import StudyError
 from tabib.training.freezing import freeze
-from tabib.training.networks import build_network, resolve_model
+from tabib.training.networks import build_network
 
 __all__ = ["Layer", "Summary", "summarise_network"]
 
@@ -60,9 +60,9 @@ def summarise_network(study: Study, *, classes: int, own: nn.Module | None = Non
     channels, height, width = study.input.channels, study.input.height, study.input.width
     if channels == "auto":
         raise StudyError("input.channels is auto, and no image is looked at here. Set it to 1 or 3.")
-    model = resolve_model(study.model.model_copy(update={"weights": None}), classes=classes, several=study.several)
+    model = study.model.model_copy(update={"weights": None})
     with torch.device("meta" if own is None else "cpu"):  # shapes without memory
-        network = build_network(model, classes=classes, channels=channels, height=height, width=width, own=own)
+        network = build_network(model, classes=classes, channels=channels, height=height, width=width, several=study.several, own=own)
         image = torch.zeros(1, channels, height, width)
         freeze(network, model.freeze, sample=image)
     layers = _look_through(network, image)
