@@ -168,3 +168,11 @@ def test_a_flat_image_is_no_division_by_zero(network: Network, intensity: Intens
     pixels = np.full((3, 6, 5), 77, np.uint8)
     scaled = normalise(unit_range(torch.from_numpy(pixels)[None]), torch.from_numpy(intensity_statistics(pixels))[None], intensity, network)
     assert torch.all(scaled.abs() < 1e-6)
+
+
+def test_copies_keep_all_labels_of_their_image() -> None:
+    labels = torch.tensor([[0, 1], [1, 1], [0, 0]])
+    copied = with_copies(replace(samples(contents(3)), labels=labels), 2)
+    assert copied.several
+    assert copied.labels.tolist() == labels.tolist() * 3
+    assert copied.take(np.array([1, 8])).labels.tolist() == [[1, 1], [0, 0]]

@@ -159,7 +159,7 @@ def with_copies(samples: Samples, copies: int) -> Samples:
         positions=samples.positions.repeat(copies + 1),
         statistics=samples.statistics.repeat(copies + 1, 1),
         content=np.concatenate([samples.content, *(copy_keys(samples.content, number) for number in range(1, copies + 1))]),
-        labels=samples.labels.repeat(copies + 1),
+        labels=torch.cat([samples.labels] * (copies + 1)),
         altered=np.arange(len(samples) * (copies + 1)) >= len(samples),
     )
 
