@@ -137,7 +137,8 @@ def _frozen_features(study: Study, split: pl.DataFrame, cache_folder: Path | Non
         if cut is None:
             reason = "the network has no place behind its frozen layers at which it can be cut; freeze whole blocks, or all_but_head"
         elif cache_folder is not None:
-            images = split["part"].is_in(["train", "validation"]).sum() + study.augment.copies * (split["part"] == "train").sum()
+            parts = split["part"].to_list()
+            images = (1 + study.augment.copies) * parts.count("train") + parts.count("validation")
             needed = cut.bytes_per_image * images
             free = shutil.disk_usage(next(folder for folder in (cache_folder, *cache_folder.absolute().parents) if folder.exists())).free
             if needed > _DISK_SHARE * free:
