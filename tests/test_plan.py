@@ -17,6 +17,7 @@ from PIL import Image as Pillow
 from tabib import plan as planning
 from tabib.config import Columns, Data
 from tabib.errors import StudyError
+from tabib.kinds import KINDS
 from tabib.phantoms import ChestFilms, make_chest_films
 from tabib.plan import Plan, largest_side, plan_study, recipes, write_plan
 from tabib.progress import SILENT, Progress
@@ -86,6 +87,17 @@ def test_what_the_look_found_is_in_the_study(films: Path, tmp_path: Path) -> Non
     write_plan(plan, tmp_path / "study.yaml")
     read = load_study(tmp_path / "study.yaml")
     assert read == plan.study.model_copy(update={"data": plan.study.data.model_copy(update={"folder": films.resolve()})})
+
+
+def test_the_kind_of_image_decides_the_augmentation(films: Path, tmp_path: Path) -> None:
+    plan = plan_study(Data(folder=films, kind="brain_slice"), name="films")
+    assert plan.study.augment.contrast == KINDS["brain_slice"]["contrast"].default
+    assert plan.study.augment.stretch == KINDS["brain_slice"]["stretch"].default
+    write_plan(plan, tmp_path / "study.yaml")
+    assert load_study(tmp_path / "study.yaml").augment == plan.study.augment
+    plain = plan_study(Data(folder=films), name="films")
+    write_plan(plain, tmp_path / "plain.yaml")
+    assert "data.kind (chest_film, brain_slice" in (tmp_path / "plain.yaml").read_text().replace("\n#   ", " ").replace("\n# ", " ")
 
 
 def test_given_parts_are_kept_and_leaks_dropped(tmp_path: Path) -> None:

@@ -153,6 +153,7 @@ def plan(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The study file to write; it must not exist yet.")],
     minutes: Annotated[float, typer.Option(help="How long the whole run may take on this machine.")] = 20.0,
     positive: Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is looked for, of two.")] = None,
+    kind: Annotated[str | None, typer.Option(metavar="KIND", help="What the images show, as data.kind: decides the augmentation.")] = None,
     layout: Layout = "auto",
     table: Table = None,
     column: Column = None,
@@ -167,7 +168,9 @@ def plan(
 
     if out.exists():
         raise StudyError(f"{out} exists, and may have been changed by hand. Name another file, or remove it.")
-    given = _study_of(folder, layout, table=table, column=column, pattern=pattern, group=group, source="tabib plan", name=out.stem)
+    given = _study_of(
+        folder, layout, table=table, column=column, pattern=pattern, group=group, kind=kind, source="tabib plan", name=out.stem
+    )
     proposed = plan_study(
         given.data, name=given.name, minutes=minutes, positive=positive, cache_folder=runs / ".cache", progress=ConsoleProgress()
     )
@@ -186,16 +189,18 @@ def _study_of(
     pattern: str | None,
     group: str | None,
     source: str,
+    kind: str | None = None,
     name: str = "look",
 ) -> Study:
     """The data that options describe, in a study of nothing else."""
     from tabib.study_file import check_study
 
     given = {"table": table, "pattern": pattern, "npz": folder.suffix == ".npz"}
-    kind = layout if layout != "auto" else next((name for name, there in given.items() if there), "class_folders")
+    layout = layout if layout != "auto" else next((name for name, there in given.items() if there), "class_folders")
     columns: dict[str, Any] = {field: name for field, _, name in (text.partition("=") for text in column or ())}
     columns |= {field: columns[field].split(",") for field in ("facts", "labels") if field in columns}
-    data = {"folder": str(folder), "layout": kind, "table": table and str(table), "columns": columns, "pattern": pattern, "group": group}
+    data = {"folder": str(folder), "layout": layout, "table": table and str(table), "columns": columns, "pattern": pattern, "group": group}
+    data["kind"] = kind
     return check_study({"name": name, "data": data}, source=source)
 
 

@@ -22,6 +22,7 @@ from tabib.config import Data, Study
 from tabib.dataset import guess_positive, index_folder, inspect_dataset, patients_by, split_dataset
 from tabib.errors import LeakError, StudyError
 from tabib.images import printable
+from tabib.kinds import KINDS
 from tabib.progress import SILENT, Progress
 from tabib.records import Findings, labels_of
 from tabib.reports import phrase
@@ -119,6 +120,11 @@ def write_plan(plan: Plan, path: Path) -> None:
         f"Proposed from {plan.images:,} images, for {plan.minutes:g} minutes on this machine. Change what you know better; then",
         f"    tabib run {path.name}",
     ]
+    if plan.study.data.kind is None:
+        lines += [
+            "",
+            f"Augmentation is Tabib's plain one. Say what the images show, as data.kind ({', '.join(KINDS)}), and it follows from that.",
+        ]
     for level, said in (("fail", "This stops the study until it is mended, or named under expect:"), ("warn", "Found, and to be read")):
         words = [(finding.code, phrase(finding, "en")) for finding in plan.findings.findings if finding.level == level]
         lines += ["", f"{said}:", *(f"- {text.title} ({code}). {text.sentence}" for code, text in words)] if words else []
