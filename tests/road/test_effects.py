@@ -260,6 +260,7 @@ WITHOUT = {
         f"notes.past_work.{name}": "is shown by tests/experiments/test_compare.py"
         for name in ("name", "protocol.en", "protocol.fa", "link")
     },
+    "notes.past_work": "is shown by tests/experiments/test_compare.py",
     **{f"notes.past_work.figures.{name}": "is shown by tests/experiments/test_compare.py" for name in Goals.model_fields},
     "expect": "has a test of its own below",
 }
