@@ -81,7 +81,9 @@ def test_what_the_look_found_is_in_the_study(films: Path, tmp_path: Path) -> Non
     assert "patient" in plan.study.data.group
     assert (plan.study.input.height, plan.study.model.network) == (96, "tf_efficientnet_lite0")
     assert all(
-        choice.reason for choice in plan.choices if choice.field in ("data.group", "input.height", "training.epochs", "model.network")
+        choice.reason
+        for choice in plan.choices
+        if choice.field in ("data.layout", "data.group", "input.height", "model.network", "training.epochs", "training.schedule")
     )
     assert "group_pattern_proposed" not in {finding.code for finding in plan.findings.findings}, "it was used"
     write_plan(plan, tmp_path / "study.yaml")

@@ -253,7 +253,15 @@ def split(study: StudyFile, set_: Overrides = None, runs: Runs = DEFAULT_RUNS, a
     run, refused = _travel(study, set_, runs=runs, until="split")
     counts = _part_counts(run.read("split"), run.given.several)
     lines = [f"{part}: " + ", ".join(f"{label} {count}" for label, count in labels.items()) for part, labels in counts.items()]
-    _tell({"split": run.path("split"), "counts": counts, "refused": refused}, [*lines, f"Split: {run.path('split')}"], as_json)
+    folds = dict(sorted(run.read("split").drop_nulls("fold").group_by("fold").len().iter_rows()))
+    lines += (
+        [f"folds of train, each left out once to choose on: {', '.join(f'{fold} ({count})' for fold, count in folds.items())}"]
+        if folds
+        else []
+    )
+    _tell(
+        {"split": run.path("split"), "counts": counts, "folds": folds, "refused": refused}, [*lines, f"Split: {run.path('split')}"], as_json
+    )
     _leave(refused)
 
 
@@ -427,6 +435,11 @@ def evaluate(
             as_json,
         )
         return
+    given = {"--name": name, "--label": label, "--table": table, "--column": column, "--pattern": pattern, "--group": group}
+    if alone := [option for option, value in given.items() if value]:
+        raise StudyError(
+            f"{', '.join(alone)}: says something of images of another source, and none are named. Give their folder with --on FOLDER."
+        )
     from tabib.evaluation import evaluate as evaluate_predictions
     from tabib.runs import read_run
 
@@ -563,7 +576,8 @@ def compare(
         comparison = compare_runs(sources, title=dict.fromkeys(LANGUAGES, " · ".join(path.name for path in sources)))
         place = out or runs / "compare"
     pages = write_comparison(comparison, place)
-    lines = [
+    lines = [] if comparison.same_test else ["The runs were judged on different test images: figures beside one another do not compare."]
+    lines += [
         f"{line.name}: "
         + (
             f"not run: {line.not_run}. {line.reason}"

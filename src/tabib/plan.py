@@ -35,6 +35,13 @@ __all__ = ["Choice", "Plan", "plan_study", "write_plan"]
 SIDES = (224, 192, 160, 128, 96, 64, 48, 32)
 """Sides of the images that are tried, in pixels, the largest first; smaller images keep their size."""
 
+_LAYOUTS = {
+    "class_folders": "a folder for each class",
+    "npz": "the arrays of one file",
+    "table": "a table with a line for each image",
+    "pattern": "what the paths of the files say",
+    "dicom": "a tree of DICOM files, named in a table",
+}
 _TRAINING = 0.8  # of the minutes; the rest is for decoding, judging and the report
 _INFERENCE = 1 / 3  # of the time of a training step: the pass forward
 _LONGEST = 60  # epochs
@@ -158,7 +165,7 @@ def _positive(index: pl.DataFrame, given: str | None, *, several: bool) -> list[
     if several or len(counts) != 2:
         return []
     if given is not None:
-        return [Choice("positive", given)]
+        return [Choice("positive", given, "as it was given")]
     if guessed := guess_positive(list(counts)):
         return [Choice("positive", guessed, "the class that is looked for: the one not named like health")]
     rarer = min(counts, key=lambda label: (counts[label], label))
@@ -169,8 +176,8 @@ def _positive(index: pl.DataFrame, given: str | None, *, several: bool) -> list[
 
 def _data(data: Data) -> list[Choice]:
     """What was given of the data, as it was given."""
-    given = data.model_dump(mode="json", exclude_defaults=True)
-    return [Choice(f"data.{field}", value) for field, value in given.items()]
+    given = {"folder": str(data.folder), "layout": data.layout, **data.model_dump(mode="json", exclude_defaults=True)}
+    return [Choice(f"data.{field}", value, _LAYOUTS[data.layout] if field == "layout" else "") for field, value in given.items()]
 
 
 def _counts(index: pl.DataFrame, *, several: bool) -> dict[str, int]:
@@ -267,7 +274,8 @@ class Recipe:
         return [
             Choice("model.network", self.network, self.reason),
             Choice("model.weights", self.weights),
-            Choice("training.learning_rate", rate, "the peak of one cycle, for batches of this size"),
+            Choice("training.schedule", "one_cycle", "up and down once: good in few epochs, with no rounds of trying"),
+            Choice("training.learning_rate", rate, "the peak of the cycle, for batches of this size"),
         ]
 
 

@@ -93,7 +93,7 @@ FILES: dict[str, _Kind] = {
 }
 """Every step that leaves a file, in the order of the road."""
 
-SHARED = ("index", "findings", "split")
+SHARED = ("index",)
 """Steps whose result is one file and the same for many settings: taken over from another run of the study that made it."""
 
 TABLES = (".csv", ".parquet")

@@ -46,7 +46,7 @@ COLOURED: Change = {"films": "coloured", "input": {"channels": 3}}
 PLACES = {
     "title": r"<h1>(.*?)</h1>",
     "problem": r'<p class="lead">(.*?)</p>',
-    "suggestions": r'<p>([^<]*)</p>\s*</section>\s*<section class="chapter" id="definitions">',
+    "suggestions": r'<p>([^<]*)</p>\s*</section>\s*<section class="chapter" id="(?:why|definitions)">',
 }
 """Where in a report the words of a study stand. The report ends with the whole study, where every word is."""
 

@@ -162,6 +162,10 @@ def test_the_command_takes_the_folder_or_its_description(finished: Path, others:
         assert done.exit_code == 0, done.output
     external = json.loads(done.stdout)["external"]
     assert external["evaluation"]["patients"] == "known"
+    forgotten = CliRunner().invoke(app, ["evaluate", str(finished), "--label", "sain=NORMAL"])
+    assert "--on FOLDER" in str(forgotten.exception)
+    misspelt = CliRunner().invoke(app, ["evaluate", str(finished), "--on", str(others), "--label", "NORMAL=NORML"])
+    assert "Did you mean NORMAL" in str(misspelt.exception)
     refused = CliRunner().invoke(app, ["evaluate", str(finished), "--on", str(others), "--label", "sain"])
     assert isinstance(refused.exception, StudyError)
 

@@ -33,6 +33,13 @@ def take_labels(index: pl.DataFrame, classes: Sequence[str], labels: Mapping[str
         if name not in theirs:
             near = difflib.get_close_matches(name, theirs, n=1, cutoff=0.5)
             raise DataError(f"No image has the label {name}. {f'Did you mean {near[0]}? ' if near else ''}There are: {', '.join(theirs)}.")
+    for name, ours in labels.items():
+        if ours and ours not in classes:
+            near = difflib.get_close_matches(ours, classes, n=1, cutoff=0.5)
+            raise DataError(
+                f"{name} is to be called {ours}, which is no class of the run. {f'Did you mean {near[0]}? ' if near else ''}"
+                f"There are: {', '.join(classes)}."
+            )
     told = {name: labels.get(name, name) for name in theirs}
     unknown = [name for name, ours in told.items() if ours and ours not in classes]
     if unknown:
