@@ -13,6 +13,9 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from nibabel.brikhead import AFNIHeaderError, AFNIImageError
+from nibabel.filebasedimages import ImageFileError
+from nibabel.parrec import PARRECError
 from nibabel.spatialimages import SpatialImage
 from pydicom.pixels.processing import apply_color_lut
 
@@ -127,7 +130,7 @@ def _by_nibabel(path: Path) -> np.ndarray | None:
         warnings.simplefilter("ignore")
         try:
             values = np.asanyarray(cast(SpatialImage, nibabel.load(path)).dataobj)
-        except Exception:  # noqa: BLE001 - nibabel raises nearly anything
+        except (ImageFileError, PARRECError, AFNIHeaderError, AFNIImageError, FileNotFoundError, ModuleNotFoundError):
             values = None
         gc.collect()  # here, where nobody minds that nibabel leaves files of PAR/REC open
     return values

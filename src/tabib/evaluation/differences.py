@@ -78,9 +78,9 @@ def fact_differences(own: pl.DataFrame, other: pl.DataFrame, train: pl.DataFrame
             continue
         figures = {"fact": telltale.fact, "balanced_accuracy": telltale.balanced_accuracy, "p": telltale.p, "values": telltale.values}
         if telltale.fact in INTENSITY:
-            spread = both.filter(pl.col("label") == names[0])[telltale.fact].std()
-            medians = [telltale.values[name][1] for name in names]
-            shift = float(medians[1] - medians[0]) / float(spread) if isinstance(spread, float) and spread > 0 else 0.0  # type: ignore[operator]
+            usual, theirs = (both.filter(pl.col("label") == name)[telltale.fact].drop_nulls().to_numpy() for name in names)
+            spread = float(usual.std(ddof=1))
+            shift = float(np.median(theirs) - np.median(usual)) / spread if spread > 0 else 0.0
             found.append(Finding(code="external_intensity", level="warn", figures={**figures, "shift": shift}, page_one=True))
         elif telltale.fact == "polarity":
             share = float(turned[len(own) :].mean()) if turned is not None else 0.0
