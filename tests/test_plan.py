@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
@@ -214,6 +214,8 @@ def test_a_side_whose_time_is_hopeless_is_not_measured() -> None:
 
 
 @given(value=st.one_of(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), st.none(), st.booleans(), st.integers()))
+@example("0\xa0")
+@example("\xa0")
 @settings(max_examples=200, deadline=None)
 def test_any_value_survives_a_commented_file(value: object) -> None:
     fields = [

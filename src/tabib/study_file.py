@@ -121,11 +121,10 @@ def dump_fields(fields: Sequence[tuple[str, Any, str]], *, heading: Sequence[str
     parts: dict[str, list[str]] = {}
     for name, value, reason in fields:
         part, _, last = name.rpartition(".")
-        text = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=10_000, default_flow_style=True).removesuffix(
-            "...\n"
-        )
+        text = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=10_000, default_flow_style=True)
+        value_text = text.removesuffix("...\n").removesuffix("\n")  # white space of the value itself stays
         above = [f"# {line}" for line in textwrap.wrap(reason, 110)]
-        parts.setdefault(part, []).extend([*above, f"{last}: {text.rstrip()}"])
+        parts.setdefault(part, []).extend([*above, f"{last}: {value_text}"])
     lines = [f"# {wrapped}".rstrip() for text in heading for wrapped in textwrap.wrap(text, 114, subsequent_indent="  ") or [""]]
     for part, inside in parts.items():
         lines += [f"{part}:", *(f"  {line}" for line in inside)] if part else inside
