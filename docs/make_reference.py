@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 import tabib
 from tabib import errors
 from tabib.cli import app
-from tabib.config import Study, parts_in
+from tabib.config import Study, parts_in, reading_order
 from tabib.kinds import KINDS
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -36,7 +36,8 @@ def study_page() -> str:
     ]
     for name, part in _parts(Study, "study"):
         lines += [f"## {name}", "", _first(part), "", "| field | type | default | meaning |", "|---|---|---|---|"]
-        for field, info in part.model_fields.items():
+        for field in reading_order(part.model_fields):
+            info = part.model_fields[field]
             description = info.description or _first(next(parts_in(info.annotation)))
             default = "required" if info.default is PydanticUndefined else _default(info.default)
             lines.append(f"| `{field}` | {_type(info.annotation, info.metadata)} | {default} | {_cell(description)} |")

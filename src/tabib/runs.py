@@ -37,7 +37,7 @@ from typing import IO, Any, Self, TypeVar
 import polars as pl
 from pydantic import BaseModel
 
-from tabib.config import Data, Study, run_named
+from tabib.config import BaseData, BaseStudy, Study, run_named
 from tabib.errors import RunError, StudyError
 from tabib.records import INDEX_SCHEMA, SPLIT_SCHEMA, Checks, Decision, Evaluation, Explanations, Findings, Model
 from tabib.study_file import dump_study, load_study
@@ -140,9 +140,9 @@ def fingerprint(*values: object) -> str:
             buffer = io.BytesIO()
             value.rechunk().write_ipc(buffer, compression="uncompressed")
             digest.update(buffer.getbuffer())
-        elif isinstance(value, Study):
+        elif isinstance(value, BaseStudy):
             digest.update(_anywhere(value).model_dump_json(exclude=AFTERWARDS).encode())
-        elif isinstance(value, Data):
+        elif isinstance(value, BaseData):
             table = file_hash(value.table) if value.table else ""
             digest.update(
                 (value.model_dump_json(exclude={"folder", "table", "kind"}) + table + list_data(value.folder, times=True)).encode()
@@ -313,7 +313,7 @@ def read_histories(run_folder: Path) -> dict[str, list[dict[str, Any]]]:
 def save(path: Path, value: object) -> None:
     """Write a table (CSV or Parquet, by its suffix), a record (JSON) or a study (YAML), atomically."""
     with atomic_write(path) as file:
-        if isinstance(value, Study):
+        if isinstance(value, BaseStudy):
             file.write(dump_study(value).encode())
         elif isinstance(value, BaseModel):
             file.write(value.model_dump_json(indent=1).encode())
@@ -447,7 +447,7 @@ class Run:
         value = read_result(self.folder, name)
         if value is None:
             raise RunError(f"{self.folder} has no {FILES[name].path}: the step '{name}' has not been done. Run: tabib run STUDY")
-        if isinstance(value, Study):  # it may have been resolved before the project was moved, or before what does not count changed
+        if isinstance(value, BaseStudy):  # it may have been resolved before the project was moved, or before what does not count changed
             model = value.model.model_copy(update={"weights": self.given.model.weights})
             given = {name: getattr(self.given, name) for name in ("data", "split", *AFTERWARDS)}
             value = value.model_copy(update={**given, "model": model})

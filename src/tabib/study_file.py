@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tabib.config import Study, parts_in, run_named
+from tabib.config import Study, parts_in, reading_order, run_named
 from tabib.errors import StudyError
 
 __all__ = ["check_study", "dump_fields", "dump_study", "load_study", "parse_study", "read_fields"]
@@ -108,7 +108,9 @@ def _check(read: _Read, source: str) -> Study:
 
 def dump_study(study: Study) -> str:
     """Write a study as YAML that `parse_study` reads back equal, every default written out."""
-    return yaml.dump(study.model_dump(mode="json"), Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=120, default_flow_style=None)
+    fields = study.model_dump(mode="json")
+    ordered = {name: fields[name] for name in reading_order(fields)}
+    return yaml.dump(ordered, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=120, default_flow_style=None)
 
 
 def dump_fields(fields: Sequence[tuple[str, Any, str]], *, heading: Sequence[str] = ()) -> str:
