@@ -502,6 +502,10 @@ def explain(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where pictures of new images go, `explained` if not given.")
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL", help="Of several labels, ask about this one in place of those the image has. May be repeated."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show why the model answered so: heat maps, and the nearest training images."""
@@ -509,6 +513,7 @@ def explain(
     from tabib.explanation import explain as explain_answers
     from tabib.explanation import explain_paths
     from tabib.prediction import Predictor
+    from tabib.records import labels_of
     from tabib.runs import keep_apart, read_run, save
 
     progress = ConsoleProgress()
@@ -519,16 +524,24 @@ def explain(
         folder = out or Path("explained")
         keep_apart(folder, study.data.folder)
         predictor = Predictor.load(place)
-        found = explain_paths(predictor, paths, index, split, study, folder=folder, cache_folder=cache, progress=progress)
+        found = explain_paths(
+            predictor, paths, index, split, study, folder=folder, cache_folder=cache, labels=label or (), progress=progress
+        )
         file = folder / "explanations.json"
         save(file, found)
     else:
         with opened:
             judged = (opened.read("model"), opened.read("decision"), index, split, opened.read("predictions"), opened.read("evaluation"))
-            found = explain_answers(*judged, study, study.explain, place=place, cache_folder=cache, progress=progress)
+            found = explain_answers(*judged, study, study.explain, place=place, cache_folder=cache, labels=label or (), progress=progress)
             opened.write("explanations", found)
         file = opened.path("explanations")
-    lines = [f"{each.path}: {each.predicted} {each.probability:.3f}" for each in found.images]
+    lines = [
+        f"{each.path}: {each.predicted} {each.probability:.3f}"
+        if each.probability is not None
+        else f"{each.path}: {', '.join(labels_of(each.predicted, several=True)) or 'no label'}  "
+        + "  ".join(f"{of.name} {of.probability:.3f}" for of in each.labels)
+        for each in found.images
+    ]
     lines += [f"{path}: refused, {reason}" for path, reason in found.refused.items()]
     _tell(found.model_dump(), [*lines, f"Explanations: {file}"], as_json)
     _leave(len(found.refused))

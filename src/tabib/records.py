@@ -48,6 +48,7 @@ __all__ = [
     "Member",
     "Model",
     "Neighbour",
+    "OfLabel",
     "PartEvaluation",
     "Published",
     "Record",
@@ -373,7 +374,18 @@ class Neighbour(Record):
     row: int
     label: str
     group: str  # what the split never separates: the patient, or the near-copy cluster where patients are unknown
-    distance: float  # of the pooled features: 1 - cosine, 0..2, meaned over members
+    distance: float  # of `Explanations.features`: 1 - cosine, 0..2, meaned over members
+
+
+class OfLabel(Record):
+    """What speaks for one of several labels of an image."""
+
+    name: str
+    said: bool  # whether the model gives it to the image
+    there: bool | None  # the truth; None where it is unknown
+    probability: float
+    covered: float | None = None  # as in `Explained`
+    pictures: dict[str, str] = {}  # "gradcam", "occlusion"
 
 
 class Explained(Record):
@@ -382,11 +394,12 @@ class Explained(Record):
     row: int | None  # of the index; None for an image of another place
     path: str
     chosen: Literal["mistake", "worst", "right", "given"]  # why this image
-    label: str | None
+    label: str | None  # the class, or the labels as in the index
     predicted: str
-    probability: float  # of what was predicted
+    probability: float | None  # of what was predicted; None of several labels, each of which has its own
     covered: float | None = None  # the lowest that covering a part of the image leaves of it; None without occlusion
     pictures: dict[str, str] = {}  # files beside: "image" as the network sees it, "gradcam", of a mistake "gradcam_truth", "occlusion"
+    labels: list[OfLabel] = []  # of several labels those that were asked about
     neighbours: list[Neighbour] = []  # nearest first
 
 
@@ -395,6 +408,7 @@ class Explanations(Record):
 
     images: list[Explained]
     layer: str | None = None  # whose maps Grad-CAM reads; None where the network has none
+    features: Literal["pooled", "last_linear", "logits"] = "pooled"  # what neighbours are near in; of an own network one of the last two
     likeness: list[Likeness] = []  # of Grad-CAM's maps
     feature_maps: dict[str, str] = {}  # by layer the picture of its maps of the first image
     remarks: list[Finding] = []

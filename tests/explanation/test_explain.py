@@ -165,6 +165,20 @@ def test_a_layer_that_is_not_there_is_refused_before_the_training(judged: Judged
         judged.explain(images=1, layers=["33"])
 
 
+def test_a_label_is_asked_for_only_where_there_are_several(judged: Judged) -> None:
+    with pytest.raises(StudyError, match="runs of several labels"):
+        explain_paths(
+            Predictor.load(judged.run / "model", device="cpu"),
+            [],
+            judged.planted.index,
+            judged.planted.split,
+            judged.planted.study,
+            folder=judged.run,
+            cache_folder=judged.planted.cache_folder,
+            labels=["ILL"],
+        )
+
+
 def test_new_images_are_explained_with_the_answers_of_predict(judged: Judged, tmp_path: Path) -> None:
     study = judged.planted.study.model_copy(update={"explain": Explain(neighbours=2, layers=["0"])})
     test = judged.predictions.filter(pl.col("part") == "test")

@@ -50,6 +50,14 @@ def test_one_output_and_two_say_the_same_of_two_classes() -> None:
     torch.testing.assert_close(class_scores(torch.tensor([[1.0, 2.0, 3.0]])), torch.tensor([[1.0, 2.0, 3.0]]))
 
 
+def test_a_label_is_asked_by_its_own_logit_even_where_there_are_two() -> None:
+    images = random_images(2, 2, 4, 4)
+    both = gradcam(pooled(average(nn.Identity()), [[1.0, 0.5], [5.0, 5.0]]), images, torch.tensor([0, 0]), layer="0", several=True)
+    alone = gradcam(pooled(average(nn.Identity()), [[1.0, 0.5]]), images, torch.tensor([0, 0]), layer="0", several=True)
+    torch.testing.assert_close(both, alone)
+    assert both.amax() == 1, "the other label, of which more speaks, takes nothing away"
+
+
 def test_layers_that_work_in_place_after_the_map_do_no_harm() -> None:
     images, classes = random_images(2, 2, 4, 4), torch.tensor([1, 1])
     after = nn.Sequential(nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())

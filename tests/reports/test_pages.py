@@ -510,7 +510,7 @@ def test_pages_need_no_torch() -> None:
 
 def test_why_shows_each_picture_with_its_words_and_the_nearest_training_images(films: tuple[Path, Study], both: dict[str, Reader]) -> None:
     facts = read_facts(*films)
-    shown = [path for each in facts.explained for path in each.pictures.values()]
+    shown = [path for each in facts.explained for _, _, path in each.pictures]
     assert len(shown) == 2 * 4 + 2 * 3
     examples = sum(1 + len(each.versions) for each in facts.augmented)
     for code, page in both.items():

@@ -106,12 +106,59 @@ def test_the_report_shows_every_label(run: Run, code: str, words: str) -> None:
     assert len(targets) == len(set(targets)) > 0
 
 
+def test_each_label_that_an_image_has_or_was_given_is_explained(run: Run) -> None:
+    found, folder = run.read("explanations"), run.path("explanations").parent
+    test = {row["row"]: row for row in run.read("predictions").filter(pl.col("part") == "test").iter_rows(named=True)}
+    assert len(found.images) == 12
+    for each in found.images:
+        row = test[each.row]
+        said, there = (set(labels_of(row[column], several=True)) for column in ("predicted", "label"))
+        likeliest = max(CHEST_LABELS, key=lambda name: row[f"p_{name}"])
+        assert [of.name for of in each.labels] == (sorted(said | there) or [likeliest])
+        assert (each.predicted, each.label, each.probability) == (row["predicted"], row["label"], None)
+        for of in each.labels:
+            assert (of.said, of.there, of.probability) == (of.name in said, of.name in there, row[f"p_{of.name}"])
+            assert set(of.pictures) == {"gradcam", "occlusion"}
+            assert all((folder / name).exists() for name in of.pictures.values())
+            assert of.covered is not None
+        assert (each.chosen == "mistake") <= (said != there)
+        assert (each.chosen == "right") <= (said == there)
+        assert len(each.neighbours) == 4
+    assert [each.depth for each in found.likeness] == ["head", "half", "all"]
+    assert {remark.code for remark in found.remarks} <= {"heat_maps_change", "heat_maps_ignore_weights"}
+
+
+def test_the_label_that_is_asked_for_is_explained(run: Run, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in run.path("explanations").parent.iterdir()}
+    done = CliRunner().invoke(app, ["explain", str(run.folder), "--label", "MASS", "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)["images"]
+    assert [[of["name"] for of in each["labels"]] for each in told] == [["MASS"]] * 12
+    assert all(of["said"] != of["there"] for each in told if each["chosen"] == "mistake" for of in each["labels"])
+    assert CliRunner().invoke(app, ["explain", str(run.folder)]).exit_code == 0
+    assert {path: path.read_bytes() for path in run.path("explanations").parent.iterdir()} == before
+    film, out = next(run.read("study").data.folder.iterdir()), tmp_path / "out"
+    done = CliRunner().invoke(app, ["explain", str(run.folder), str(film), "--label", "MASS", "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    assert len(list(out.glob("0000_*_gradcam.png"))) == 1
+    assert "MASS 0." in done.output
+    refused = CliRunner().invoke(app, ["explain", str(run.folder), "--label", "MAS"])
+    assert "Did you mean MASS" in str(refused.exception)
+
+
+@pytest.mark.parametrize("code", ["en", "fa"])
+def test_the_report_speaks_of_labels(run: Run, code: str) -> None:
+    page, words = (run.folder / f"report.{code}.html").read_text(encoding="utf-8"), language(code).words
+    for key in ("samples", "distribution", "distribution_note"):
+        assert words["labels"][key] in page
+        assert words["data"][key] not in page
+    assert words["settings"]["outputs"] not in page
+    assert words["why"]["neighbours_pooled"] in page
+
+
 def test_what_is_not_done_for_labels_is_said(run: Run) -> None:
-    assert [remark.code for remark in run.read("explanations").remarks] == ["labels_not_explained"]
-    assert "Answers are not explained" in (run.folder / "report.en.html").read_text(encoding="utf-8")
     film = next(run.read("study").data.folder.iterdir())
     for command in (
-        ["explain", str(run.folder), str(film)],
         ["evaluate", str(run.folder), "--on", str(film.parent)],
         ["compare", str(run.folder)],
     ):

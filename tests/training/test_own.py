@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from listens import Killed, KillsAfter
 from planted import Planted, history_of, plant, train_planted, weights_of
 from tabib.cli import app
+from tabib.config import ModelPart
 from tabib.errors import RunError, StudyError
 from tabib.prediction import Predictor, predict_index, predict_paths
 from tabib.records import Decision, Model
@@ -29,6 +30,8 @@ from tabib.study import run_study
 from tabib.study_file import dump_study
 from tabib.training import calibrate, name_own, summarise_network
 from tabib.training.calibrate import load_networks
+from tabib.training.inference import kind_of_features, pool
+from tabib.training.networks import build_network
 
 CPU = torch.device("cpu")
 
@@ -105,6 +108,23 @@ def test_it_is_trained_and_predicts_as_it_was_judged(trained: tuple[Planted, Pat
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(again.parameters(), Cnn(seed=9).parameters(), strict=True))
     assert (model.network, model.weights_source, model.outputs, model.head, model.dropout) == ("own", "own", "one_per_class", [], [])
     assert model.weights_total == sum(weight.numel() for weight in again.parameters())
+
+
+def gate() -> nn.Module:
+    """A network without a linear layer at its end: the one that it has opens and closes channels."""
+    return Answers(lambda self, scores: scores[:, :1] * self.dense.weight[:2, 0], outputs=8)
+
+
+@pytest.mark.parametrize(("module", "kind", "wide"), [(Cnn(), "last_linear", 72), (gate(), "logits", 2)], ids=["linear", "gate"])
+def test_its_features_are_what_its_last_linear_layer_is_given(module: nn.Module, kind: str, wide: int) -> None:
+    network = build_network(ModelPart(network="own"), classes=2, channels=1, height=20, width=20, own=module)
+    images, statistics = torch.rand(5, 1, 20, 20, generator=torch.Generator().manual_seed(0)), torch.zeros(5, 6)
+    features = pool(network, images, statistics, intensity="unit")
+    assert kind_of_features(network, images) == kind
+    assert features.shape == (5, wide)
+    last = module.dense if kind == "last_linear" else nn.Identity()
+    with torch.no_grad():
+        assert torch.allclose(last(features), network(images), atol=1e-6)  # pyright: ignore[reportCallIssue]
 
 
 def test_seeds_start_from_the_same_weights_and_become_different_members(

@@ -11,6 +11,7 @@ import polars as pl
 
 from tabib.dataset import as_class, without
 from tabib.evaluation.answers import MACRO, Answers, value
+from tabib.evaluation.measures import made_measure
 from tabib.metrics.intervals import Interval, Sureness, jackknife_interval, leave_groups_out, share_interval
 from tabib.records import Measure
 
@@ -59,7 +60,7 @@ def mean_measures(labels: Sequence[Answers], baselines: Sequence[Mapping[str, An
     right = _all_right(labels)
     interval = share_interval(right, np.ones(rows, dtype=bool), first.groups, sure) if rows else Interval()
     beside = {name: float(_all_right([each[name] for each in baselines]).mean()) for name in names}
-    found = [_measure("exact_match", None, float(right.mean()) if rows else math.nan, interval, rows, beside)]
+    found = [made_measure("exact_match", None, float(right.mean()) if rows else math.nan, interval, rows=rows, baselines=beside)]
     for name in MEANS:
         mean = _mean(labels, name)
         interval = Interval()
@@ -67,7 +68,7 @@ def mean_measures(labels: Sequence[Answers], baselines: Sequence[Mapping[str, An
             left_out = [leave_groups_out(partial(_weighted, answers, name), answers.groups) for answers in labels]
             interval = jackknife_interval(mean, np.mean(left_out, axis=0), first.groups, sure)
         beside = {other: _mean([each[other] for each in baselines], name) for other in names}
-        found.append(_measure(name, MACRO, mean, interval, rows, beside))
+        found.append(made_measure(name, MACRO, mean, interval, rows=rows, baselines=beside))
     return found
 
 
@@ -81,18 +82,3 @@ def _mean(labels: Sequence[Answers], name: str) -> float:
 
 def _weighted(answers: Answers, name: str, weights: np.ndarray) -> np.ndarray:
     return np.asarray(value(answers, name, None, weights=weights))
-
-
-def _measure(name: str, of: str | None, number: float, interval: Interval, rows: int, baselines: Mapping[str, float]) -> Measure:
-    return Measure(
-        name=name,
-        of=of,
-        value=None if math.isnan(number) else number,
-        low=interval.low,
-        high=interval.high,
-        method=interval.method,
-        approximate=interval.approximate,
-        rows=rows,
-        groups=interval.groups,
-        baselines={key: each for key, each in baselines.items() if not math.isnan(each)},
-    )

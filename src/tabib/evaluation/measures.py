@@ -27,7 +27,7 @@ from tabib.metrics.intervals import (
 )
 from tabib.records import Measure
 
-__all__ = ["gaps", "interval_of", "measure_all", "paired_difference", "predictive_values"]
+__all__ = ["gaps", "interval_of", "made_measure", "measure_all", "paired_difference", "predictive_values"]
 
 SHARES = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 
@@ -48,22 +48,45 @@ def measure_all(
         interval = Interval() if math.isnan(number) else _interval(answers, name, of, number, left_out, sure)
         beside = {key: float(value(other, name, of)) for key, other in baselines.items()}
         measures.append(
-            Measure(
-                name=name,
-                of=of,
-                value=None if math.isnan(number) else number,
-                low=interval.low,
-                high=interval.high,
-                method=interval.method,
-                approximate=interval.approximate,
+            made_measure(
+                name,
+                of,
+                number,
+                interval,
                 rows=_rows(answers, name, of),
-                groups=interval.groups,
-                undefined_draws=interval.undefined_draws,
-                baselines={key: number for key, number in beside.items() if not math.isnan(number)},
+                baselines=beside,
                 goal=getattr(goals, name, None) if of == _asked_of(name, answers) else None,
             )
         )
     return measures
+
+
+def made_measure(
+    name: str,
+    of: str | None,
+    number: float,
+    interval: Interval,
+    *,
+    rows: int,
+    groups: int | None = None,
+    baselines: Mapping[str, float] | None = None,
+    goal: float | None = None,
+) -> Measure:
+    """A number with its interval as it is written down; nan is no value. `groups` are those of the interval if not given."""
+    return Measure(
+        name=name,
+        of=of,
+        value=None if math.isnan(number) else number,
+        low=interval.low,
+        high=interval.high,
+        method=interval.method,
+        approximate=interval.approximate,
+        rows=rows,
+        groups=interval.groups if groups is None else groups,
+        undefined_draws=interval.undefined_draws,
+        baselines={key: each for key, each in (baselines or {}).items() if not math.isnan(each)},
+        goal=goal,
+    )
 
 
 def gaps(validation: list[Measure], test: list[Measure], *, apart: bool) -> list[Measure]:
@@ -78,19 +101,8 @@ def gaps(validation: list[Measure], test: list[Measure], *, apart: bool) -> list
         if after.of not in (None, MACRO) or after.value is None or other.value is None:
             continue
         interval = difference_interval(after.value, interval_of(after), other.value, interval_of(other)) if apart else Interval()
-        found.append(
-            Measure(
-                name=after.name,
-                of=after.of,
-                value=after.value - other.value,
-                low=interval.low,
-                high=interval.high,
-                method=interval.method,
-                approximate=interval.approximate,
-                rows=min(after.rows, other.rows),
-                groups=min(after.groups, other.groups),
-            )
-        )
+        sizes = {"rows": min(after.rows, other.rows), "groups": min(after.groups, other.groups)}
+        found.append(made_measure(after.name, after.of, after.value - other.value, interval, **sizes))
     return found
 
 

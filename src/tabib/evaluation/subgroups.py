@@ -18,7 +18,7 @@ import polars as pl
 from tabib.config import Goals
 from tabib.errors import StudyError
 from tabib.evaluation.answers import MACRO, Answers, value
-from tabib.evaluation.measures import interval_of, measure_all
+from tabib.evaluation.measures import interval_of, made_measure, measure_all
 from tabib.metrics.intervals import Sureness, difference_interval, leave_groups_out
 from tabib.records import INDEX_SCHEMA, Measure, Subgroup
 
@@ -117,17 +117,8 @@ def _difference(answers: Answers, inside: np.ndarray, mine: Measure, rest: Measu
         return None
     correlation = _correlation(answers, inside, mine.name, mine.of) if shared else 0.0
     interval = difference_interval(mine.value, interval_of(mine), rest.value, interval_of(rest), correlation=correlation)
-    return Measure(
-        name=mine.name,
-        of=mine.of,
-        value=mine.value - rest.value,
-        low=interval.low,
-        high=interval.high,
-        method=interval.method,
-        approximate=interval.approximate,
-        rows=min(mine.rows, rest.rows),
-        groups=min(mine.groups, rest.groups),
-    )
+    sizes = {"rows": min(mine.rows, rest.rows), "groups": min(mine.groups, rest.groups)}
+    return made_measure(mine.name, mine.of, mine.value - rest.value, interval, **sizes)
 
 
 def _correlation(answers: Answers, inside: np.ndarray, name: str, of: str | None) -> float:

@@ -17,7 +17,7 @@ from tabib.training.networks import Network
 __all__ = ["class_scores", "gradcam", "to_size"]
 
 
-def gradcam(network: Network, images: Tensor, classes: Tensor, *, layer: str) -> Tensor:
+def gradcam(network: Network, images: Tensor, classes: Tensor, *, layer: str, several: bool = False) -> Tensor:
     """Where the maps of a layer speak for a class, image by image.
 
     The maps are added up, each weighted by the mean of the score's gradient over its places, and what speaks against the class is cut
@@ -28,6 +28,7 @@ def gradcam(network: Network, images: Tensor, classes: Tensor, *, layer: str) ->
         images: (B, C, H, W), normalised.
         classes: (B,) int64, the class that each image is asked about.
         layer: name of a layer of the backbone with maps, as `last_map` finds it.
+        several: whether these are labels, whose scores are their own logits.
 
     Returns:
         (B, h, w) float32 on the CPU, at the size of the layer's maps, from 0 to 1, where 1 is the highest of the image; all 0 where
@@ -42,7 +43,8 @@ def gradcam(network: Network, images: Tensor, classes: Tensor, *, layer: str) ->
         return seen[-1].clone()  # what follows may work in place
 
     with torch.enable_grad(), listening([network.features.get_submodule(layer)], hear):
-        scores = class_scores(network(images))
+        logits = network(images)
+        scores = logits.float() if several else class_scores(logits)
         (gradient,) = torch.autograd.grad(scores.gather(1, classes[:, None].to(scores.device)).sum(), seen[-1])
     maps, slopes = (as_maps(each, images, network) for each in (seen[-1].detach(), gradient))
     assert maps is not None

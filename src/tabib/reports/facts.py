@@ -32,6 +32,7 @@ from tabib.records import (
     Known,
     Measure,
     Model,
+    OfLabel,
     PartEvaluation,
     labels_of,
 )
@@ -90,7 +91,7 @@ class ExplainedImage:
     """Why one image was answered as it was, and those of its pictures that are there."""
 
     explained: Explained
-    pictures: Mapping[str, Path]  # by what they show
+    pictures: Sequence[tuple[Explained | OfLabel, str, Path]]  # the answer that each is about, what it shows, and the file
 
 
 @dataclass(frozen=True)
@@ -318,7 +319,12 @@ def read_facts(run_folder: Path, study: Study) -> Facts:
         predictions={} if predictions is None else {row["row"]: row for row in predictions.iter_rows(named=True)},
         evaluation=evaluation,
         explanations=explanations,
-        explained=[ExplainedImage(each, _present(pictures, each.pictures)) for each in explanations.images],
+        explained=[
+            ExplainedImage(
+                each, [(of, kind, path) for of in (each, *each.labels) for kind, path in _present(pictures, of.pictures).items()]
+            )
+            for each in explanations.images
+        ],
         layer_maps=_present(pictures, explanations.feature_maps),
         manifest=read_manifest(run_folder),
     )

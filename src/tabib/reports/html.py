@@ -135,7 +135,7 @@ def take_gallery(facts: Facts) -> Gallery:
         wanted += [*facts.evaluation.worst, *facts.confident_mistakes(), *facts.evaluation.random]
     wanted += [(each.original, *each.versions) for each in facts.augmented]
     for each in facts.explained:
-        wanted += [tuple(each.pictures.values()), *(near.row for near in each.explained.neighbours)]
+        wanted += [tuple(path for _, _, path in each.pictures), *(near.row for near in each.explained.neighbours)]
     wanted += [(path,) for path in facts.layer_maps.values()]
     for chapter in (
         facts.findings.findings,

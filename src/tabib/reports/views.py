@@ -367,6 +367,8 @@ def augmentation(facts: Facts, reader: Language) -> Augmentation | None:
     figures: dict[str, Value] = {"epochs": epochs, "images": train.images, "copies": copies, "n": times * train.images}
     note = "augmentation_copies" if copies else "augmentation_note" if words else "augmentation_off"
     sentences = [reader.text(f"data.{note}", figures)]
+    if words or copies:
+        sentences.append(reader.text("labels.balance" if facts.several else "data.balance"))
     seen = {name: n * times for name, n in train.by_class.items()}
     charts = [
         (reader.text("data.before"), _bars(facts, reader, train.by_class, "train", of=train.images)),
@@ -434,7 +436,7 @@ def split_words(facts: Facts, reader: Language) -> list[str]:
     keys += [f"leaks_{split.leaks}"] if split.given or split.file else []
     keys += ["scope_split"] if split.given and split.group_scope == "split" else []
     keys += {"known": [], "partly": ["groups_partly"], "unknown": ["groups_unknown"]}[facts.patients]
-    return [reader.text(f"split.{key}", figures) for key in keys]
+    return [reader.text("labels.ratio" if facts.several and key == "ratio" else f"split.{key}", figures) for key in keys]
 
 
 def augment_words(augment: Augment, reader: Language) -> list[str]:
@@ -532,7 +534,7 @@ def _settings(facts: Facts, reader: Language) -> Iterator[tuple[str, str]]:
             yield "head", numbers(study.model.head)
             yield "dropout", _dropout(study, reader) or choice(None)
             yield "initialiser", choice(study.model.initialiser)
-        yield "outputs", choice(study.model.outputs)
+        yield "outputs", "" if facts.several else choice(study.model.outputs)
         yield "freeze", choice(freeze) if freeze is None or isinstance(freeze, str) else isolated(str(freeze.through or freeze.trainable))
         yield "augment", reader.series(augment_words(study.augment, reader)) or choice(None)
         yield "optimizer", choice(train.optimizer)

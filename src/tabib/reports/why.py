@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tabib.config import Explain
-from tabib.records import Explained
+from tabib.records import Explained, OfLabel
 from tabib.reports.facts import Facts
 from tabib.reports.text import Language
 
@@ -15,16 +15,16 @@ def notes(facts: Facts, reader: Language) -> list[str]:
     explain, layer = facts.study.explain if facts.study else Explain(), facts.explanations.layer
     words = [reader.text("why.gradcam_note", {"layer": layer})] if layer else []
     words += [reader.text("why.occlusion_note")] if explain.occlusion else []
-    return words + ([reader.text("why.neighbours_note")] if explain.neighbours else [])
+    return words + ([reader.text(f"why.neighbours_{facts.explanations.features}")] if explain.neighbours else [])
 
 
-def caption(reader: Language, one: Explained, kind: str) -> str:
-    """What one picture of an explained image shows."""
-    if kind == "gradcam_truth":
-        return reader.text("why.gradcam", {"name": one.label})
-    if kind == "occlusion" and one.covered is not None and one.covered >= one.probability:
-        return reader.text("why.occlusion_nothing", {"name": one.predicted})
-    return reader.text(f"why.{kind}", {"name": one.predicted, "before": one.probability, "after": one.covered})
+def caption(reader: Language, of: Explained | OfLabel, kind: str) -> str:
+    """What one picture of an explained image shows, of its answer or of one of its labels."""
+    name = of.name if isinstance(of, OfLabel) else of.label if kind == "gradcam_truth" else of.predicted
+    if kind == "occlusion" and of.covered is not None and of.probability is not None and of.covered >= of.probability:
+        return reader.text("why.occlusion_nothing", {"name": name})
+    key = "gradcam" if kind == "gradcam_truth" else "gradcam_label" if kind == "gradcam" and isinstance(of, OfLabel) else kind
+    return reader.text(f"why.{key}", {"name": name, "p": of.probability, "before": of.probability, "after": of.covered})
 
 
 def one_group(one: Explained) -> bool:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tabib.config import OWN
 from tabib.training.batches import Intensity, Samples, in_order, normalise
 from tabib.training.freezing import set_inference
 from tabib.training.losses import class_logits, label_logits
 from tabib.training.networks import Network
+from tabib.training.own import before_last_linear
 
-__all__ = ["INFERENCE_BATCH", "log_probabilities", "mean_of_members", "pool", "pooled_features", "say"]
+__all__ = ["INFERENCE_BATCH", "kind_of_features", "log_probabilities", "mean_of_members", "pool", "pooled_features", "say"]
 
 INFERENCE_BATCH = 64
 """Images per forward pass. One number everywhere, so that a row is computed alike wherever it is predicted."""
@@ -42,9 +45,25 @@ def log_probabilities(network: Network, samples: Samples, *, intensity: Intensit
 
 @torch.inference_mode()
 def pool(network: Network, images: Tensor, statistics: Tensor, *, intensity: Intensity) -> Tensor:
-    """What the head is given of images (B, C, H, W) in 0..1: the pooled features of the backbone, (B, F) float32."""
+    """What the head is given of images (B, C, H, W) in 0..1: the pooled features of the backbone, (B, F) float32.
+
+    Of the user's own network what its last linear layer is given, else its logits (`kind_of_features`).
+    """
     set_inference(network)
-    return network.features(normalise(images, statistics, intensity, network)).float()
+    given = normalise(images, statistics, intensity, network)
+    if network.weights_source != OWN:
+        return network.features(given).float()
+    logits, before = before_last_linear(network.features, given)
+    return (logits if before is None else before).float()
+
+
+@torch.inference_mode()
+def kind_of_features(network: Network, images: Tensor) -> Literal["pooled", "last_linear", "logits"]:
+    """What `pool` gives of images (B, C, H, W)."""
+    set_inference(network)
+    if network.weights_source != OWN:
+        return "pooled"
+    return "logits" if before_last_linear(network.features, images)[1] is None else "last_linear"
 
 
 def pooled_features(network: Network, samples: Samples, *, intensity: Intensity) -> np.ndarray:

@@ -19,7 +19,7 @@ from torch.nn.parameter import is_lazy
 from tabib.config import OWN, Study
 from tabib.errors import RunError, StudyError
 
-__all__ = ["Own", "check_own", "load_own", "name_own", "probe", "refuse_mismatch"]
+__all__ = ["Own", "before_last_linear", "check_own", "load_own", "name_own", "probe", "refuse_mismatch"]
 
 _PROBES = 4
 _TOLERANCE = 1e-3
@@ -133,6 +133,26 @@ def load_own(network: nn.Module, weights: dict[str, Tensor], *, kept: list[list[
             "The module given has the layers of the one that was trained, and with its weights it answers otherwise: its forward has changed. "
             "Give the module as it was, or start the run again."
         )
+
+
+def before_last_linear(module: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The logits (B, C) that a module makes of images, and what its last linear layer was given for them, (B, F).
+
+    `None` where no linear layer makes the logits: its last call is of other numbers than they, as in a gate of channels.
+    """
+    heard: list[tuple[Tensor, Tensor]] = []
+
+    def hear(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if inputs:
+            heard.append((inputs[0], output))
+
+    hooks = [each.register_forward_hook(hear) for each in module.modules() if isinstance(each, nn.Linear)]
+    try:
+        logits = module(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return logits, heard[-1][0] if heard and heard[-1][1].shape == logits.shape else None
 
 
 def _images(channels: int, height: int, width: int) -> Tensor:
