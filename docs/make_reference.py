@@ -19,6 +19,7 @@ import tabib
 from tabib import errors
 from tabib.cli import app
 from tabib.config import Study, parts_in, reading_order
+from tabib.images import MAX_VOXELS
 from tabib.kinds import KINDS
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -167,6 +168,22 @@ EQUAL = {"pydicom": 113, "nibabel": 7}
 """Pictures of pydicom's files, and volumes of nibabel's, whose pixels are equal to what that library gives."""
 
 
+VOLUMES = (  # what, how `read_volume` and `read_mask` of tabib.images take it, and what is refused; tested by tests/images/test_volume.py
+    (
+        "NIfTI volume",
+        "slices along the third axis, each as on film; scl_slope and scl_inter applied; affine, mirrored too, from the sform or the qform",
+        "several time points, unless one is named: `heart.nii.gz[3]`; a spacing or an affine that is no number, zero or singular",
+    ),
+    ("TIFF", "pages as slices", "pages of different sizes"),
+    ("any picture", "a volume of one slice", "what the table above refuses"),
+    (
+        "mask",
+        "the labels as they are stored: whole numbers of 8, 16 or 32 bits, also where a file keeps them as floating point; the place in a palette",
+        "JPEG, three channels that differ, negative labels, labels that are not whole",
+    ),
+)
+
+
 def formats_page() -> str:
     """Every kind of image file that is read, and that is refused with a reason."""
     lines = [
@@ -189,6 +206,16 @@ def formats_page() -> str:
         "| format | what | the reason says |",
         "|---|---|---|",
         *(f"| {name} | {_cell(what)} | … {_cell(reason)} … |" for name, what, reason in REFUSED),
+        "",
+        "## Volumes and masks",
+        "",
+        "A volume has its values as they were measured, never stretched, in the order slice, row, column, and an affine matrix from there to "
+        f"millimetres to the left, the back and the head. At most {MAX_VOXELS:,} voxels are read. A mask made on a NIfTI file is "
+        "written with the axes, the affine matrix and the codes of that file, bit by bit.",
+        "",
+        "| what | how | refused |",
+        "|---|---|---|",
+        *(f"| {what} | {_cell(how)} | {_cell(refused)} |" for what, how, refused in VOLUMES),
         "",
         "## Checked",
         "",

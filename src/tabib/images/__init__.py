@@ -5,14 +5,17 @@ from tabib.images.heat import heat_colours, lay_heat
 from tabib.images.identify import IDENTIFIERS, NO_DICOM, NO_PICTURE, DicomHeader, identify_dicom
 from tabib.images.image import MAX_BYTES, MAX_PIXELS, Image, ImageFacts, has_colour, printable, shown_name, spread, to_grey
 from tabib.images.read import count_frames, name_and_frame, read_file, read_image, read_image_bytes
+from tabib.images.read_volume import as_labels, read_mask, read_volume
 from tabib.images.resize import Fit, resize
-from tabib.images.write import encode_jpeg, encode_png, to_eight_bit
+from tabib.images.volume import MAX_VOXELS, Spacing, Volume, affine_of_cut, affine_of_resize, cut, spacing_of
+from tabib.images.write import encode_jpeg, encode_label_map, encode_nifti, encode_nifti_like, encode_png, to_eight_bit
 
 __all__ = [
     "IDENTIFIERS",
     "MARK_PLACES",
     "MAX_BYTES",
     "MAX_PIXELS",
+    "MAX_VOXELS",
     "NO_DICOM",
     "NO_PICTURE",
     "THUMBNAIL_SIDE",
@@ -20,8 +23,17 @@ __all__ = [
     "Fit",
     "Image",
     "ImageFacts",
+    "Spacing",
+    "Volume",
+    "affine_of_cut",
+    "affine_of_resize",
+    "as_labels",
     "count_frames",
+    "cut",
     "encode_jpeg",
+    "encode_label_map",
+    "encode_nifti",
+    "encode_nifti_like",
     "encode_png",
     "glance",
     "glance_at_file",
@@ -34,8 +46,11 @@ __all__ = [
     "read_file",
     "read_image",
     "read_image_bytes",
+    "read_mask",
+    "read_volume",
     "resize",
     "shown_name",
+    "spacing_of",
     "spread",
     "to_eight_bit",
     "to_grey",

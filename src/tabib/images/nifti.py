@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2 files, plain or in gzip, slice by slice; the header and its geometry by nibabel."""
+"""NIfTI-1 and NIfTI-2 files, plain or in gzip, as slices and as volumes; the header and its geometry by nibabel."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti1 import Nifti1Header, Nifti1Image
 from nibabel.nifti2 import Nifti2Header
 from nibabel.orientations import io_orientation
 
 from tabib.errors import ImageError
 from tabib.images.image import MAX_BYTES, Image, ImageFacts, check_size, choose_frame
 from tabib.images.raster import on_black
+from tabib.images.volume import Spacing, Volume, check_affine, check_voxels, rescaled, spacing_of
 
-__all__ = ["count_nifti_slices", "read_nifti"]
+__all__ = ["count_nifti_slices", "nifti_like", "nifti_of", "read_nifti", "read_nifti_volume"]
 
 HEADER_BYTES = 544  # of NIfTI-2, the longer one
 PACKED = b"\x1f\x8b"  # how a gzip archive starts
@@ -54,9 +55,154 @@ def read_nifti(data: bytes, frame: int | None = None) -> Image:
         pixels, bits, low, high, measured = _grey(stored, volume.shown, rescale or (1.0, 0.0))
         measured = measured if rescale or not _narrow(stored.dtype) else None
     pixels, spacing, orientation = _as_on_film(pixels, header)
-    compression = "gzip" if data.startswith(PACKED) else None
-    facts = ImageFacts(format="NIfTI", bits=bits, mode=kind, compression=compression)
-    return Image(np.ascontiguousarray(pixels), low, high, spacing, orientation, facts, measured)
+    return Image(np.ascontiguousarray(pixels), low, high, spacing, orientation, _facts(data, kind, bits), measured)
+
+
+def read_nifti_volume(data: bytes, time: int | None = None) -> Volume:
+    """Decode the volume of a NIfTI file, of one of several time points the one that is asked for, from 0.
+
+    Slices are those of `read_nifti` and lie as it shows them. Values are rescaled (`scl_slope`, `scl_inter`) as nibabel does.
+
+    Raises:
+        ImageError: several time points and none asked for, a spacing or an affine matrix that gives voxels no place.
+    """
+    header, sides = _header_and_shape(data)
+    shape, times = _sides_and_times(sides)
+    check_voxels(*shape[2:], *shape[:2])
+    if time is None and times > 1:
+        raise ImageError(
+            f"is a NIfTI file of {times:,} volumes of {' x '.join(map(str, shape))} voxels ({len(sides)} axes), where one of 3 axes was "
+            f"expected; ask for one by its number, [0] to [{times - 1}] behind the name, or save it as a file of its own"
+        )
+    time = choose_frame(time, times, "NIfTI file")
+    kind = str(header.get_value_label("datatype"))
+    stored = _values(data, header, time * int(np.prod(shape)), shape)
+    voxels = np.moveaxis((_lie(header) or _Lie()).laid(stored), 2, 0)
+    if kind in COLOURS:
+        channels = np.ascontiguousarray(voxels).view(np.uint8).reshape(*voxels.shape, COLOURS[kind])
+        voxels = np.stack([on_black(slice_) for slice_ in channels]) if kind == "RGBA" else channels
+    else:
+        voxels = np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("="))
+        voxels = rescaled(voxels, *(_rescale(header) or (1.0, 0.0)))
+    voxels.flags.writeable = False
+    bits = 8 if kind in COLOURS else 8 * stored.itemsize
+    return Volume(voxels, *_place(header, shape), _facts(data, kind, bits))
+
+
+def nifti_like(mask: np.ndarray, source: bytes) -> bytes:
+    """Give the bytes of a NIfTI file with the axes, the affine matrix and the codes of the file that a mask was made on, bit by bit.
+
+    Args:
+        mask: (D, H, W) unsigned integers of 8, 16 or 32 bits, on the voxels of `read_nifti_volume(source)`.
+        source: the bytes of a NIfTI file, plain or in gzip.
+    """
+    header, sides = _header_and_shape(source)
+    shape, _ = _sides_and_times(sides)
+    stored = (_lie(header) or _Lie()).lifted(np.moveaxis(mask, 0, 2))
+    if stored.shape != shape:
+        raise ValueError(f"a mask of {' x '.join(map(str, mask.shape))} voxels is not one of this file of {' x '.join(map(str, shape))}")
+    header = header.copy()
+    header.set_data_dtype(mask.dtype)
+    kept = min(len(sides), 3)
+    header["dim"] = [kept, *shape[:kept], *[1] * (7 - kept)]
+    start = header.single_vox_offset
+    header["vox_offset"], header["scl_slope"], header["scl_inter"] = start, 1, 0
+    header["cal_min"], header["cal_max"], header["intent_code"] = 0, 0, 0
+    block = header.binaryblock
+    return block + b"\0" * (start - len(block)) + stored.astype(header.get_data_dtype()).tobytes(order="F")
+
+
+def _facts(data: bytes, kind: str, bits: int) -> ImageFacts:
+    return ImageFacts(format="NIfTI", bits=bits, mode=kind, compression="gzip" if data.startswith(PACKED) else None)
+
+
+def nifti_of(volume: Volume) -> bytes:
+    """Give the bytes of a NIfTI file of a volume that comes from no NIfTI file: columns, rows and slices are its axes."""
+    affine = None if volume.affine is None else np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine[:, [2, 1, 0, 3]]
+    stored = np.moveaxis(volume.voxels, (0, 1, 2), (2, 1, 0))
+    if stored.ndim == 4:
+        stored = np.ascontiguousarray(stored).view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    image = Nifti1Image(stored, affine)
+    if affine is not None:
+        image.header.set_xyzt_units("mm")
+        image.set_sform(affine, 1)  # of the scanner
+        image.set_qform(affine, 1)
+    elif volume.spacing_mm is not None:
+        between, rows, columns = volume.spacing_mm
+        image.header.set_xyzt_units("mm")
+        image.header.set_zooms((columns, rows, between or 1.0))
+    return image.to_bytes()
+
+
+@dataclass(frozen=True)
+class _Lie:
+    """How the first two axes of a file lie on film: first mirrored, then exchanged."""
+
+    mirrored: tuple[bool, bool] = (False, False)
+    turned: bool = False
+
+    def laid(self, stored: np.ndarray) -> np.ndarray:
+        shown = self._mirror(stored)
+        return shown.swapaxes(0, 1) if self.turned else shown
+
+    def lifted(self, shown: np.ndarray) -> np.ndarray:
+        """The way back."""
+        return self._mirror(shown.swapaxes(0, 1) if self.turned else shown)
+
+    def _mirror(self, pixels: np.ndarray) -> np.ndarray:
+        return pixels[tuple(slice(None, None, -1 if mirror else 1) for mirror in self.mirrored)]
+
+
+def _lie(header: Nifti1Header) -> _Lie | None:
+    """How slices lie on film; None where the header does not say how they lie in the body, and they stay as they are."""
+    affine = _known_affine(header)
+    if affine is None or not np.isfinite(affine).all():
+        return None
+    axes = io_orientation(affine)[:2]
+    if not np.isfinite(axes).all():
+        return None
+    # Film runs to the left, the back and the feet, and NIfTI to the right, the front and the head.
+    return _Lie((bool(axes[0, 1] > 0), bool(axes[1, 1] > 0)), bool(axes[0, 0] < axes[1, 0]))
+
+
+def _known_affine(header: Nifti1Header) -> np.ndarray | None:
+    """From (i, j, k, 1) of the file to mm right, front and head; None where the header does not know how it lies in the body."""
+    if int(header["sform_code"]) <= 0 and int(header["qform_code"]) <= 0:
+        return None
+    return np.diag([*[_millimetres(header)] * 3, 1.0]) @ np.asarray(header.get_best_affine(), float)
+
+
+def _millimetres(header: Nifti1Header) -> float:
+    return MILLIMETRES.get(str(header.get_xyzt_units()[0]), 1.0)
+
+
+def _place(header: Nifti1Header, shape: tuple[int, int, int]) -> tuple[np.ndarray | None, Spacing | None]:
+    """The affine matrix and the spacing of a volume whose slices lie as on film; refused where they are of no use."""
+    sides = np.abs(np.asarray(header["pixdim"][1:4], float)) * _millimetres(header)
+    given = np.isfinite(sides) & (sides > 0)
+    if not given[np.array(shape) > 1].all():
+        raise ImageError(
+            f"is a NIfTI file of {' x '.join(map(str, shape))} voxels with a spacing of {', '.join(f'{side:g}' for side in sides)} mm, where "
+            "positive numbers were expected; export it again, or set the spacing that its scanner had"
+        )
+    affine, lie = _known_affine(header), _lie(header) or _Lie()
+    if affine is None:
+        between, rows, columns = (float(side) if known else None for side, known in zip(sides[[2, 0, 1]], given[[2, 0, 1]], strict=True))
+        return None, (between, rows, columns) if rows and columns else None
+    check_affine(affine)
+    to_file = np.zeros((4, 4))  # from (d, h, w, 1) to (i, j, k, 1)
+    to_file[2, 0] = to_file[3, 3] = 1
+    for axis, mirrored in enumerate(lie.mirrored):
+        to_file[axis, 1 + (axis != lie.turned)] = -1 if mirrored else 1
+        to_file[axis, 3] = shape[axis] - 1 if mirrored else 0
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine @ to_file  # DICOM counts to the left and to the back
+    return affine, spacing_of(affine)
+
+
+def _sides_and_times(sides: tuple[int, ...]) -> tuple[tuple[int, int, int], int]:
+    """The first three sides of a file, and how many volumes it holds."""
+    first, second, third, *more = (*sides, 1, 1, 1)[: max(3, len(sides))]
+    return (first, second, third), int(np.prod(more, dtype=object))
 
 
 @dataclass(frozen=True)
@@ -71,36 +217,47 @@ def _volume(data: bytes) -> _Volume:
     """The volume of a file. The last one is kept: its slices are asked for one after the other."""
     header, (height, width, slices) = _open(data)
     dtype, kind = header.get_data_dtype(), str(header.get_value_label("datatype"))
-    if kind not in COLOURS and not (dtype.kind in "iuf" and dtype.itemsize <= 8):
-        raise ImageError(f"is a NIfTI file of {kind} values, which are no picture; integers, floating-point numbers and RGB are read")
-    start, size = int(header.get_data_offset()), height * width * slices * dtype.itemsize
-    if size > MAX_BYTES:
-        raise ImageError(f"is a NIfTI volume of {size:,} bytes, and at most {MAX_BYTES:,} are read; save its parts as files of their own")
-    start = min(start, MAX_BYTES)
-    content = _inflate(data, start + size) if data.startswith(PACKED) else data
-    if start < 0 or len(content) < start + size:
-        raise ImageError(
-            f"is a NIfTI file cut short: its pixels should end at byte {start + size:,}, and it has {len(content):,}; copy it again"
-        )
-    stored = np.frombuffer(content, dtype, height * width * slices, start).reshape((height, width, slices), order="F")
+    stored = _values(data, header, 0, (height, width, slices))
     shown = _shown(header)
     if shown is None and kind not in COLOURS and (slices > 1 or not _narrow(dtype)):
         shown = _measured_range(stored, _rescale(header) or (1.0, 0.0))
     return _Volume(header, stored, shown)
 
 
+def _values(data: bytes, header: Nifti1Header, skipped: int, shape: tuple[int, ...]) -> np.ndarray:
+    """So many stored values behind those skipped, as they lie in the file: the first axis runs fastest."""
+    dtype, kind = header.get_data_dtype(), str(header.get_value_label("datatype"))
+    if kind not in COLOURS and not (dtype.kind in "iuf" and dtype.itemsize <= 8):
+        raise ImageError(f"is a NIfTI file of {kind} values, which are no picture; integers, floating-point numbers and RGB are read")
+    count = int(np.prod(shape))
+    size = (skipped + count) * dtype.itemsize
+    if size > MAX_BYTES:
+        raise ImageError(f"is a NIfTI volume of {size:,} bytes, and at most {MAX_BYTES:,} are read; save its parts as files of their own")
+    start = min(int(header.get_data_offset()), MAX_BYTES)
+    content = _inflate(data, start + size) if data.startswith(PACKED) else data
+    if start < 0 or len(content) < start + size:
+        raise ImageError(
+            f"is a NIfTI file cut short: its pixels should end at byte {start + size:,}, and it has {len(content):,}; copy it again"
+        )
+    return np.frombuffer(content, dtype, count, start + skipped * dtype.itemsize).reshape(shape, order="F")
+
+
 def _open(data: bytes) -> tuple[Nifti1Header, tuple[int, int, int]]:
     """The header, and rows, columns and slices."""
-    header = _header(_inflate(data, HEADER_BYTES) if data.startswith(PACKED) else data)
-    shape = tuple(int(side) for side in header.get_data_shape())
-    if int(header["intent_code"]) in MATRICES:
-        raise ImageError("is a CIFTI matrix, which is no picture; take it out of the images")
+    header, shape = _header_and_shape(data)
     height, width, *more = (*shape, 1, 1)[: max(2, len(shape))]
     check_size(height, width)
     slices = int(np.prod(more))
     if slices < 1:
         raise ImageError(f"is a NIfTI volume of {' x '.join(map(str, shape))}, so there is no picture; export the file again")
     return header, (height, width, slices)
+
+
+def _header_and_shape(data: bytes) -> tuple[Nifti1Header, tuple[int, ...]]:
+    header = _header(_inflate(data, HEADER_BYTES) if data.startswith(PACKED) else data)
+    if int(header["intent_code"]) in MATRICES:
+        raise ImageError("is a CIFTI matrix, which is no picture; take it out of the images")
+    return header, tuple(int(side) for side in header.get_data_shape())
 
 
 def _narrow(dtype: np.dtype) -> bool:
@@ -170,21 +327,15 @@ def _shown(header: Nifti1Header) -> tuple[float, float] | None:
 
 def _as_on_film(pixels: np.ndarray, header: Nifti1Header) -> tuple[np.ndarray, tuple[float, float] | None, str | None]:
     """The pixels as they lie on film, millimetres between rows and between columns, and direction cosines as DICOM has them."""
-    factor = MILLIMETRES.get(str(header.get_xyzt_units()[0]), 1.0)
-    sides = np.abs(np.asarray(header["pixdim"][1:3], float)) * factor
-    affine = np.asarray(header.get_best_affine(), float)
-    known = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
-    axes = io_orientation(affine)[:2] if known and np.isfinite(affine).all() else np.full((2, 2), np.nan)
+    sides = np.abs(np.asarray(header["pixdim"][1:3], float)) * _millimetres(header)
+    lie, affine = _lie(header), _known_affine(header)
     orientation = None
-    if np.isfinite(axes).all():
-        sides = np.linalg.norm(affine[:3, :2], axis=0) * factor
-        directions = affine[:3, :2] * factor / sides
-        for axis in (0, 1):
-            if axes[axis, 1] > 0:  # film runs to the left, the back and the feet, and NIfTI to the right, the front and the head
-                pixels, directions[:, axis] = np.flip(pixels, axis), -directions[:, axis]
-        if axes[0, 0] < axes[1, 0]:
-            pixels, sides, directions = pixels.swapaxes(0, 1), sides[::-1], directions[:, ::-1]
+    if lie is not None and affine is not None:
+        sides = np.linalg.norm(affine[:3, :2], axis=0)
+        directions = affine[:3, :2] / sides * np.where(lie.mirrored, -1, 1)
+        if lie.turned:
+            sides, directions = sides[::-1], directions[:, ::-1]
         rows, columns = directions.T * (-1, -1, 1)  # DICOM counts to the left and to the back
         orientation = "\\".join(f"{value:g}" for value in np.round([*columns, *rows], 6) + 0.0)
     spacing = (float(sides[0]), float(sides[1])) if np.isfinite(sides).all() and (sides > 0).all() else None
-    return pixels, spacing, orientation
+    return (lie or _Lie()).laid(pixels), spacing, orientation

@@ -20,7 +20,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from tabib.errors import ImageError
 from tabib.images.image import Image, ImageFacts, check_size
 
-__all__ = ["day", "eight_bit_pixels", "on_black", "read_bmp", "read_jpeg", "read_png", "read_webp", "upright"]
+__all__ = ["day", "eight_bit_pixels", "on_black", "read_bmp", "read_jpeg", "read_png", "read_webp", "stored_labels", "upright"]
 
 
 def read_png(data: bytes) -> Image:
@@ -89,6 +89,21 @@ def read_webp(data: bytes) -> Image:
             format="WebP", bits=8, mode=file.mode, compression=data[12:16].decode().strip(), scanner=exif.scanner, date=exif.date
         )
     return Image(upright(pixels, exif.orientation), 0, 255, None, None, facts)
+
+
+def stored_labels(data: bytes) -> np.ndarray | None:
+    """Give the labels (H, W) uint8 of a PNG or BMP file in which they are no shades: places in a palette, or fewer than 8 bits.
+
+    None for any other, whose labels are its pixels.
+    """
+    with (PngImageFile if data.startswith(b"\x89PNG") else BmpImageFile)(io.BytesIO(data)) as file:
+        check_size(file.height, file.width)
+        bits = data[24] if isinstance(file, PngImageFile) else 8
+        if file.mode not in ("1", "P") and (file.mode != "L" or bits >= 8):
+            return None
+        shades = 2**bits - 1 if file.mode == "L" else 255  # Pillow spreads 2 and 4 bits of grey over 0..255
+        labels = np.asarray(file).astype(np.uint8) // np.uint8(255 // shades)
+        return upright(labels, _exif(file).orientation)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

@@ -15,7 +15,18 @@ from tabib.images.image import MAX_BYTES, Image, choose_frame, shown_name
 from tabib.images.quiet import quiet
 from tabib.images.raster import read_bmp, read_jpeg, read_png, read_webp
 
-__all__ = ["FORMATS", "Format", "count_frames", "count_frames_in", "name_and_frame", "read_file", "read_image", "read_image_bytes"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "count_frames",
+    "count_frames_in",
+    "file_and_frame",
+    "name_and_frame",
+    "read_file",
+    "read_image",
+    "read_image_bytes",
+    "understood",
+]
 
 _T = TypeVar("_T")
 
@@ -133,19 +144,19 @@ def read_image(path: Path, frame: int | None = None, *, least: int | None = None
         ImageError: the file cannot be read, is damaged, too large, or of a kind that would only be read in part.
     """
     if frame is None:
-        path, frame = _file_and_frame(path)
+        path, frame = file_and_frame(path)
     return read_image_bytes(read_file(path) if frame is None else _kept_file(path), path.name, frame, least=least)
 
 
 def count_frames(path: Path) -> int:
     """Give how many pictures an image file holds, from its header, and 1 for `film.dcm[3]`; ImageError where it cannot be read."""
-    path, frame = _file_and_frame(path)
+    path, frame = file_and_frame(path)
     return 1 if frame is not None else count_frames_in(read_file(path), path.name)
 
 
 def count_frames_in(data: bytes, name: str) -> int:
     """Give how many pictures the bytes of an image file hold; `name` only stands in the messages."""
-    frames = _understood(data, name, lambda kind: kind.count(data))
+    frames = understood(data, name, lambda kind: kind.count(data))
     if frames > MAX_FRAMES:
         raise ImageError(f"{shown_name(name)}: says that it holds {frames:,} frames, and at most {MAX_FRAMES:,} are read; divide the file")
     return frames
@@ -160,7 +171,8 @@ def name_and_frame(name: str) -> tuple[str, int | None]:
 _FRAME = re.compile(r"(.*[^/])\[(\d{1,9})\]", re.DOTALL)
 
 
-def _file_and_frame(path: Path) -> tuple[Path, int | None]:
+def file_and_frame(path: Path) -> tuple[Path, int | None]:
+    """Give the file and the number that a path like `film.dcm[3]` asks for; None where there is a file of that very name."""
     name, frame = name_and_frame(path.name)
     return (path, None) if frame is None or path.exists() else (path.with_name(name), frame)
 
@@ -203,13 +215,13 @@ def read_image_bytes(data: bytes, name: str, frame: int | None = None, *, least:
 
     Whatever goes wrong inside a decoder comes out as ImageError, and no warning or log line of Python escapes.
     """
-    image = _understood(data, name, lambda kind: kind.read(data, frame, least))
+    image = understood(data, name, lambda kind: kind.read(data, frame, least))
     image.pixels.flags.writeable = False
     return image
 
 
-def _understood(data: bytes, name: str, use: Callable[[Format], _T]) -> _T:
-    """Find out what the bytes are and use them; whatever goes wrong becomes an ImageError that names the file."""
+def understood(data: bytes, name: str, use: Callable[[Format], _T]) -> _T:
+    """Find out what the bytes are and use them, quietly; whatever goes wrong becomes an ImageError that names the file."""
     name = shown_name(name)
     known = next((kind for kind in FORMATS if any(data.startswith(mark, place) for place, mark in kind.marks)), None)
     if known is None:

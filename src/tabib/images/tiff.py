@@ -16,8 +16,9 @@ from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, SAMPLEFORMAT, TiffFi
 from tabib.errors import ImageError
 from tabib.images.image import Image, ImageFacts, check_size, choose_frame
 from tabib.images.raster import eight_bit_pixels, on_black, upright
+from tabib.images.volume import check_voxels
 
-__all__ = ["count_tiff_pages", "read_tiff"]
+__all__ = ["count_tiff_pages", "read_tiff", "tiff_labels"]
 
 SAMPLES: dict[int, int] = {  # photometric interpretation: samples a pixel has, without opacity
     PHOTOMETRIC.MINISWHITE: 1,
@@ -55,7 +56,9 @@ def read_tiff(data: bytes, frame: int | None = None) -> Image:
     with TiffFile(io.BytesIO(data)) as file:
         page = file.pages[place]
         assert isinstance(page, TiffPage)
-        _refuse_unsupported(file, page, len(data))
+        _refuse_layout(file, page)
+        _refuse_values(page)
+        _refuse_cut_short(page, len(data))
         wide = page.bitspersample == 16
         own = page.compression not in LIBTIFF or file.is_bigtiff
         plain = wide or (own and page.bitspersample == 8 and page.photometric in PLAIN_COLOURS)
@@ -68,6 +71,30 @@ def read_tiff(data: bytes, frame: int | None = None) -> Image:
             scanner=" ".join(word for name in ("Make", "Model") if (word := _text(page.tags.valueof(name)))) or None,
         )
     return Image(pixels, 0, 65535 if wide else 255, None, None, facts)
+
+
+def tiff_labels(data: bytes, page: int | None = None) -> np.ndarray | None:
+    """Give the labels of the pages of a TIFF file, (D, H, W), or of one page, where they are no shades of 8 or 16 bits.
+
+    Those are places in a palette, signed, of 32 bits, or floating-point numbers, which some programs write for labels. None for a
+    file whose labels are its pixels.
+    """
+    places = _places(data)
+    places = places if page is None else [places[choose_frame(page, len(places), "TIFF file")]]
+    with TiffFile(io.BytesIO(data)) as file:
+        pages = [found for place in places if isinstance(found := file.pages[place], TiffPage)]
+        first = pages[0]
+        kind = SAMPLEFORMAT(first.sampleformat).name.lower()
+        grey = first.photometric == PHOTOMETRIC.MINISBLACK and (kind, first.bitspersample) not in (("uint", 8), ("uint", 16))
+        if first.samplesperpixel != 1 or not (grey or first.photometric == PHOTOMETRIC.PALETTE):
+            return None
+        check_voxels(len(pages), first.imagelength, first.imagewidth)
+        for one in pages:
+            _refuse_layout(file, one)
+            _refuse_cut_short(one, len(data))
+            if (one.shape, one.dtype) != (first.shape, first.dtype):
+                raise ImageError("is a TIFF whose pages differ in size or type, so they are no slices of one volume; save them alone")
+        return np.stack([_by_tifffile(one) for one in pages])
 
 
 def count_tiff_pages(data: bytes) -> int:
@@ -103,7 +130,7 @@ def _text(value: object) -> str:
     return " ".join(value.split()) if isinstance(value, str) else ""
 
 
-def _refuse_unsupported(file: TiffFile, page: TiffPage, size: int) -> None:
+def _refuse_layout(file: TiffFile, page: TiffPage) -> None:
     check_size(page.imagelength, page.imagewidth)
     if file.is_bigtiff and file.byteorder == ">" and page.photometric not in PLAIN_COLOURS:
         raise ImageError("is a big-endian BigTIFF of neither grey nor RGB, which is not read; save it as a usual TIFF")
@@ -113,6 +140,9 @@ def _refuse_unsupported(file: TiffFile, page: TiffPage, size: int) -> None:
         old = page.compression == COMPRESSION.OJPEG
         name = "old-style JPEG, which its own standard gave up" if old else COMPRESSION(page.compression).name
         raise ImageError(f"is a TIFF of {page.bitspersample} bits compressed as {name}, which is not read; save it as LZW or deflate")
+
+
+def _refuse_values(page: TiffPage) -> None:
     kind = SAMPLEFORMAT(page.sampleformat).name.lower()
     if page.bitspersample not in (1, 2, 4, 8, 16) or (kind, page.bitspersample) not in (("uint", page.bitspersample), ("int", 16)):
         raise ImageError(
@@ -132,6 +162,9 @@ def _refuse_unsupported(file: TiffFile, page: TiffPage, size: int) -> None:
             f"is a TIFF of {page.samplesperpixel} channels with colours as {PHOTOMETRIC(page.photometric).name}; "
             "grey and RGB are read: save the channel that counts, or three of them as RGB"
         )
+
+
+def _refuse_cut_short(page: TiffPage, size: int) -> None:
     ends = [start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)]
     stored = sum(page.databytecounts)
     if not ends or 0 in page.databytecounts or max(ends) > size:

@@ -1,15 +1,17 @@
-"""From pixels to the bytes of a picture for reports and phantoms."""
+"""From pixels to the bytes of a picture for reports and phantoms, and from voxels to those of a volume."""
 
 from __future__ import annotations
 
+import gzip
 import io
 
 import numpy as np
 from PIL import Image as Pillow
 
 from tabib.images.image import Image
+from tabib.images.volume import Volume
 
-__all__ = ["encode_jpeg", "encode_png", "to_eight_bit"]
+__all__ = ["encode_jpeg", "encode_label_map", "encode_nifti", "encode_nifti_like", "encode_png", "to_eight_bit"]
 
 
 def to_eight_bit(image: Image | np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
@@ -53,3 +55,38 @@ def encode_png(pixels: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Pillow.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG")
     return stream.getvalue()
+
+
+def encode_label_map(labels: np.ndarray) -> bytes:
+    """Write (H, W) labels as a grey PNG of 8 bits, or of 16 where one is above 255.
+
+    Raises:
+        ValueError: labels below 0 or above 65,535.
+    """
+    if labels.min() < 0 or labels.max() > 65535:
+        raise ValueError(f"labels from {labels.min()} to {labels.max()} do not fit a PNG file, which holds 0 to 65535")
+    return encode_png(labels.astype(np.uint8 if labels.max() < 256 else np.uint16))
+
+
+def encode_nifti(volume: Volume) -> bytes:
+    """Write a volume that comes from no NIfTI file as NIfTI-1 in gzip (`.nii.gz`): columns, rows and slices are its axes."""
+    from tabib.images.nifti import nifti_of
+
+    return gzip.compress(nifti_of(volume), 6, mtime=0)
+
+
+def encode_nifti_like(labels: np.ndarray, source: bytes) -> bytes:
+    """Write labels made on a NIfTI file as NIfTI in gzip (`.nii.gz`) that lies on it voxel by voxel.
+
+    Axes, affine matrix, codes, spacing and byte order are those of the source, bit by bit.
+
+    Args:
+        labels: (D, H, W) uint8, uint16 or uint32 on the voxels that `read_volume` gives of the source.
+        source: the bytes of the source, plain or in gzip.
+
+    Raises:
+        ValueError: labels of another shape.
+    """
+    from tabib.images.nifti import nifti_like
+
+    return gzip.compress(nifti_like(labels, source), 6, mtime=0)

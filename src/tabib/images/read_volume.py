@@ -1,0 +1,159 @@
+"""From a file to a `Volume`: of what was measured, or of the labels of a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tabib.errors import ImageError
+from tabib.images.image import ImageFacts, choose_frame, shown_name
+from tabib.images.raster import stored_labels
+from tabib.images.read import count_frames_in, file_and_frame, read_file, read_image_bytes, understood
+from tabib.images.volume import Volume, check_voxels
+
+__all__ = ["as_labels", "read_mask", "read_volume"]
+
+MAX_LABEL = 2**32 - 1
+
+
+def read_volume(path: Path) -> Volume:
+    """Read what was measured: a NIfTI volume, the pages of a TIFF file as slices, or any one picture.
+
+    Args:
+        path: any name; what the file holds decides how it is read. `heart.nii.gz[3]` is time point 3 of `heart.nii.gz`, unless
+            there is a file of that very name.
+
+    Returns:
+        The volume; of a picture that of `read_image`, as one slice.
+
+    Raises:
+        ImageError: the file cannot be read, is damaged or too large, holds several time points and the path names none, or says
+            something of its geometry that cannot be.
+    """
+    path, number = file_and_frame(path)
+    return _read(read_file(path), path.name, number)
+
+
+def read_mask(path: Path) -> Volume:
+    """Read the labels of a mask exactly as they are stored.
+
+    The labels of a picture with a palette are the places in the palette, and those of 1, 2 or 4 bits begin at 0 and count by ones.
+
+    Args:
+        path: as of `read_volume`; any format that keeps values: PNG, TIFF, BMP, NIfTI, DICOM other than segmentation objects.
+
+    Returns:
+        A volume of uint8, uint16 or uint32 (D, H, W).
+
+    Raises:
+        ImageError: as of `read_volume`; and labels that are negative, not whole, more than 32 bits, or colours.
+    """
+    path, number = file_and_frame(path)
+    data = read_file(path)
+    stored = understood(data, path.name, lambda kind: LABELS[kind.name](data, number) if kind.name in LABELS else None)
+    if stored is None:
+        volume = _read(data, path.name, number)
+    else:
+        volume = Volume(stored, None, None, ImageFacts(format=_kind(data, path.name), bits=8 * stored.itemsize, mode="labels"))
+    try:
+        labels = as_labels(volume.voxels)
+    except ImageError as error:
+        raise ImageError(f"{shown_name(path)}: {error}") from None
+    labels.flags.writeable = False
+    return replace(volume, voxels=labels)
+
+
+def as_labels(voxels: np.ndarray) -> np.ndarray:
+    """Give labels (D, H, W) as the unsigned integers that hold them, of the same width where they are integers already.
+
+    Raises:
+        ImageError: labels that are negative, not whole, larger than 32 bits hold, or three different channels.
+    """
+    if voxels.ndim == 4:
+        if (voxels != voxels[..., :1]).any():
+            raise ImageError(
+                "is a mask of three channels that differ, so its colours are no labels; save it as one channel of whole numbers, "
+                "one for each structure"
+            )
+        voxels = voxels[..., 0]
+    lowest, highest = voxels.min(), voxels.max()
+    if voxels.dtype.kind == "f" and not (np.isfinite(lowest) and np.isfinite(highest) and (np.rint(voxels) == voxels).all()):
+        found = voxels[~np.isfinite(voxels) | (np.rint(voxels) != voxels)][0]
+        raise ImageError(
+            f"is a mask with the value {found:g}, and labels are whole numbers; save the labels, not probabilities or a resized mask"
+        )
+    if lowest < 0 or highest > MAX_LABEL:
+        found = lowest if lowest < 0 else highest
+        raise ImageError(f"is a mask with the label {found:g}, and labels are whole numbers from 0 to {MAX_LABEL:,}; number them anew")
+    if voxels.dtype.kind == "f" or voxels.itemsize > 4:
+        return voxels.astype(np.min_scalar_type(int(highest)))
+    return voxels.astype(f"u{voxels.itemsize}")
+
+
+def _read(data: bytes, name: str, number: int | None) -> Volume:
+    kind = _kind(data, name)
+    volume = understood(data, name, lambda _: VOLUMES[kind](data, number)) if kind in VOLUMES else _slices(data, name, number)
+    volume.voxels.flags.writeable = False
+    return volume
+
+
+def _kind(data: bytes, name: str) -> str:
+    return understood(data, name, lambda kind: kind.name)
+
+
+def _slices(data: bytes, name: str, number: int | None) -> Volume:
+    """The pictures of a file as slices, or the one that is asked for."""
+    numbers = range(count_frames_in(data, name)) if number is None else [number]
+    first = read_image_bytes(data, name, numbers[0])
+    voxels = np.empty((len(numbers), *first.pixels.shape), first.pixels.dtype)
+    try:
+        check_voxels(*voxels.shape[:3])
+    except ImageError as error:
+        raise ImageError(f"{shown_name(name)}: {error}") from None
+    for place, one in enumerate(numbers):
+        image = read_image_bytes(data, name, one)
+        if image.pixels.shape != first.pixels.shape or image.pixels.dtype != first.pixels.dtype:
+            raise ImageError(
+                f"{shown_name(name)}: holds pictures of different sizes or types, {first.facts.mode} of {first.pixels.shape[1]} x "
+                f"{first.pixels.shape[0]} pixels first and {image.facts.mode} of {image.pixels.shape[1]} x {image.pixels.shape[0]} as number "
+                f"{one}, so they are no slices of one volume; save them as files of their own"
+            )
+        voxels[place] = image.pixels
+    return Volume(voxels, None, first.spacing_mm and (None, *first.spacing_mm), first.facts)
+
+
+def _read_nifti(data: bytes, number: int | None) -> Volume:
+    from tabib.images.nifti import read_nifti_volume
+
+    return read_nifti_volume(data, number)
+
+
+def _raster_labels(data: bytes, number: int | None) -> np.ndarray | None:
+    choose_frame(number, 1, "picture")
+    labels = stored_labels(data)
+    return None if labels is None else labels[None]
+
+
+def _tiff_labels(data: bytes, number: int | None) -> np.ndarray | None:
+    from tabib.images.tiff import tiff_labels
+
+    return tiff_labels(data, number)
+
+
+def _refuse_jpeg(data: bytes, number: int | None) -> None:
+    raise ImageError("is a mask saved as JPEG, which changes the labels near every edge; save it anew as PNG from where it was drawn")
+
+
+VOLUMES: dict[str, Callable[[bytes, int | None], Volume]] = {"NIfTI": _read_nifti}
+"""What holds more than pictures; the other formats give their pictures as slices."""
+
+LABELS: dict[str, Callable[[bytes, int | None], np.ndarray | None]] = {
+    "BMP": _raster_labels,
+    "JPEG": _refuse_jpeg,
+    "PNG": _raster_labels,
+    "TIFF": _tiff_labels,
+}
+"""What gives the labels that are stored where they are not the pixels that are shown; None where they are."""
