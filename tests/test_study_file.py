@@ -55,7 +55,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("name: a\ndata: {foldr: x}", 2, ["foldr", "Did you mean folder?"]),
         (MINIMAL + "training:\n  epochs: 5\n  bach: 3", 5, ["bach", "Did you mean batch?"]),
         (MINIMAL + "name: b", 3, ["given twice", "line 1"]),
-        (MINIMAL + "training: {epochs: many}", 3, ["training.epochs", "'many'", "integer"]),
+        (MINIMAL + "training: {epochs: many}", 3, ["training.epochs", "'many'", "expected a whole number"]),
         (MINIMAL + "training: {learning_rate: -1}", 3, ["training.learning_rate", "greater than 0"]),
         (MINIMAL + "split: {train: 0.9}", 3, ["1.3", "must be 1"]),
         (MINIMAL + "split: {given: true, file: a.csv}", 3, ["two answers"]),
@@ -91,6 +91,11 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         (MINIMAL + "split: {train: 0.8, validation: 0}", 3, ["validation is 0"]),
         (MINIMAL + "split: {train: 0, validation: 0.8}", 3, ["train is 0"]),
         ("name: 'a", 1, ["not YAML"]),
+        (MINIMAL + "training: {learning_rate: abc}", 3, ["'abc': expected a number"]),
+        (MINIMAL + "training: {device: cud}", 3, ["'cud': expected 'auto', 'cpu' or 'cuda'. Did you mean cuda?"]),
+        (MINIMAL + "calibrate: {threshold: youdn}", 3, ["expected 'youden', or fields in braces: fixed", "Did you mean youden?"]),
+        (MINIMAL + "calibrate: {threshold: {fixed: x}}", 3, ["calibrate.threshold.fixed is 'x': expected a number"]),
+        (MINIMAL + "training: {seeds: 1}", 3, ["expected a list, as in [1]"]),
         ("name: ../evil\ndata: {folder: x}", 1, ["name", "../evil"]),
         ("name: a", 0, ["data", "is needed and not given"]),
         ("task: segmentation\n" + MINIMAL, 1, ["task", "segmentation"]),
@@ -135,9 +140,30 @@ def test_every_number_is_finite(name: str, value: str) -> None:
 def test_a_missing_folder_or_binary_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "latin1.yaml").write_bytes("title: é".encode("latin-1"))
     (tmp_path / "huge.yaml").write_bytes(b" " * 1_000_001)
-    for name, words in (("no.yaml", "no study file"), (".", "is a folder"), ("latin1.yaml", "not UTF-8"), ("huge.yaml", "not data")):
+    for name, words in (
+        ("no.yaml", "a study file was expected"),
+        (".", "is a folder"),
+        ("latin1.yaml", "not UTF-8"),
+        ("huge.yaml", "not data"),
+    ):
         with pytest.raises(StudyError, match=words):
             load_study(tmp_path / name)
+
+
+def wrong_words(annotation: object) -> str:
+    """A value that a field surely does not take."""
+    return "{zz: zz}" if "str" in str(annotation) or "Path" in str(annotation) else "zz"
+
+
+@pytest.mark.parametrize("name", [name for name, _ in fields(Study)])
+def test_no_message_speaks_in_the_words_of_the_checker(name: str) -> None:
+    annotation = dict(fields(Study))[name]
+    with pytest.raises(StudyError) as caught:
+        parse_study(MINIMAL, overrides=[f"{name}={wrong_words(annotation)}"])
+    said = str(caught.value)
+    assert not [word for word in ("Input", "valid ", "parse", "boolean", "dictionary", "instance", "validation error") if word in said], (
+        said
+    )
 
 
 def test_overrides_are_checked_like_the_file() -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tabib.errors import StudyError, TabibError
+from tabib.errors import DataError, StudyError, TabibError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -165,7 +165,9 @@ def plan(
     """Propose a study of a folder, each choice with its reason."""
     from tabib.console import ConsoleProgress
     from tabib.plan import plan_study, write_plan
+    from tabib.runs import check_folder_place
 
+    check_folder_place(out.parent)
     if out.exists():
         raise StudyError(f"{out} exists, and may have been changed by hand. Name another file, or remove it.")
     given = _study_of(
@@ -195,6 +197,10 @@ def _study_of(
     """The data that options describe, in a study of nothing else."""
     from tabib.study_file import check_study
 
+    if not folder.exists():
+        raise DataError(
+            f"There is no {folder}. Give a folder of images, an archive of one, or an .npz file; check the name, and from where you call."
+        )
     given = {"table": table, "pattern": pattern, "npz": folder.suffix == ".npz"}
     layout = layout if layout != "auto" else next((name for name, there in given.items() if there), "class_folders")
     columns: dict[str, Any] = {field: name for field, _, name in (text.partition("=") for text in column or ())}
@@ -213,9 +219,11 @@ def phantom(
     """Write a made-up data set with known answers."""
     from tabib.console import ConsoleProgress
     from tabib.phantoms import PHANTOMS
+    from tabib.runs import check_folder_place
 
     if name not in PHANTOMS:
         raise StudyError(f"There is no phantom {name!r}. There are: {', '.join(PHANTOMS)}.")
+    check_folder_place(folder)
     truth = PHANTOMS[name].make(folder, progress=ConsoleProgress())
     _tell({"folder": folder, "images": len(truth.films)}, [f"{len(truth.films)} images in {folder}"], as_json)
 
@@ -464,7 +472,7 @@ def _data_in(file: Path | None) -> Data:
     from tabib.study_file import load_study
 
     assert file is not None
-    return load_study(file, overrides=["name=external"]).data
+    return load_study(file, overrides=["name=external"], kind="file with a data: part").data
 
 
 def _evaluate_external(run: Path, data: Data, name: str | None, labels: list[str], as_json: bool) -> None:
@@ -514,8 +522,10 @@ def explain(
     from tabib.explanation import explain_paths
     from tabib.prediction import Predictor
     from tabib.records import labels_of
-    from tabib.runs import keep_apart, read_run, save
+    from tabib.runs import check_folder_place, keep_apart, read_run, save
 
+    if out is not None:
+        check_folder_place(out)
     progress = ConsoleProgress()
     opened = read_run(run)
     index, split, study = opened.read("index"), opened.read("split"), opened.read("study")
@@ -573,7 +583,9 @@ def compare(
     from tabib.console import ConsoleProgress
     from tabib.experiments import compare_runs, read_series, run_series, write_comparison
     from tabib.reports import LANGUAGES
+    from tabib.runs import check_folder_place
 
+    check_folder_place(out or runs)
     (first, *others), refused = sources, 0
     if first.suffix in (".yaml", ".yml"):
         if others:

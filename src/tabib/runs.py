@@ -35,12 +35,12 @@ from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
 import polars as pl
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from tabib.config import BaseData, BaseStudy, Study, run_named
 from tabib.errors import RunError, StudyError
 from tabib.records import INDEX_SCHEMA, SPLIT_SCHEMA, Checks, Decision, Evaluation, Explanations, Findings, Model
-from tabib.study_file import dump_study, load_study
+from tabib.study_file import dump_study, load_study, what_is_wrong
 
 T = TypeVar("T")
 R = TypeVar("R", bound=BaseModel)
@@ -50,6 +50,7 @@ __all__ = [
     "Reached",
     "Run",
     "atomic_write",
+    "check_folder_place",
     "check_table_place",
     "code_of",
     "file_hash",
@@ -288,6 +289,13 @@ def check_table_place(path: Path) -> None:
         tempfile.TemporaryFile(dir=path.parent).close()
 
 
+def check_folder_place(folder: Path) -> None:
+    """Raise `StudyError`, before the work that fills it, where a folder is to be written and a file has its name or one above it."""
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise StudyError(f"{place} is a file, and a folder was expected there to write into. Name another folder, or remove the file.")
+
+
 def write_json(path: Path, value: object) -> None:
     """Write plain values as JSON, atomically."""
     with atomic_write(path) as file:
@@ -350,7 +358,12 @@ def read_record(path: Path, kind: type[R]) -> R:
 
 
 def _damaged(path: Path, error: Exception) -> RunError:
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, ValidationError):
+        first = what_is_wrong(error)
+    elif isinstance(error, json.JSONDecodeError):
+        first = f"it is no JSON from line {error.lineno} on: cut short, or changed by hand"
+    else:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
     return RunError(f"{path} is damaged ({first}). Delete it, and start the run's command again: what is missing is made anew.")
 
 
@@ -532,7 +545,8 @@ def open_run(
 
 
 def keep_apart(root: Path, images: Path) -> None:
-    """Raise `RunError` where runs would be written among the images of a study."""
+    """Raise `RunError` where runs would be written among the images of a study, `StudyError` where a file is in their place."""
+    check_folder_place(root)
     if root.resolve().is_relative_to(images.resolve()):
         raise RunError(
             f"Runs would be written to {root}, inside the images of {images}, and be taken for images the next time. "

@@ -15,7 +15,7 @@ from tabib.progress import SILENT, Progress
 from tabib.records import Finding
 from tabib.reports import finding_codes, phrase, write_reports
 from tabib.runs import Run
-from tabib.training import calibrate, check_training, name_own, resolve_study, train
+from tabib.training import calibrate, check_layers, check_training, name_own, resolve_study, train
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,6 +39,7 @@ def run_study(study: Study, run: Run, *, network: nn.Module | None = None, offli
     refuse_failures(findings.findings, study)
     split = run.step("split", split_dataset, index, findings, study)
     study = run.step("study", resolve_study, study, index, split, cache_folder=cache, own=network, progress=progress)
+    check_layers(study, split, own=network)
     checks = run.step("checks", check_training, index, split, study, cache_folder=cache, own=network, offline=offline, progress=progress)
     refuse_failures(checks.checks, study)
     model = run.step(

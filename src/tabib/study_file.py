@@ -8,6 +8,7 @@ and repeated keys are refused, each with its line.
 from __future__ import annotations
 
 import difflib
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
+from tabib import config
 from tabib.config import Study, parts_in, reading_order, run_named
 from tabib.errors import StudyError
 
-__all__ = ["check_study", "dump_fields", "dump_study", "load_study", "parse_study", "read_fields"]
+__all__ = ["check_study", "dump_fields", "dump_study", "load_study", "parse_study", "read_fields", "what_is_wrong"]
 
 Key = tuple[str | int, ...]
 
@@ -39,27 +42,29 @@ class _Read:
     places: dict[Key, str]  # "study.yaml, line 12"
 
 
-def load_study(path: Path, *, changes: Sequence[str] = (), overrides: Sequence[str] = ()) -> Study:
+def load_study(path: Path, *, changes: Sequence[str] = (), overrides: Sequence[str] = (), kind: str = "study file") -> Study:
     """Read a study from a YAML file.
 
     `overrides` are texts such as `training.epochs=5`, applied before anything is checked. Paths in the file are
     relative to the file; in an override, to the working directory. `changes` are such texts as well, made before the overrides and as if
-    they stood in the file.
+    they stood in the file. `kind` is what a message calls the file.
 
     Raises `StudyError` with file, line and the nearest spelling.
     """
-    return parse_study(_text_of(path), source=str(path), base=path.parent, changes=changes, overrides=overrides)
+    return parse_study(_text_of(path, kind), source=str(path), base=path.parent, changes=changes, overrides=overrides)
 
 
-def _text_of(path: Path) -> str:
+def _text_of(path: Path, kind: str) -> str:
     try:
         if path.stat().st_size > SIZE_LIMIT_BYTES:
-            raise StudyError(f"{path} has {path.stat().st_size:,} bytes; a study file is a page of YAML. Give the study, not data.")
+            raise StudyError(f"{path} has {path.stat().st_size:,} bytes; a {kind} is a page of YAML. Give that, not data.")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise StudyError(f"There is no study file {path}. Write one, or copy one from the tutorial.") from None
+        raise StudyError(
+            f"There is no file {path}, and a {kind} was expected. Check its name, write one, or copy one from the tutorial."
+        ) from None
     except IsADirectoryError:
-        raise StudyError(f"{path} is a folder, and a study file was expected. To look at a folder: tabib look {path}") from None
+        raise StudyError(f"{path} is a folder, and a {kind} was expected. To look at a folder: tabib look {path}") from None
     except UnicodeDecodeError as error:
         raise StudyError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
     except OSError as error:
@@ -82,14 +87,14 @@ def parse_study(
     return _check(read, source)
 
 
-def read_fields(path: Path) -> dict[str, Any]:
-    """Read the fields of a YAML file by the rules of a study file: every scalar is text, nothing is given twice.
+def read_fields(path: Path, *, kind: str) -> dict[str, Any]:
+    """Read the fields of a YAML file, a "series file" say, by the rules of a study file: every scalar is text, nothing is given twice.
 
     Raises `StudyError` with file and line.
     """
-    values = _read_yaml(_text_of(path), str(path)).values
+    values = _read_yaml(_text_of(path, kind), str(path)).values
     if not isinstance(values, dict):
-        raise StudyError(f"{path} holds no fields.")
+        raise StudyError(f"{path} holds no fields, and a {kind} was expected.")
     return values
 
 
@@ -265,16 +270,69 @@ def _explain(error: ValidationError, read: _Read, source: str) -> str:
         for step in item["loc"]:
             if (*key, step) in read.places or not read.places or item["type"] == "missing":
                 key = (*key, step)
-        message = "is needed and not given" if item["type"] == "missing" else item["msg"].removeprefix("Value error, ")
-        message = message.replace("Input should be", "expected")
+        message = _expected(item)
         said.setdefault(key, [])
         if message not in said[key]:
             said[key].append(message)
         found[key] = item["input"]
     lines = []
     for key, messages in said.items():
+        if any(key == other[: len(key)] for other in said if len(other) > len(key)):
+            continue  # of several ways to say a value one was tried, and its fields have errors of their own
         where = next((read.places[key[:length]] for length in range(len(key), 0, -1) if key[:length] in read.places), source)
         name = ".".join(map(str, key)) or "the study"
         value = "" if isinstance(found[key], dict) else f" is {found[key] if found[key] is not None else 'none'!r}"
-        lines.append(f"{where}: {name}{value}: {'; or '.join(messages)}")
+        said_of = "; or ".join(messages).replace("; or expected", ", or")
+        lines.append(f"{where}: {name}{value}: {said_of}{_nearest(found[key], error, key)}")
     return "\n".join(lines)
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """The first fault of a record that was read from a file."""
+    item = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, item['loc']))} {_expected(item)}".strip()
+
+
+_EXPECTED = {
+    "missing": "is needed and not given",
+    "extra_forbidden": "is no field of it",
+    "json_invalid": "it is no JSON: cut short, or changed by hand",
+    "literal_error": "expected {expected}",
+    "bool_parsing": "expected yes or no",
+    "bool_type": "expected yes or no",
+    "int_parsing": "expected a whole number",
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_parsing": "expected a number",
+    "float_type": "expected a number",
+    "finite_number": "expected a finite number",
+    "greater_than": "expected a number greater than {gt:g}",
+    "greater_than_equal": "expected a number of {ge:g} or more",
+    "less_than": "expected a number less than {lt:g}",
+    "less_than_equal": "expected a number of {le:g} or less",
+    "string_type": "expected a text",
+    "string_too_short": "expected a text of at least {min_length} letters",
+    "string_pattern_mismatch": "expected a text of the form {pattern}",
+    "path_type": "expected the name of a file or folder",
+    "list_type": "expected a list, as in [{input}]",
+    "too_short": "expected a list of at least {min_length}",
+    "dict_type": "expected fields, as in {{name: value}}",
+    "model_type": "expected fields in braces{fields}",
+    "value_error": "{error}",
+}
+"""What is said of each kind of error that pydantic tells of in words of its own."""
+
+
+def _expected(item: ErrorDetails) -> str:
+    words = {**item.get("ctx", {}), "input": item["input"]}
+    part = vars(config).get(words.get("class_name", ""))  # the parts of a study; of other records the fields go without saying
+    words["fields"] = f": {', '.join(part.model_fields)}" if part else ""
+    return _EXPECTED[item["type"]].format(**words) if item["type"] in _EXPECTED else item["msg"]
+
+
+def _nearest(found: object, error: ValidationError, key: Key) -> str:
+    """Which of the words that a field may hold is meant, where one is near."""
+    items = [item for item in error.errors(include_url=False) if item["type"] == "literal_error" and item["loc"][: len(key)] == key]
+    choices = [word for item in items for word in re.findall("'([^']*)'", item.get("ctx", {})["expected"])]
+    near = difflib.get_close_matches(str(found), choices, n=1, cutoff=0.5)
+    return f". Did you mean {near[0]}?" if near else ""

@@ -20,7 +20,7 @@ from places import REAL, needs_real
 from tabib.cli import app
 from tabib.config import Data, Study
 from tabib.dataset import index_folder, inspect_dataset, lost_images, patients_known, split_dataset
-from tabib.errors import DataError
+from tabib.errors import DataError, StudyError
 from tabib.images import IDENTIFIERS, identify_dicom
 from tabib.images import dicom as dicom_reader
 from tabib.records import Findings
@@ -192,7 +192,7 @@ def test_a_table_of_something_else_is_said_without_a_name(tmp_path: Path, tree: 
     assert "HOSP" not in str(error.value)
     with pytest.raises(DataError, match="gives one class, 'a'"):
         index_folder(data(tmp_path, ["path,label", *(f"{value},a" for value in by(tree, "PatientID"))]), workers=1)
-    with pytest.raises(DataError, match="no column for label"):
+    with pytest.raises(StudyError, match="no column for label"):
         index_folder(data(tmp_path, ["path,diagnosis", "HOSP-0001,a"]), workers=1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ from tifffile import TiffFile
 
 from made_index import film
 from places import REAL, needs_real
-from tabib.config import Data, Input, Study
+from tabib.config import Data, Input, Split, Study
 from tabib.dataset import build_cache, index_folder, inspect_dataset, lost_images, patients_known, read_row_pixels, split_dataset
 from tabib.errors import ImageError
 from tabib.images import count_frames, encode_png, read_image
@@ -59,6 +60,15 @@ def test_a_film_is_never_divided_and_its_patient_stays_unknown(folder: Path) -> 
     assert set(named["group"]) == {"0", "1", None}
     findings = {finding.code: finding for finding in inspect_dataset(index, study).findings}
     assert findings["patients_unknown"].figures["images"] == len(index)
+
+
+@pytest.mark.parametrize("copies", ["keep_one", "keep"])
+def test_frames_of_one_film_stay_together_where_images_are_drawn_one_by_one(folder: Path, copies: Literal["keep_one", "keep"]) -> None:
+    study = Study(name="films", data=Data(folder=folder, group=r"(film)", copies=copies), split=Split(by="image"))
+    split = split_dataset(index_folder(study.data), Findings(findings=[]), study)
+    films = split.with_columns(film=pl.col("path").str.split("[").list.first()).group_by("film")
+    assert films.agg(pl.col("part").n_unique())["part"].to_list() == [1] * 13
+    assert split["part"].n_unique() == 3
 
 
 def test_the_frames_of_one_film_are_of_one_person_where_copies_are_counted(tmp_path: Path) -> None:

@@ -59,6 +59,15 @@ def test_two_ways_of_naming_are_joined() -> None:
     assert {"person7", "IM-0007"} <= set(found)
 
 
+def test_a_word_for_the_patient_needs_few_repeats_and_a_bare_number_many() -> None:
+    few = [f"ILL/person{p}_bacteria_{p + 7}.jpeg" for p in range(1, 50)] + ["ILL/person7_bacteria_99.jpeg"]
+    few += [f"WELL/{'NORMAL2-' if p % 2 else ''}IM-{p:04d}-0001.jpeg" for p in range(1, 50)]
+    found = patients(few)
+    assert (found.count("person7"), len(set(found))) == (2, 98)
+    assert found[-1] == "NORMAL2-IM-0049"
+    assert propose_group_pattern([f"A/{p:05d}_1.png" for p in range(1, 50)] + ["A/00007_2.png"]) is None
+
+
 NAMELESS = {
     "numbered photographs": [f"cats/cat.{i}.jpg" for i in range(500)],
     "cells": [f"blast/WBC-Malignant-Early-{i:03d}.jpg" for i in range(100)],

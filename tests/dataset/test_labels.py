@@ -78,14 +78,18 @@ def test_one_column_names_them_all(folder: Path, separator: str, none: str) -> N
     ("lines", "columns", "words"),
     [
         (["path,effusion,mass,nodule", "0,1,0,0", "1,0,1,0"], COLUMNS, "of no image that it has 'nodule'"),
-        (["path,effusion,mass", "0,1,0"], COLUMNS, "no column for labels: nodule"),
         (["path,label", "0,Mass", "1,No Finding"], {"separator": "|"}, "one finding, 'Mass'"),
     ],
-    ids=["never_there", "no_column", "one"],
+    ids=["never_there", "one"],
 )
 def test_a_table_that_makes_no_study_of_labels_is_said(folder: Path, lines: list[str], columns: dict[str, object], words: str) -> None:
     with pytest.raises(DataError, match=words):
         read(folder, lines, columns)
+
+
+def test_a_finding_without_a_column_is_a_wrong_study(folder: Path) -> None:
+    with pytest.raises(StudyError, match="no column for labels: nodule"):
+        read(folder, ["path,effusion,mass", "0,1,0"], COLUMNS)
 
 
 @pytest.mark.parametrize(

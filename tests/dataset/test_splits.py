@@ -16,6 +16,7 @@ from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset
 from tabib.errors import DataError, LeakError, StudyError
 from tabib.records import INDEX_SCHEMA, PARTS, SPLIT_SCHEMA, Findings
 from tabib.runs import save
+from tabib.study_file import parse_study
 
 Row = tuple[str, str | None, str | None, str]  # label, group, given part, content
 
@@ -328,12 +329,35 @@ def test_patients_in_two_given_folds_are_a_leak() -> None:
     assert_undivided(table, [[group for _, group, _, _ in rows]])
 
 
+@pytest.mark.parametrize(
+    ("classes", "positive", "words"),
+    [("ab", "c", "the classes are 'a', 'b'"), ("abc", "d", "the classes are 'a', 'b', 'c'"), ("abc", "a", "there are 3 classes")],
+)
+def test_a_positive_class_that_is_none_is_refused_as_soon_as_classes_are_known(classes: str, positive: str, words: str) -> None:
+    study = Study.model_validate({"name": "x", "data": {"folder": "."}, "positive": positive})
+    with pytest.raises(StudyError, match=words):
+        split_dataset(index_of([row for label in classes for row in people(label, 9)]), Findings(findings=[]), study)
+
+
+def test_a_given_split_without_a_test_set_says_what_gives_it() -> None:
+    said = {
+        "data: {folder: films}": "films gives no image to test. Expected folders named after train",
+        "data: {folder: films, layout: table, table: t.csv}": "t.csv gives no image to test. Name the column .*columns: {part: split}",
+        "data: {folder: films, layout: table, table: t.csv, columns: {part: fold}}": "column 'fold' of .*t.csv gives no image to test.*data.columns.part",
+        "data: {folder: films, layout: pattern, pattern: '(?P<label>a)'}": "data.pattern gives no image to test. .*its group `part` matches",
+    }
+    for data, words in said.items():
+        study = parse_study(f"name: x\n{data}\nsplit: {{given: true}}\n")
+        with pytest.raises(DataError, match=words):
+            split_dataset(index_of(people("a", 9, given="train") + people("b", 9, given="train")), Findings(findings=[]), study)
+
+
 def test_given_folds_that_leave_a_question_are_refused() -> None:
     with pytest.raises(DataError, match=r"gives folds and no test set.*test_fold: 3"):
         divided(folded(), given=True)
-    with pytest.raises(DataError, match="test_fold is 7, and the folds that are given are 0, 1, 2, 3"):
+    with pytest.raises(StudyError, match="test_fold is 7, and the folds that are given are 0, 1, 2, 3"):
         divided(folded(), given=True, test_fold=7)
-    with pytest.raises(DataError, match="folds is 5, and the folds 0, 1, 3 are given"):
+    with pytest.raises(StudyError, match="folds is 5, and the folds 0, 1, 3 are given"):
         divided(folded(), given=True, test_fold=2, folds=5)
     rows = folded()
     rows[0] = (*rows[0][:2], "train", rows[0][3])

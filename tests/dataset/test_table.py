@@ -12,7 +12,7 @@ from made_index import film
 from tabib.config import Columns, Data, Study
 from tabib.dataset import index_folder, inspect_dataset, lost_images, split_dataset
 from tabib.dataset.table import Files, read_table
-from tabib.errors import DataError
+from tabib.errors import DataError, StudyError
 from tabib.images import encode_png
 from tabib.runs import study_id
 
@@ -148,7 +148,7 @@ def test_further_columns_are_kept_as_json(folder: Path) -> None:
     assert index["path"][0] == NAMES[0]
     again = index_folder(data(folder, [*lines, f"{NAMES[1]},B,,f"], columns={"facts": ["سن", "sex"]}))
     assert reasons(again) == {NAMES[1]: "stands in labels.csv several times, and not with the same values"}
-    with pytest.raises(DataError, match="no column for facts: age"):
+    with pytest.raises(StudyError, match="no column for facts: age"):
         index_folder(data(folder, lines, columns={"facts": ["sex", "age"]}))
 
 
@@ -172,7 +172,6 @@ def test_what_does_not_fit_is_a_row_with_a_reason(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (["file,label", "a,b"], r"no column for path: path.*It has: file, label"),
         (["path,label", "one/film0.png,A", "one/film1.png,A"], "one class, 'A'"),
         (["path,label", "a.png,A", "b.png,B"], "no image below"),
         (["path,label", "one/film0.png,Ill", "one/film1.png,ill"], "capital letters"),
@@ -181,6 +180,11 @@ def test_what_does_not_fit_is_a_row_with_a_reason(folder: Path) -> None:
 def test_a_table_that_makes_no_study_is_said(folder: Path, lines: list[str], words: str) -> None:
     with pytest.raises(DataError, match=words):
         index_folder(data(folder, lines))
+
+
+def test_a_column_that_is_not_there_is_a_wrong_study_and_the_nearest_is_named(folder: Path) -> None:
+    with pytest.raises(StudyError, match=r"no column for path: path, label: lable\. It has: file, label\. Did you mean label for lable\?"):
+        index_folder(data(folder, ["file,label", "a,b"], columns={"label": "lable"}))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
 import sys
@@ -188,6 +189,40 @@ def test_a_missing_folder_a_file_and_a_wrong_verb(tabib: Tabib, tmp_path: Path) 
     )
 
 
+def test_a_file_that_is_not_there_is_called_what_it_should_be(tabib: Tabib, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "films", {"NORMAL": names(12), "SICK": names(12)})
+    file = study(folder)
+    assert tabib("split", file)[0] == 0
+    (run,) = (tmp_path / "runs" / "bad").iterdir()
+    for arguments, code, words in (
+        (("look", "no"), 1, "There is no no. Give a folder of images"),
+        (("run", "no.yaml"), 2, "no.yaml, and a study file was expected"),
+        (("compare", "no.yaml"), 2, "no.yaml, and a series file was expected"),
+        (("evaluate", run, "--data", "no.yaml"), 2, "no.yaml, and a file with a data: part was expected"),
+        (("compare", file), 2, f"study.yaml is a study, and a series was expected.*tabib run {file}"),
+    ):
+        left, said = tabib(*arguments)
+        assert left == code, said
+        assert re.search(words, said["error"]), said
+
+
+def test_a_file_where_a_folder_is_to_be_written_is_said_before_the_work(tabib: Tabib, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "films", {"NORMAL": names(12), "SICK": names(12)})
+    assert tabib("split", study(folder))[0] == 0
+    (run,) = (tmp_path / "runs" / "bad").iterdir()
+    (tmp_path / "file").write_bytes(b"")
+    for arguments in (
+        ("explain", run, folder, "-o", "file"),
+        ("compare", run, run, "-o", "file"),
+        ("phantom", "chest", "-o", "file"),
+        ("plan", folder, "-o", "file/study.yaml"),
+        ("look", folder, "--runs", "file/runs"),
+    ):
+        code, said = tabib(*arguments)
+        assert (code, said["kind"]) == (2, "StudyError")
+        assert "file is a file, and a folder was expected" in said["error"]
+
+
 def test_an_unknown_option_is_said_on_standard_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["tabib", "look", "films", "--json", "--layout", "nii"])
     with pytest.raises(SystemExit) as left:
@@ -199,7 +234,7 @@ def test_an_unknown_option_is_said_on_standard_error(monkeypatch: pytest.MonkeyP
 
 def test_a_positive_class_that_is_none(tabib: Tabib, tmp_path: Path) -> None:
     folder = fill(tmp_path / "films", {"A": names(12), "B": names(12)})
-    code, said = tabib("check", study(folder, positive="C", training={"device": "cpu"}))
+    code, said = tabib("split", study(folder, positive="C"))
     assert code == 2
     assert "positive" in said["error"]
     assert "A" in said["error"]
@@ -264,6 +299,16 @@ def test_runs_are_not_written_among_the_images(tabib: Tabib, tmp_path: Path) -> 
     assert sorted(path.name for path in folder.iterdir()) == ["A", "B"]
 
 
+def test_a_layer_that_is_none_is_refused_by_a_check_that_was_done_before(tabib: Tabib, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "films", {"NORMAL": names(12), "SICK": names(12)})
+    file = study(folder, input={"height": 16, "width": 16}, training={"device": "cpu", "precision": "fp32"}, explain={"layers": ["stage1"]})
+    assert tabib("check", file)[0] == 0
+    code, said = tabib("check", file, "--set", "explain.layers=[stagee1]")
+    assert (code, said["kind"]) == (2, "StudyError")
+    assert "The nearest are: stage1" in said["error"]
+    assert len(list((tmp_path / "runs" / "bad").iterdir())) == 1
+
+
 def test_a_class_that_nobody_named_is_asked_for(tabib: Tabib, tmp_path: Path) -> None:
     folder = fill(tmp_path / "films", {"A": names(12), "B": names(12)})
     code, said = tabib("check", study(folder, training={"device": "cpu"}))
@@ -285,6 +330,7 @@ def test_damaged_files_of_a_run_are_named(tabib: Tabib, tmp_path: Path) -> None:
             code, said = tabib(verb, run)
             assert (code, said["kind"]) == (1, "RunError")
             assert f"{name} is damaged" in said["error"]
+            assert "validation error" not in said["error"]
 
 
 def test_a_run_that_stopped_half_way_has_a_report(tabib: Tabib, tmp_path: Path) -> None:

@@ -142,9 +142,11 @@ def test_their_names_are_mapped_and_unknown_ones_refused(finished: Path, others:
     shutil.copytree(others / "NORMAL", tmp_path / "films" / "tuberculose")
     with pytest.raises(DataError, match="malade, sain, tuberculose"):
         judge(finished, tmp_path / "films")
-    with pytest.raises(DataError, match="Did you mean malade"):
+    with pytest.raises(StudyError, match="Did you mean malade"):
         judge(finished, tmp_path / "films", labels={"malad": "PNEUMONIA"})
     labels = {"sain": "NORMAL", "malade": "PNEUMONIA", "tuberculose": ""}
+    with pytest.raises(StudyError, match="Did you mean PNEUMONIA"):
+        judge(finished, tmp_path / "films", labels={"malade": "PNEUMONI"})
     external = judge(finished, tmp_path / "films", labels=labels)
     assert external.labels == labels
     assert external.left_out == len(list((others / "NORMAL").iterdir()))

@@ -57,6 +57,12 @@ def pattern(text: str, todo: str = "put the part that names the patient in paren
     return text
 
 
+def _short_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", text):
+        raise ValueError("may hold Latin letters, digits, _ and -, at most 64 of them, and begins with a letter or a digit")
+    return text
+
+
 def _place(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("is no name of a file: it holds the character 0")
@@ -365,7 +371,7 @@ class PastWork(Part):
 class BaseStudy(Part):
     """What studies of every task have."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+    name: Annotated[str, AfterValidator(_short_name)]
     """Short name in Latin letters, digits, `_` and `-`; the run folder is called so."""
     title: Bilingual = Bilingual()
     """Title of the report."""

@@ -15,14 +15,14 @@ import polars as pl
 
 from tabib.records import Known
 
-__all__ = ["held_together", "patients_by", "patients_known", "propose_group_pattern"]
+__all__ = ["frames_of", "held_together", "patients_by", "patients_known", "propose_group_pattern"]
 
 _LAST = r"(?=[^/]*$)"  # the pattern before it ends in the file's name, not in a folder
 
 _WORDS = ("patient", "person", "subject", "subj", "sub", "participant", "volunteer", "case", "pat", "pt")
 _PART = r"(?i:train|training|val|valid|validation|test|testing)"
 
-PATTERNS: dict[str, str] = {
+_SPELT: dict[str, str] = {
     **{
         f"{word} and a number": rf"(?<![A-Za-z])({word}[-_ ]?\d+)"
         for small in _WORDS
@@ -30,6 +30,11 @@ PATTERNS: dict[str, str] = {
     },
     "The Cancer Genome Atlas": r"(TCGA-[0-9A-Z]{2}-[0-9A-Z]{4})(?![0-9A-Z])",
     "DICOM export, image of a study": rf"((?<![A-Za-z0-9])(?:[A-Za-z]+\d*-)?IM-\d+)-\d{{4}}(?!\d){_LAST}",
+}
+"""Shapes in which a word or a standard says that it is the patient, or the study."""
+
+PATTERNS: dict[str, str] = {
+    **_SPELT,
     "letters and a number, then a view": r"(?<![A-Za-z0-9])((?!IMG|DSC|MVIM)[A-Z]{1,4}\d{3,})(?=[_-][^/]*$)",
     "a number, then a short one": rf"(?<![A-Za-z0-9])((?!(?:19|20)\d{{6}}_)\d{{4,}})_\d{{1,3}}(?!\d){_LAST}",
     "a folder for each person": rf"^(?!{_PART}/[^/]+/[^/]+$)[^/]+/(?:[^/]+/)*([A-Za-z]{{0,8}}[-_]?\d{{2,}})/[^/]+$",
@@ -38,7 +43,7 @@ PATTERNS: dict[str, str] = {
 
 _COVERED = 0.95  # share of paths that must name a patient
 _SHARE = 0.02  # share of paths a second shape must add to be worth its place in the pattern
-_REPEATING = 0.1  # share of images that must not be the only one of their patient
+_REPEATING = 0.1  # share of images that must not be the only one of their patient, where only repeating says that it is one
 _LARGEST = 0.5  # share of images above which one patient cannot hold them: the number is something else
 
 
@@ -53,9 +58,13 @@ def held_together(index: pl.DataFrame, patients: pl.Series | None = None) -> pl.
 
     `patients` stands in for the column `group` of the index.
     """
+    return (index["group"] if patients is None else patients).fill_null(frames_of(index))
+
+
+def frames_of(index: pl.DataFrame) -> pl.Series:
+    """Say of each row of which file it is a frame; null where it is a file, or a row of an array."""
     file = pl.col("path").str.extract(r"^(?s)(.+)\[\d+\]$")
-    frames = index.select(pl.when(pl.col("format") != "NPZ").then(pl.lit("frames of ") + file)).to_series()
-    return (index["group"] if patients is None else patients).fill_null(frames)
+    return index.select(pl.when(pl.col("format") != "NPZ").then(pl.lit("frames of ") + file)).to_series()
 
 
 def patients_by(pattern: str, paths: pl.Series) -> pl.Series:
@@ -90,12 +99,14 @@ def propose_group_pattern(paths: Sequence[str]) -> str | None:
     if not chosen or len(left) > (1 - _COVERED) * len(paths):
         return None
     pattern = "|".join(chosen)
-    return pattern if _plausible(pattern, paths) else None
+    spelt = set(chosen) <= set(_SPELT.values())
+    return pattern if _plausible(pattern, paths, least=0 if spelt else _REPEATING * len(paths)) else None
 
 
-def _plausible(pattern: str, paths: Sequence[str]) -> bool:
+def _plausible(pattern: str, paths: Sequence[str], *, least: float) -> bool:
+    """Whether a pattern gives several patients, none of whom has most images, and more than `least` images are not their patient's only one."""
     compiled = re.compile(pattern)
     found = (compiled.search(path) for path in paths)
     counts = Counter("-".join(capture for capture in match.groups() if capture) for match in found if match)
     repeating = sum(count for count in counts.values() if count > 1)
-    return len(counts) >= 2 and repeating >= _REPEATING * len(paths) and max(counts.values()) <= _LARGEST * len(paths)
+    return len(counts) >= 2 and repeating > least and max(counts.values()) <= _LARGEST * len(paths)

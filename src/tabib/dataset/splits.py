@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from tabib.config import Split, Study
+from tabib.config import Data, Split, Study
 from tabib.dataset.balance import divide
-from tabib.dataset.groups import held_together
+from tabib.dataset.groups import frames_of, held_together
 from tabib.dataset.listing import FOLD, given_parts
+from tabib.dataset.positive import positive_class
 from tabib.errors import DataError, LeakError, StudyError
 from tabib.records import PARTS, SPLIT_SCHEMA, Findings, labels_of
 
@@ -54,6 +55,7 @@ def split_dataset(index: pl.DataFrame, findings: Findings, study: Study) -> pl.D
 
     Raises:
         LeakError: given parts share a unit and `split.leaks` is "refuse".
+        StudyError: `positive` names no class, or `split.test_fold` or `split.folds` does not go with the folds that are given.
         DataError: no labels; a class that cannot reach every part; a split file that does not fit the index.
     """
     split = study.split
@@ -63,8 +65,10 @@ def split_dataset(index: pl.DataFrame, findings: Findings, study: Study) -> pl.D
             "data: {layout: dicom, table: labels.csv, columns: {path: StudyInstanceUID, label: diagnosis}}."
         )
     table = _Table(index, findings, study)
+    if study.positive is not None:
+        positive_class(study.positive, sorted({label for kinds in table.kinds for label in kinds}))
     if split.given or split.file is not None:
-        _place_given(table, split)
+        _place_given(table, study.data, split)
         if split.folds is not None and not any(fold is not None for fold in table.fold):
             table.part = ["train" if part == "validation" else part for part in table.part]
         _leave_out_leaks(table, split)
@@ -107,7 +111,7 @@ class _Table:
         self.drawn = self.units  # what a draw does not divide
         held = copies if study.data.copies != "keep" else ()
         if study.split.by == "image":
-            self.drawn = self._joined(held)
+            self.drawn = self._joined((frames_of(index).to_list(), *held))
         elif not held:
             self.drawn = self._joined((self.patient,), findings.near_copies)
         unit_of = {row: name for name, rows in self.units.items() for row in rows}
@@ -184,25 +188,41 @@ class _Joined:
         self._parent[other] = one
 
 
-def _place_given(table: _Table, split: Split) -> None:
+def _place_given(table: _Table, data: Data, split: Split) -> None:
     if split.file is not None:
         _place_by_file(table, split.file)
     else:
         _place_as_given(table, split)
     for part in ("train", "test"):
         if part not in table.part:
-            source = str(split.file) if split.file else "the data folder"
+            source, todo = _given_by(data, split)
             if part == "test" and any(fold is not None for fold in table.fold):
                 raise DataError(
                     f"{source} gives folds and no test set. Say which fold judges, as in split: {{given: true, test_fold: {max(filter(None, table.fold))}}}"
                 )
             raise DataError(
-                f"The split is given, and {source} gives no image to {part}. Expected folders {', '.join(PARTS)} (or the same words in the "
-                "column `part` of the file); to draw a split instead, set split.given: false."
+                f"The split is given, and {source} gives no image to {part}. {todo}; to draw a split instead, set split.given: false."
             )
     missing = [table.path[row] for row in table.good if table.part[row] is None]
     if missing:
-        raise DataError(f"{len(missing)} images lie in no given part, as {_examples(missing)}. Move them into train, validation or test.")
+        raise DataError(f"{len(missing)} images are in no given part, as {_examples(missing)}. {_given_by(data, split)[1]}.")
+
+
+def _given_by(data: Data, split: Split) -> tuple[str, str]:
+    """What says which part an image is in, and how it is to say it."""
+    parts = ", ".join(PARTS)
+    if split.file is not None:
+        return str(split.file), f"Expected one of {parts} in its column `part`"
+    if data.layout in ("class_folders", "npz"):
+        return str(data.folder), f"Expected {'folders' if data.layout == 'class_folders' else 'arrays'} named after {parts}"
+    if data.pattern is not None:
+        return "data.pattern", f"Expected one of {parts} where its group `part` matches"
+    if data.columns.part is None:
+        return str(data.table), f"Name the column that says {parts} or the number of a fold, as in data: {{columns: {{part: split}}}}"
+    return (
+        f"the column {data.columns.part!r} of {data.table}",
+        f"Expected one of {parts}, or the number of a fold, in each line (data.columns.part)",
+    )
 
 
 def _place_as_given(table: _Table, split: Split) -> None:
@@ -213,9 +233,9 @@ def _place_as_given(table: _Table, split: Split) -> None:
             table.part[row], table.fold[row] = "train", int(part.removeprefix(FOLD))
     folds = sorted({fold for fold in table.fold if fold is not None})
     if split.test_fold is not None and f"{FOLD}{split.test_fold}" not in table.folds_given:
-        raise DataError(f"split.test_fold is {split.test_fold}, and the folds that are given are {', '.join(map(str, folds)) or 'none'}.")
+        raise StudyError(f"split.test_fold is {split.test_fold}, and the folds that are given are {', '.join(map(str, folds)) or 'none'}.")
     if folds and split.folds is not None:
-        raise DataError(f"split.folds is {split.folds}, and the folds {', '.join(map(str, folds))} are given. Leave split.folds out.")
+        raise StudyError(f"split.folds is {split.folds}, and the folds {', '.join(map(str, folds))} are given. Leave split.folds out.")
     without = [table.path[row] for row in table.good if folds and table.part[row] in ("train", "validation") and table.fold[row] is None]
     if without:
         raise DataError(

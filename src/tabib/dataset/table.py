@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import difflib
 import io
 import json
 import re
@@ -21,7 +22,7 @@ import polars as pl
 
 from tabib.config import Columns, Data
 from tabib.dataset.listing import NOT_NAMED, PART_NAMES, Listed, list_files, part_of
-from tabib.errors import DataError
+from tabib.errors import DataError, StudyError
 from tabib.images import name_and_frame
 from tabib.records import LABEL_SEPARATOR
 
@@ -58,7 +59,7 @@ def list_table(data: Data) -> list[Listed]:
 
 
 def read_lines(data: Data) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The lines of the study's table, each with its place: a value per field of `data.columns`; `DataError` where a column is missing."""
+    """The lines of the study's table, each with its place: a value per field of `data.columns`; `StudyError` where a column is missing."""
     assert data.table is not None
     table = read_table(data.table)
     labels = data.columns.labels
@@ -67,9 +68,15 @@ def read_lines(data: Data) -> Iterator[tuple[str, dict[str, Any]]]:
     asked = [*columns.items(), *(("labels", name) for name in labels), *(("facts", name) for name in data.columns.facts)]
     missing = [f"{field}: {name}" for field, name in asked if name not in table.columns]
     if missing:
-        raise DataError(
+        near = [
+            f"{name[0]} for {wrong}"
+            for _, wrong in asked
+            if wrong not in table.columns and (name := difflib.get_close_matches(wrong, table.columns, n=1))
+        ]
+        raise StudyError(
             f"{data.table} has no column for {', '.join(missing)}. It has: {', '.join(table.columns)}. "
-            "Name the columns of your table in data.columns, as in {path: image_id, label: diagnosis, group: patient}."
+            + (f"Did you mean {', '.join(near)}? " if near else "")
+            + "Name the columns of your table in data.columns, as in {path: image_id, label: diagnosis, group: patient}."
         )
     table = table.select(
         pl.struct(data.columns.facts or pl.lit(None)).alias("facts"),

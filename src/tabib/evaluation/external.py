@@ -11,7 +11,7 @@ import polars as pl
 from tabib.config import Data, Study
 from tabib.dataset import patients_known
 from tabib.dataset.duplicates import find_near_copies
-from tabib.errors import DataError
+from tabib.errors import DataError, StudyError
 from tabib.evaluation.differences import Features, fact_differences, feature_difference, prevalence_difference
 from tabib.evaluation.evaluate import judge_part
 from tabib.evaluation.gallery import random_rows, worst_rows
@@ -26,17 +26,17 @@ def take_labels(index: pl.DataFrame, classes: Sequence[str], labels: Mapping[str
     """The index with the run's classes as labels. `labels` says what theirs are called here; "" leaves a class out.
 
     A class that was left out has no label any more, and `given` says "left_out". Raises `DataError` where a class is neither
-    one of the run nor named.
+    one of the run nor named, `StudyError` where `labels` names what is not there.
     """
     theirs = sorted(index["label"].drop_nulls().unique().to_list())
     for name in labels:
         if name not in theirs:
             near = difflib.get_close_matches(name, theirs, n=1, cutoff=0.5)
-            raise DataError(f"No image has the label {name}. {f'Did you mean {near[0]}? ' if near else ''}There are: {', '.join(theirs)}.")
+            raise StudyError(f"No image has the label {name}. {f'Did you mean {near[0]}? ' if near else ''}There are: {', '.join(theirs)}.")
     for name, ours in labels.items():
         if ours and ours not in classes:
             near = difflib.get_close_matches(ours, classes, n=1, cutoff=0.5)
-            raise DataError(
+            raise StudyError(
                 f"{name} is to be called {ours}, which is no class of the run. {f'Did you mean {near[0]}? ' if near else ''}"
                 f"There are: {', '.join(classes)}."
             )

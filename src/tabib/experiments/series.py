@@ -53,7 +53,12 @@ def read_series(path: Path, *, overrides: Sequence[str] = ()) -> Series:
     Raises:
         StudyError: with file, and row where one is wrong.
     """
-    values = read_fields(path)
+    values = read_fields(path, kind="series file")
+    if "data" in values:
+        raise StudyError(
+            f"{path} is a study, and a series was expected: a file that names a study and rows, each of which changes some of its fields. "
+            f"To run the study: tabib run {path}. To compare what was run: tabib compare RUN RUN"
+        )
     _only(values, FIELDS, str(path))
     for name in ("study", "rows"):
         if name not in values:

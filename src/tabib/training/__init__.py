@@ -1,7 +1,7 @@
 """From rows to weights, and from weights to a decision."""
 
 from tabib.training.calibrate import calibrate
-from tabib.training.classify import plans, train
+from tabib.training.classify import check_layers, plans, train
 from tabib.training.doctor import check_training
 from tabib.training.own import name_own
 from tabib.training.resolve import faster_precision, resolve_study, time_step
@@ -10,6 +10,7 @@ from tabib.training.weights import packaged_network
 
 __all__ = [
     "calibrate",
+    "check_layers",
     "check_training",
     "faster_precision",
     "name_own",

@@ -29,7 +29,7 @@ from tabib.training.own import probe
 from tabib.training.prefix import UNCHANGED, cut_off, find_cut, kept_features
 from tabib.training.session import running
 
-__all__ = ["Plan", "build", "class_names", "plans", "refuse_unknown_layers", "train"]
+__all__ = ["Plan", "build", "check_layers", "class_names", "plans", "refuse_unknown_layers", "train"]
 
 
 @dataclass(frozen=True)
@@ -213,6 +213,16 @@ def build(
             "No weight of the network is left to train. Freeze less: model.freeze.through names the last layer that keeps its weights."
         )
     return network.to(device), counts
+
+
+def check_layers(study: Study, split: pl.DataFrame, *, own: nn.Module | None = None) -> None:
+    """Raise `StudyError` where the resolved study's `explain.layers` names what its network does not have.
+
+    The steps that build the network may all be done when these names change, so they are looked at in every run.
+    """
+    if study.explain.layers:
+        fresh = study.model_copy(update={"model": study.model.model_copy(update={"weights": None})})
+        build(fresh, classes=class_names(split, study), seed=0, device=torch.device("cpu"), own=own)
 
 
 def refuse_unknown_layers(network: Network, layers: Sequence[str]) -> None:
