@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from tabib.config import Study
 from tabib.dataset import build_cache, index_folder
 from tabib.engines import tame_allocator
-from tabib.training.batches import load_samples, normalise, shuffled
+from tabib.training.batches import load_samples, normalise
+from tabib.training.class_work import ClassBatch, ClassWork
 from tabib.training.classify import build
-from tabib.training.loop import Recipe, start, train_step
+from tabib.training.loop import start, train_step
 
 REPORT_B = {
     "rotation_degrees": 30,
@@ -56,16 +56,16 @@ def steps_on_cache(folder: Path, work: Path, *, batch: int, threads: int, networ
     classes = ["NORMAL", "PNEUMONIA"]
     samples = load_samples(cache, index, classes=classes, device=torch.device("cpu"))
     net, _ = build(study, classes=classes, seed=0, device=torch.device("cpu"))
-    recipe = Recipe.of(study.training, study.augment, study.input.intensity, samples, classes=2, seed=0)
+    trained = ClassWork.of(study.training, study.augment, study.input.intensity, samples, samples, classes=2, seed=0)
     state = start(net, study.training)
     net.train()
-    batches: list[np.ndarray] = []
+    batches: list[ClassBatch] = []
 
     def go(steps: int) -> None:
         for _ in range(steps):
             if not batches:
-                batches.extend(places for places in shuffled(samples, batch, seed=0, epoch=1) if len(places) == batch)
-            train_step(state, samples, batches.pop(), recipe).item()
+                batches.extend(each for each in trained.batches(1) if len(each) == batch)
+            train_step(state, trained, batches.pop()).item()
 
     return go
 

@@ -23,7 +23,7 @@ from planted import CHECKS, Planted, history_of, plant, train_planted, weights_o
 from tabib.dataset import build_cache, index_folder
 from tabib.errors import DataError, RunError, StudyError, TrainingError
 from tabib.records import SPLIT_SCHEMA, Finding
-from tabib.training import loop
+from tabib.training import class_work
 from tabib.training.batches import load_samples, normalise
 from tabib.training.classify import build
 from tabib.training.networks import NETWORKS
@@ -57,7 +57,7 @@ def test_fixed_copies_train_beside_their_originals_and_are_the_same_in_every_epo
         seen.extend(hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in images.contiguous())
         return normalise(images, *rest)
 
-    monkeypatch.setattr(loop, "normalise", watch)
+    monkeypatch.setattr(class_work, "normalise", watch)
     planted = plant(films, augment={"copies": 3, "to_disk": True}, training={"epochs": 2, "batch": 64})
     train_planted(planted, tmp_path)
     cache = build_cache(planted.study.data, planted.index, planted.study.input, folder=planted.cache_folder)

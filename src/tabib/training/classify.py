@@ -20,9 +20,10 @@ from tabib.records import Checks, Finding, Member, Model, Record, labels_of
 from tabib.runs import code_of, file_hash, fingerprint, save
 from tabib.training.batches import Intensity, load_samples
 from tabib.training.checkpoint import write_weights
+from tabib.training.class_work import ClassWork
 from tabib.training.examples import save_examples, write_copies
 from tabib.training.freezing import Counts, freeze
-from tabib.training.loop import Recipe, fit, start
+from tabib.training.loop import fit, start
 from tabib.training.networks import Network, build_network, resolve_model
 from tabib.training.other_run import refuse_other_scale
 from tabib.training.own import probe
@@ -287,8 +288,8 @@ def _train_member(
         train, validation = (
             load_samples(cache, rows, classes=classes, device=device, several=study.several) for rows in (plan.train, plan.validation)
         )
-    recipe = Recipe.of(study.training, augment, intensity, train, classes=len(classes), seed=plan.seed)
-    state = fit(start(network, study.training), train, validation, recipe, folder=folder, logs=place.parent, key=key, progress=progress)
+    work = ClassWork.of(study.training, augment, intensity, train, validation, classes=len(classes), seed=plan.seed)
+    state = fit(start(network, study.training), work, folder=folder, logs=place.parent, key=key, progress=progress)
     write_weights(weights, best := before | state.best)
     member = Member(
         name=plan.name,

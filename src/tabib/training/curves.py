@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tabib.config import Training
+from tabib.config import BaseTraining
 from tabib.errors import MissingPackageError
 from tabib.runs import writing
 
@@ -20,7 +20,7 @@ Draw = Callable[[dict[str, float], int], None]
 """Take the values of an epoch, and its number from 1."""
 
 
-def refuse_missing(training: Training) -> None:
+def refuse_missing(training: BaseTraining) -> None:
     """Raise `MissingPackageError` where a study asks for curves in what is not installed."""
     if "wandb" in training.log_to and find_spec("wandb") is None:
         raise MissingPackageError(
@@ -29,7 +29,7 @@ def refuse_missing(training: Training) -> None:
 
 
 @contextmanager
-def open_curves(training: Training, run_folder: Path, member: str) -> Iterator[Callable[[Iterable[dict[str, Any]]], None]]:
+def open_curves(training: BaseTraining, run_folder: Path, member: str) -> Iterator[Callable[[Iterable[dict[str, Any]]], None]]:
     """Begin the curves of a member anew; gives what draws epochs, as `history.jsonl` has them.
 
     Args:
@@ -57,7 +57,7 @@ def open_curves(training: Training, run_folder: Path, member: str) -> Iterator[C
 
 
 @contextmanager
-def _tensorboard(training: Training, run_folder: Path, member: str) -> Iterator[Draw]:
+def _tensorboard(training: BaseTraining, run_folder: Path, member: str) -> Iterator[Draw]:
     # Here, not above: it takes half a second.
     from torch.utils.tensorboard import SummaryWriter
 
@@ -74,7 +74,7 @@ def _tensorboard(training: Training, run_folder: Path, member: str) -> Iterator[
 
 
 @contextmanager
-def _wandb(training: Training, run_folder: Path, member: str) -> Iterator[Draw]:
+def _wandb(training: BaseTraining, run_folder: Path, member: str) -> Iterator[Draw]:
     # Even offline, it would report its own errors over the network.
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     import wandb  # pyright: ignore[reportMissingImports]

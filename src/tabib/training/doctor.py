@@ -17,9 +17,10 @@ from tabib.kinds import KINDS
 from tabib.progress import SILENT, Progress
 from tabib.records import Checks, Finding
 from tabib.training.batches import Samples, load_samples, shuffled
+from tabib.training.class_work import ClassWork
 from tabib.training.classify import build, class_names, plans
 from tabib.training.inference import INFERENCE_BATCH, log_probabilities
-from tabib.training.loop import Recipe, seconds_per_step, start
+from tabib.training.loop import seconds_per_step, start
 from tabib.training.other_run import seen_before
 from tabib.training.prefix import UNCHANGED, cut_off, features_of, find_cut
 from tabib.training.session import running
@@ -77,28 +78,28 @@ def check_training(
             for rows in (first.train, first.validation.head(_LOOKED_AT))
         )
         network, _ = build(study, classes=classes, seed=first.seed, device=device, own=own, offline=offline, progress=progress)
-        recipe = Recipe.of(training, study.augment, study.input.intensity, train, classes=len(classes), seed=first.seed)
+        work = ClassWork.of(training, study.augment, study.input.intensity, train, unseen, classes=len(classes), seed=first.seed)
 
         began = time.perf_counter()
         logarithms = torch.from_numpy(log_probabilities(network, unseen, intensity=study.input.intensity))
         seconds_per_image = (time.perf_counter() - began) / len(unseen)
-        loss = float(recipe.loss(logarithms, unseen.labels))
-        expected = recipe.loss.uniform(unseen.labels, len(classes))
-        timed, once = train, 0.0
+        loss = float(work.loss(logarithms, unseen.labels))
+        expected = work.loss.uniform(unseen.labels, len(classes))
+        steps, timed, once = work.steps, work, 0.0
         if training.frozen_features == "keep" and (cut := find_cut(network, study.input)):
             # Members with weights or copies of their own have features of their own.
             starts = {0 if study.model.weights and not study.augment.copies else member.seed for member in members}
             once = seconds_per_image * len(starts) * ((1 + study.augment.copies) * len(first.train) + len(first.validation))
             few = train.take(np.arange(min(training.batch * training.accumulate, len(train))))
-            timed, unseen = (features_of(network, cut, part, intensity=study.input.intensity) for part in (few, unseen))
+            few, unseen = (features_of(network, cut, part, intensity=study.input.intensity) for part in (few, unseen))
             cut_off(network, cut.layers)
-            recipe = replace(recipe, intensity="none", augment=UNCHANGED)
+            timed = replace(work, train=few, intensity="none", augment=UNCHANGED)
             began = time.perf_counter()
             log_probabilities(network, unseen, intensity="none")
             seconds_per_image = (time.perf_counter() - began) / len(unseen)
-        step = seconds_per_step(start(network, training), timed, recipe)
+        step = seconds_per_step(start(network, training), timed)
 
-    steps = recipe.steps * len(members)
+    steps *= len(members)
     seconds = once + steps * step + training.epochs * seconds_per_image * sum(len(member.validation) for member in members)
     budget = {"seconds": round(seconds, 1), "steps": steps, "seconds_per_step": step, "members": len(members), "epochs": training.epochs}
     checks = [

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
-from tabib.config import Plateau, Training
+from tabib.config import BaseTraining, Plateau
 from tabib.training.networks import Network
 
 __all__ = ["ReducedRate", "build_optimizer", "learning_rate", "reduce_on_plateau", "start_average", "update_average"]
@@ -21,7 +21,7 @@ _BETA_2 = 0.999
 _KERAS_RHO, _KERAS_EPSILON = 0.9, 1e-7
 
 
-def build_optimizer(network: nn.Module, training: Training) -> Optimizer:
+def build_optimizer(network: nn.Module, training: BaseTraining) -> Optimizer:
     """Build the rule of the step over the weights that are trained.
 
     - `adamw` (Loshchilov and Hutter 2019): betas `momentum` and 0.999, epsilon 1e-8; weights are decayed apart from the gradient.
@@ -64,7 +64,7 @@ def reduce_on_plateau(state: ReducedRate, value: float, settings: Plateau) -> Re
     return ReducedRate(max(state.rate * settings.factor, min(settings.minimum, state.rate)), state.best)
 
 
-def learning_rate(training: Training, plateau: ReducedRate, *, step: int, steps: int) -> float:
+def learning_rate(training: BaseTraining, plateau: ReducedRate, *, step: int, steps: int) -> float:
     """Rate of step `step` (from 0) of `steps`.
 
     `one_cycle` rises from a 25th of the peak over the first 30 % of the steps and falls to nearly nothing, both along a

@@ -17,9 +17,10 @@ from tabib.dataset import positive_class
 from tabib.errors import StudyError
 from tabib.progress import SILENT, Progress
 from tabib.training.batches import Intensity, Samples
+from tabib.training.class_work import ClassWork
 from tabib.training.classify import build, class_names
 from tabib.training.curves import refuse_missing
-from tabib.training.loop import Recipe, seconds_per_step, start
+from tabib.training.loop import seconds_per_step, start
 from tabib.training.networks import resolve_model
 from tabib.training.prefix import UNCHANGED, cut_off, features_of, find_cut
 from tabib.training.session import running
@@ -187,5 +188,5 @@ def time_step(study: Study, classes: int, *, own: nn.Module | None = None) -> fl
         if training.frozen_features == "keep" and (cut := find_cut(network, study.input)):
             grey, intensity, augment = features_of(network, cut, grey, intensity=intensity), "none", UNCHANGED
             cut_off(network, cut.layers)
-        recipe = Recipe.of(training, augment, intensity, grey, classes=classes, seed=0)
-        return seconds_per_step(start(network, training), grey, recipe)
+        work = ClassWork.of(training, augment, intensity, grey, grey, classes=classes, seed=0)
+        return seconds_per_step(start(network, training), work)
