@@ -21,6 +21,8 @@ from tabib.cli import app
 from tabib.config import Study, parts_in, reading_order
 from tabib.images import MAX_VOXELS
 from tabib.kinds import KINDS
+from tabib.metrics.definitions import OBJECTS, STRUCTURES, Definition
+from tabib.metrics.heart import MYOCARDIAL_DENSITY
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -280,6 +282,72 @@ def with_tree(readme: str) -> str:
     return re.sub(r"^src/tabib/$.*?(?=^tests/)", lambda _: tree() + "\n", readme, flags=re.MULTILINE | re.DOTALL)
 
 
+def segmentation_page() -> str:
+    """Every measure of a segmentation, and its value where a mask is empty."""
+
+    def table(definitions: dict[str, Definition], empty: str) -> list[str]:
+        lines = [f"| measure | is | unit | source | both {empty} | truth {empty} | prediction {empty} |", "|---|---|---|---|---|---|---|"]
+        for name, each in definitions.items():
+            values = [f"{value:g}" for value in (each.both_empty, each.truth_empty, each.prediction_empty)]
+            lines.append(f"| `{name}` | {' | '.join(map(_cell, [each.formula, each.unit, each.source, *values]))} |")
+        return lines
+
+    lines = [
+        "# Measures of a segmentation",
+        "",
+        "TP, FP and FN count voxels (of objects: objects) found, made up and missed. **nan** is a measure that does not exist: it is left out of "
+        "means, and how often is said beside them. **inf** is a distance to nothing: it would drown every other, so it is left out of means as "
+        "well, and counted apart. Read that count first: a structure that was missed everywhere has a fine mean distance in the rest.",
+        "",
+        "## A structure in a case",
+        "",
+        "A mask that is not empty holds 1 mL in the last three columns. Without a known spacing everything in mm or mL is nan; a picture has no "
+        "volume. A stack of one slice is measured as a picture.",
+        "",
+        *table(STRUCTURES, "empty"),
+        "",
+        "**Surface.** The voxels of a mask with a face to a voxel outside it; what lies beyond the image is outside. Distances run from the "
+        "centre of each of them to the nearest centre of the other surface. On the same masks, Dice, both Hausdorff distances, the average "
+        "symmetric surface distance and the surface Dice are those of MONAI to 1e-5 (`DiceMetric`, `HausdorffDistanceMetric`, "
+        "`SurfaceDistanceMetric(symmetric=True)`, `SurfaceDiceMetric`), whose numbers are float32. They differ on purpose where a mask is empty: "
+        "there MONAI gives nan, 0 or inf, depending on which one. And they differ from the authors' code of the surface Dice, which weighs every "
+        "surface voxel by the area of the surface through it (in MONAI `use_subvoxels=True`); here, as in MONAI by default, each counts the same.",
+        "",
+        "**Means.** *Macro* is the mean over cases, each counting the same. *Micro* adds the voxels of all cases before the ratio is taken, so that "
+        "large structures count more. Intervals of macro means are over patients.",
+        "",
+        "## Objects in a picture",
+        "",
+        "Two objects match where their IoU is above 0.5; none can have two matches. *Micro* adds up the objects of all pictures before any ratio "
+        "is taken. A picture that is not empty holds 1 object in the last three columns.",
+        "",
+        *table(OBJECTS, "empty"),
+        "",
+        "For AJI more than one true object may choose the same predicted one, as in the paper; a true object that overlaps none adds its own "
+        "pixels to the union, as in the authors' code.",
+        "",
+        "**Dividing touching objects.** The watershed of the distance to the outside: every pixel climbs to its highest neighbour until it stands "
+        "on a peak (Roerdink and Meijster, Fundamenta Informaticae 2000;41:187). Two peaks are one object unless the pass between them lies deep "
+        "enough, by default 1 pixel, below the lower one (dynamics: Grimaud, SPIE 1992;1769:292).",
+        "",
+        "## Hearts",
+        "",
+        "| measure | is | source |",
+        "|---|---|---|",
+        "| volume | voxels × product of the spacing, in mL | Simpson's method of discs |",
+        "| ejection fraction | (EDV − ESV) / EDV; nan without an end-diastolic volume | |",
+        f"| myocardial mass | {MYOCARDIAL_DENSITY:g} g/mL × myocardial volume at end-diastole | Schulz-Menger et al., J Cardiovasc Magn Reson 2020;22:19 |",
+        "| bias | mean of predicted less true, with an interval by Student's t | Bland and Altman, Lancet 1986;327:307 |",
+        "| limits of agreement | bias ± 1.96 standard deviations of the differences; their variance is s² (1/n + 1.96² / (2 (n − 1))) | Bland and "
+        "Altman, Stat Methods Med Res 1999;8:135 |",
+        "| correlation | Pearson's, with an interval by Fisher's z | |",
+        "",
+        "All of them are refused where the spacing is not known.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
 READMES = [REFERENCE.parents[1] / name for name in ("README.md", "README.fa.md")]
 
 PAGES = {
@@ -290,6 +358,7 @@ PAGES = {
     "findings.md": findings_page,
     "formats.md": formats_page,
     "library.md": library_page,
+    "segmentation-measures.md": segmentation_page,
 }
 
 

@@ -249,7 +249,9 @@ class Measure(Record):
     value: float | None  # None where undefined
     low: float | None = None
     high: float | None = None
-    method: Literal["wilson", "mover", "newcombe", "jackknife_t", "bootstrap_t", "bootstrap", "none"] = "none"  # `metrics.intervals`
+    method: Literal["wilson", "mover", "newcombe", "jackknife_t", "bootstrap_t", "bootstrap", "t", "fisher_z", "none"] = (
+        "none"  # `metrics.intervals`
+    )
     approximate: bool = False  # fewer than 20 groups stand behind the value
     rows: int = 0  # what the value is computed over
     groups: int = 0

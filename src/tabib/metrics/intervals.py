@@ -86,7 +86,7 @@ class Interval:
 
     low: float | None = None
     high: float | None = None
-    method: Literal["wilson", "mover", "newcombe", "jackknife_t", "bootstrap_t", "bootstrap", "none"] = "none"
+    method: Literal["wilson", "mover", "newcombe", "jackknife_t", "bootstrap_t", "bootstrap", "t", "fisher_z", "none"] = "none"
     groups: int = 0
     undefined_draws: int = 0  # draws of a bootstrap in which the value did not exist; they are left out
 
@@ -251,8 +251,8 @@ def jackknife_interval(
     return Interval(low, high, "jackknife_t", held)
 
 
-def mean_interval(values: np.ndarray, groups: np.ndarray, sure: Sureness, *, largest: float = np.inf) -> Interval:
-    """Interval of the mean of `values` (N,) between 0 and `largest`, by the studentised bootstrap over groups.
+def mean_interval(values: np.ndarray, groups: np.ndarray, sure: Sureness, *, smallest: float = 0.0, largest: float = np.inf) -> Interval:
+    """Interval of the mean of `values` (N,) between `smallest` and `largest`, by the studentised bootstrap over groups.
 
     Losses are skewed: a few rows carry most of the sum, and a draw without them has both a low mean and a small
     spread. Dividing each draw's error by that draw's own standard error puts this right to second order (Davison and
@@ -278,7 +278,7 @@ def mean_interval(values: np.ndarray, groups: np.ndarray, sure: Sureness, *, lar
     if error == 0 or undefined > sure.draws / 2:
         return Interval(groups=total, undefined_draws=undefined)
     low, high = np.quantile((means[usable] - mean) / errors[usable], _tails(sure))
-    return Interval(max(0.0, mean - high * error), min(largest, mean - low * error), "bootstrap_t", total, undefined)
+    return Interval(max(smallest, mean - high * error), min(largest, mean - low * error), "bootstrap_t", total, undefined)
 
 
 def calibration_interval(truth: np.ndarray, probability: np.ndarray, groups: np.ndarray, sure: Sureness) -> Interval:
