@@ -30,6 +30,7 @@ from tabib.dataset import (
     split_dataset,
 )
 from tabib.dataset.archives import MAX_ENTRIES, is_archive
+from tabib.dataset.listing import NOT_UNPACKED
 from tabib.errors import DataError, RunError
 from tabib.images import encode_png
 from tabib.records import Findings
@@ -64,7 +65,7 @@ def opened(archive: Path, cache: Path) -> tuple[dict[str, bytes], list[str]]:
     folder = found.data.folder
     assert not any(path.is_symlink() for path in folder.rglob("*"))
     written = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    return written, [entry.refused or "" for entry in found.refused]
+    return written, [(entry.refused or "").removeprefix(NOT_UNPACKED) for entry in found.refused]
 
 
 @pytest.fixture
@@ -211,6 +212,9 @@ def test_refused_entries_are_lost_images_under_paths_of_their_own(tmp_path: Path
         Data(folder=zip_of(tmp_path / "x.zip", HONEST | {"../a/1.png": b"x", "A/1.PNG": b"x"})), cache_folder=cache, workers=1
     )
     assert lost_images(index)["path"].to_list() == ["x.zip, refused 1: ../a/1.png", "x.zip, refused 2: A/1.PNG"]
+    assert all(
+        reason.startswith("not unpacked: its name leads out") or "an entry before" in reason for reason in lost_images(index)["refused"]
+    )
     assert index["path"].n_unique() == len(index) == 4
 
 

@@ -217,6 +217,10 @@ def test_a_look_needs_no_label(tmp_path: Path, tree: dict[str, Names]) -> None:
     asked = ["look", str(tmp_path / "export"), "--layout", "dicom", "--runs", str(tmp_path / "runs"), "--json"]
     done = CliRunner().invoke(app, asked, catch_exceptions=False)
     assert (json.loads(done.stdout)["images"], json.loads(done.stdout)["classes"]) == (len(tree), {})
+    assert "labels_none" in {finding["code"] for finding in json.loads(done.stdout)["findings"]}
+    said = CliRunner().invoke(app, asked[:-1], catch_exceptions=False).stdout
+    assert "--column label=diagnosis" in said
+    assert "?:" not in said
     table = data(tmp_path, [*labels_of(tree, "StudyInstanceUID")[:-1], "1.2.826.8.2,"]).table
     done = CliRunner().invoke(app, [*asked, "--table", str(table)], catch_exceptions=False)
     assert json.loads(done.stdout)["classes"] == {"a": 32, "b": 28}

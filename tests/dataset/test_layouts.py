@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 
-from tabib.config import Data
+from made_index import film
+from tabib.config import Data, Study
+from tabib.dataset import index_folder, inspect_dataset
 from tabib.dataset.layouts import LAYOUTS, Listed, list_folder
 from tabib.errors import DataError
+from tabib.images import encode_png
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -170,6 +174,39 @@ def test_a_second_copy_of_the_archive_is_not_read_twice(tmp_path: Path) -> None:
     (tmp_path / "all/train/b/2.png").write_bytes(b"train/b/2.png")
     assert [path for path, _, _ in good(tmp_path)] == ["all/test/a/3.png", "test/a/3.png", "test/b/4.png", "train/a/1.png", "train/b/2.png"]
     assert "second copy of 'train/a/1.png'" in refused(tmp_path)["all/train/a/1.png"]
+
+
+def test_what_a_second_copy_holds_beside_is_said_with_both_folders(tmp_path: Path) -> None:
+    for number, name in enumerate([*(f"{label}/{place}.png" for label in "ab" for place in range(4)), "all/a/9.png"]):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(encode_png(film(number)))
+    shutil.copytree(tmp_path / "a", tmp_path / "all/a", dirs_exist_ok=True)
+    study = Study(name="films", data=Data(folder=tmp_path))
+    findings = {finding.code: finding for finding in inspect_dataset(index_folder(study.data, workers=1), study).findings}
+    assert findings["folders_doubled"].figures["files"] == 4
+    assert findings["classes_in_two_folders"].figures == {"inner": "all", "outer": tmp_path.name, "images": 1, "example": "all/a/9.png"}
+
+
+def test_one_class_of_a_second_copy_is_no_class_of_its_own(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png", "a/2.png", "b/3.png", "b/4.png", "all/a/1.png", "all/a/2.png", "all/a/5.png", "all/README.txt")
+    for name in ("a/1.png", "a/2.png"):
+        (tmp_path / "all" / name).write_bytes(name.encode())
+    (tmp_path / "all/a/2.png").write_bytes(b"a/0.png")  # as long as the other, and not the same
+    assert [(path, label) for path, label, _ in good(tmp_path)] == [
+        *(("a/1.png", "a"), ("a/2.png", "a"), ("all/a/2.png", "a"), ("all/a/5.png", "a"), ("b/3.png", "b"), ("b/4.png", "b"))
+    ]
+    assert "second copy of 'a/1.png', by place and content" in refused(tmp_path)["all/a/1.png"]
+    touch(tmp_path, "all/other/6.png")
+    with pytest.raises(DataError, match=r"all holds the folder 'a' with files of .*a again, and beside it 'other'"):
+        listing(tmp_path)
+
+
+@pytest.mark.parametrize("more", [[], ["all/7.png"]])
+def test_folders_of_patients_called_like_classes_and_classes_with_images_of_their_own_stay_classes(tmp_path: Path, more: list[str]) -> None:
+    touch(tmp_path, "a/1.png", "b/1.png", "all/a/1.png", *more)
+    if more:
+        (tmp_path / "all/a/1.png").write_bytes((tmp_path / "a/1.png").read_bytes())
+    assert {label for _, label, _ in good(tmp_path)} == {"a", "b", "all"}
 
 
 @pytest.mark.parametrize(

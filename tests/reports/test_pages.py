@@ -26,7 +26,7 @@ from tabib.reports.html import STUDY_LINES, study_line
 from tabib.reports.judged import decision_curve, predictive_rows, subgroup_forests
 from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import language, plain
-from tabib.reports.views import augmentation
+from tabib.reports.views import augmentation, settings_rows
 from tabib.runs import read_result
 from tabib.study_file import check_study
 
@@ -274,6 +274,24 @@ def test_fixed_copies_are_counted_as_pictures_and_never_as_images(films: tuple[P
     before, after = ([int(row[1].replace(",", "")) for row in rows] for _, rows in grown.charts[:2])
     assert sum(before) == images
     assert after == [5 * number for number in before]
+
+
+def test_settings_name_fixed_copies_and_what_frozen_layers_keep(films: tuple[Path, Study]) -> None:
+    run, study = films
+
+    def rows(copies: int, freeze: str | None) -> dict[str, str]:
+        changed = {
+            "augment": study.augment.model_copy(update={"copies": copies}),
+            "model": study.model.model_copy(update={"freeze": freeze}),
+            "training": study.training.model_copy(update={"frozen_features": "keep"}),
+        }
+        return {name: plain(value) for name, value in settings_rows(read_facts(run, study.model_copy(update=changed)), language("en"))}
+
+    with_both, with_none = rows(4, "all_but_head"), rows(0, None)
+    assert with_both["An epoch sees"] == "every training image once, and 4 fixed copies of each image"
+    assert with_both["Answers of frozen layers"] == "kept: computed once"
+    assert with_none["An epoch sees"] == "every training image once"
+    assert "Answers of frozen layers" not in with_none
 
 
 def test_the_note_speaks_of_intervals_only_where_there_is_one(films: tuple[Path, Study], tmp_path: Path) -> None:

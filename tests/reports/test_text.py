@@ -231,7 +231,7 @@ def test_what_is_typical_of_each_class_is_written_in_the_digits_and_words_of_the
 
 
 @pytest.mark.parametrize(
-    "reason", ["refused by name: hidden", "lies outside every class folder", "second copy of 'x.png', by place and size"]
+    "reason", ["refused by name: hidden", "lies outside every class folder", "second copy of 'x.png', by place and content"]
 )
 def test_reasons_that_have_words_are_told_in_the_language_of_the_reader(reason: str) -> None:
     finding = Finding(code="refused_names", level="pass", figures={"files": 2, "example": "x", "reason": reason})

@@ -165,6 +165,9 @@ def test_an_archive_goes_the_road_and_what_is_refused_of_it_is_counted(tabib: Ta
         file.writestr("../evil.png", b"evil")
     code, said = tabib("look", archive)
     assert (code, said["images"], said["refused"]) == (3, 16, 1)
+    codes = {finding["code"]: finding for finding in said["findings"]}
+    assert codes["archive_not_unpacked"]["figures"]["reason"] == "its name leads out of the folder (..)"
+    assert codes["files_readable"]["figures"]["images"] == 16
     page = Path(said["page"]).read_text(encoding="utf-8")
     assert "films.zip" in page.split("</title>")[0]
     assert page.count("data:image/jpeg") > 0

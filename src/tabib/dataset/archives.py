@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from tabib.config import Data
-from tabib.dataset.listing import Listed, junk
+from tabib.dataset.listing import NOT_UNPACKED, Listed, junk
 from tabib.errors import DataError, RunError
 from tabib.images import printable
 from tabib.progress import SILENT, Progress
@@ -379,7 +379,10 @@ def _unpack(archive: Path, place: Path, progress: Progress) -> None:
                     if (reason := _write(entry, temporary / "images" / path)) is not None:
                         refused.append((path, reason))
                     advance(1)
-            shown = [*left.items(), *((_shown(archive, name, number), reason) for number, (name, reason) in enumerate(refused, 1))]
+            shown = [
+                *left.items(),
+                *((_shown(archive, name, number), NOT_UNPACKED + reason) for number, (name, reason) in enumerate(refused, 1)),
+            ]
             write_json(temporary / "archive.json", {"archive": archive.name, "files": len(files), "bytes": needed, "refused": shown})
             os.sync()
             with writing(place):

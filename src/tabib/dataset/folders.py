@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
 from tabib.config import Data
-from tabib.dataset.listing import BY_NAME, OUTSIDE, PART_NAMES, SECOND_COPY, Listed, Walk, junk
+from tabib.dataset.listing import BY_NAME, OUTSIDE, PART_NAMES, SECOND_COPY, Listed, Walk, junk, out_of_place
 from tabib.errors import DataError
+from tabib.runs import files_below
 
 __all__ = ["DRAWING", "list_class_folders"]
 
@@ -42,7 +44,7 @@ def list_class_folders(data: Data) -> list[Listed]:
         unread = f" ({listed[0].refused})" if listed and not flat else ""
         raise DataError(f"The folder {folder} {found}{unread}.\n{DRAWING.format(folder=folder)}")
     parts = [name for name in folders if name.casefold() in PART_NAMES]
-    nested = [name for name in folders if name not in parts and _holds_again(folder / name, set(folders) - {name}, parts=bool(parts))]
+    nested = [name for name in folders if name not in parts and _holds_again(folder, name, set(folders) - {name}, parts=bool(parts))]
     classes = [name for name in folders if name not in parts and name not in nested]
     if parts and classes:
         raise DataError(
@@ -74,11 +76,19 @@ def _names(names: list[str]) -> str:
 
 
 def _unless_second_copy(folder: Path, entry: Listed, nested: str, outer: set[str]) -> Listed:
-    """Public archives hold all of themselves again, one level down; a file of the same place and size is not read twice."""
+    """Public archives hold all of themselves again, one level down; a file of the same place and content is not read twice."""
     twin = entry.path[len(nested) + 1 :]
-    if entry.refused or twin not in outer or (folder / twin).stat().st_size != (folder / entry.path).stat().st_size:
+    if entry.refused or twin not in outer or not _same(folder / twin, folder / entry.path):
         return entry
-    return Listed(entry.path, refused=f"{SECOND_COPY}{twin!r}, by place and size")
+    return Listed(entry.path, refused=f"{SECOND_COPY}{twin!r}, by place and content")
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two files are there and hold the same, and not nothing."""
+    try:
+        return one.stat().st_size > 0 and filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _wrapped(folder: Path) -> tuple[str, list[Listed]]:
@@ -95,16 +105,36 @@ def _wrapped(folder: Path) -> tuple[str, list[Listed]]:
         inner = f"{inner}/{folders[0]}" if inner else folders[0]
 
 
-def _holds_again(folder: Path, beside: set[str], *, parts: bool) -> bool:
-    """Whether a folder holds nothing but folders for parts of a split or, where its neighbours are none, at least two named like them."""
+def _holds_again(folder: Path, name: str, beside: set[str], *, parts: bool) -> bool:
+    """Whether a folder holds nothing but folders for parts of a split or, where its neighbours are none, folders named like them.
+
+    One such folder, which might be called so by chance, must hold a file of its namesake again. Raises `DataError` where it does,
+    and other folders lie beside it: neither a class nor a second copy.
+    """
     try:
-        entries = [entry for entry in os.scandir(folder) if junk(entry.name) is None]
+        entries = [entry for entry in os.scandir(folder / name) if junk(entry.name) is None]
         inner = [entry.name for entry in entries if entry.is_dir()]
     except OSError:
         return False
     if parts:
         return bool(inner) and all(name.casefold() in PART_NAMES for name in inner)
-    return len(inner) > 1 and beside.issuperset(inner)
+    if len(inner) > 1 and beside.issuperset(inner):
+        return True
+    if any(not entry.is_dir() and not out_of_place(entry.name, OUTSIDE).startswith(BY_NAME) for entry in entries):
+        return False  # with images of its own it is a class
+    again = next((each for each in sorted(beside.intersection(inner)) if _doubled(folder / each, folder / name / each)), None)
+    if again is not None and not beside.issuperset(inner):
+        others = sorted(set(inner) - beside)
+        raise DataError(
+            f"{folder / name} holds the folder {again!r} with files of {folder / again} again, and beside it {_names(others)}, so it is neither "
+            f"a class nor a second copy. Move {again!r} or the others out of {name!r}.\n{DRAWING.format(folder=folder)}"
+        )
+    return again is not None
+
+
+def _doubled(folder: Path, inner: Path) -> bool:
+    """Whether a folder holds any file of another one again, in the same place."""
+    return any(_same(folder / file.relative_to(inner), file) for file in files_below(inner))
 
 
 def _refuse_parts_by_other_names(folder: Path, classes: list[str]) -> None:

@@ -7,6 +7,7 @@ Each look below is a function from the good rows to findings. What was looked at
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -20,7 +21,7 @@ from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import held_together, patients_by, patients_known, propose_group_pattern
 from tabib.dataset.index import lost_images
 from tabib.dataset.labels import as_class
-from tabib.dataset.listing import PART_NAMES, SECOND_COPY, given_parts
+from tabib.dataset.listing import NOT_UNPACKED, PART_NAMES, SECOND_COPY, given_parts
 from tabib.dataset.positive import guess_positive
 from tabib.dataset.quality import find_faults
 from tabib.progress import SILENT, Progress
@@ -68,6 +69,7 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
         findings = [
             *_files(index),
             *_where(good, study),
+            *([_finding("labels_none", "warn", {"images": len(good)}, page_one=True)] if good["label"].is_null().all() else []),
             *_patients(good, study, pattern),
             *(_labels(good, patients) if study.several else [*_positive(good, study), *_classes(good, patients)]),
             *_exact_copies(good, study),
@@ -94,16 +96,23 @@ def _finding(
 
 
 def _files(index: pl.DataFrame) -> Iterator[Finding]:
-    unreadable = lost_images(index)
-    by_name = index.filter(pl.col("refused").is_not_null()).join(unreadable.select("row"), on="row", how="anti")
+    lost = lost_images(index)
+    by_name = index.filter(pl.col("refused").is_not_null()).join(lost.select("row"), on="row", how="anti")
+    packed = pl.col("refused").str.starts_with(NOT_UNPACKED)
+    unreadable, not_unpacked = lost.filter(~packed), lost.filter(packed)
     again = by_name.filter(pl.col("refused").str.starts_with(SECOND_COPY))
-    images = len(index) - len(by_name)
+    images = len(index) - len(by_name) - len(not_unpacked)
     if len(unreadable):
         share = len(unreadable) / images
         figures: Figures = {"files": len(unreadable), "images": images, "share": share, "example": unreadable["path"][0]}
         yield _finding("unreadable_files", "warn", figures, unreadable["row"].to_list(), page_one=share > _SERIOUS)
     else:
         yield _finding("files_readable", "pass", {"images": images})
+    if len(not_unpacked):
+        figures = {"files": len(not_unpacked), "example": not_unpacked["path"][0]}
+        figures["reason"] = not_unpacked["refused"][0].removeprefix(NOT_UNPACKED)
+        serious = len(not_unpacked) > _SERIOUS * (images + len(not_unpacked))
+        yield _finding("archive_not_unpacked", "warn", figures, not_unpacked["row"].to_list(), page_one=serious)
     if len(again):
         figures = {"files": len(again), "example": again["path"][0]}
         yield _finding("folders_doubled", "pass", figures, again["row"].to_list())
@@ -130,6 +139,24 @@ def _where(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
         named = good["given"].drop_nulls().len() > 0
         figures: Figures = {"folder": str(shared), "classes": good["label"].n_unique(), "example": good["label"][0]}
         yield _finding("classes_in_inner_folder", "pass" if named else "warn", figures)
+    places = pl.Series([_above_class(path, label) for path, label in good.select("path", "label").iter_rows()], dtype=pl.String())
+    outer = min(places, key=len)
+    inner = good.filter(places != outer)
+    if len(inner):
+        figures = {
+            "inner": places.filter(places != outer)[0],
+            "outer": outer or study.data.folder.name,
+            "images": len(inner),
+            "example": inner["path"][0],
+        }
+        yield _finding("classes_in_two_folders", "warn", figures, inner["row"].to_list())
+
+
+def _above_class(path: str, label: str) -> str:
+    """The folder that holds the folder of a file's class, or of the part of the split above it."""
+    folders = unicodedata.normalize("NFC", path).split("/")
+    above = folders[: folders.index(label)] if label in folders else []
+    return "/".join(above[:-1] if above and above[-1].casefold() in PART_NAMES else above)
 
 
 def _pictures(good: pl.DataFrame) -> Iterator[Finding]:
@@ -192,8 +219,8 @@ def _faults(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
 
 
 def _told_apart(label: str | None, study: Study) -> list[str]:
-    """The class of an image, or its labels; "?" where there is none."""
-    return labels_of(label, several=study.several) or ["?"]
+    """The class of an image, or its labels; "" where there is none."""
+    return labels_of(label, several=study.several) or [""]
 
 
 # --- Patients and classes ---

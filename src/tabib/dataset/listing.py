@@ -23,6 +23,7 @@ __all__ = [
     "BY_NAME",
     "FOLD",
     "NOT_NAMED",
+    "NOT_UNPACKED",
     "NO_IMAGES",
     "OUTSIDE",
     "PART_NAMES",
@@ -46,6 +47,9 @@ NO_IMAGES = (BY_NAME, SECOND_COPY, _EMPTY, NOT_NAMED, NO_DICOM, NO_PICTURE)
 
 IMAGE_SUFFIXES = (".bmp", ".dcm", ".dicom", ".gif", ".heic", ".jp2", ".jpeg", ".jpg", ".nii", ".nii.gz", ".png", ".tif", ".tiff", ".webp")
 """What the names of images end in. A file among the classes is opened whatever its name; one that lies elsewhere is judged by it."""
+
+NOT_UNPACKED = "not unpacked: "
+"""How the reason of what an archive holds begins that cannot be had safely, or not whole."""
 
 FOLD = "fold "
 """How a given part begins that is a fold; its number follows."""

@@ -62,6 +62,7 @@ REASONS = {
     "left out by the split file": "file",
     "the table does not name it": "not_named",
     "data.pattern does not match its path": "unmatched",
+    "not unpacked: ": "not_unpacked",
     "is no DICOM file": "no_dicom",
     "is a DICOM object without a picture": "no_picture",
 }
@@ -229,7 +230,9 @@ class Language:
 
     def _typical(self, classes: Typical) -> str:
         """What is typical of each class: `A: 0.2 (0.1 to 0.3); B: JPEG (90%), PNG (10%)`."""
-        return self.words["words"]["semicolon"].join(f"{isolated(name)}: {self._said(said)}" for name, said in classes.items())
+        return self.words["words"]["semicolon"].join(
+            f"{isolated(name) if name else self.text('labels.none')}: {self._said(said)}" for name, said in classes.items()
+        )
 
     def _said(self, said: list[float] | list[tuple[str | None, float]]) -> str:
         written = [

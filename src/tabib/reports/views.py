@@ -536,6 +536,7 @@ def _settings(facts: Facts, reader: Language) -> Iterator[tuple[str, str]]:
             yield "initialiser", choice(study.model.initialiser)
         yield "outputs", "" if facts.several else choice(study.model.outputs)
         yield "freeze", choice(freeze) if freeze is None or isinstance(freeze, str) else isolated(str(freeze.through or freeze.trainable))
+        yield "frozen_features", "" if freeze is None else choice(train.frozen_features)
         yield "augment", reader.series(augment_words(study.augment, reader)) or choice(None)
         yield "optimizer", choice(train.optimizer)
         yield "learning_rate", reader.number(train.learning_rate)
@@ -546,7 +547,8 @@ def _settings(facts: Facts, reader: Language) -> Iterator[tuple[str, str]]:
         yield "epochs", reader.integer(train.epochs)
         yield "batch", reader.integer(train.batch)
         yield "accumulate", reader.integer(train.accumulate) if train.accumulate > 1 else ""
-        yield "sampling", choice(train.sampling)
+        seen, copies = choice(train.sampling), study.augment.copies
+        yield "sampling", reader.text("settings.sampling_copies", {"each": seen, "copies": copies}) if copies else seen
         yield "loss", choice(train.loss)
         yield "focal_gamma", reader.number(train.focal_gamma) if train.loss == "focal" else ""
         yield "class_weights", choice(train.class_weights)
