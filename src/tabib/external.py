@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 from torch import nn
 
 from tabib.config import Data, Study
-from tabib.dataset import index_folder
+from tabib.dataset import index_folder, rename_labels
 from tabib.errors import DataError, StudyError
 from tabib.evaluation import Features, evaluate_external, find_known, take_labels
 from tabib.prediction import Predictor, features_of, predict_external
@@ -40,7 +40,7 @@ def judge_external(
         run: finished and entered, as `with read_run(folder) as run`.
         data: where the images lie, and how they say what they are.
         name: what to call them: Latin letters, digits, `_` and `-`.
-        labels: what their classes are called in the run; "" leaves a class out.
+        labels: what their classes, or their labels, are called in the run; "" leaves one out.
         network: the module of a run whose network is the user's own.
         progress: told of reading and decoding.
 
@@ -49,25 +49,28 @@ def judge_external(
 
     Raises:
         DataError: a class that the model does not know, or no image that can be judged.
-        StudyError: a run of several labels, or a name that is none.
+        StudyError: several labels of an image on one side and one class on the other, or a name that is none.
         RunError: a run that is not finished.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
         raise StudyError(
             f"The name {name!r} of the external images may hold Latin letters, digits, _ and -, and no more than 64. Give another with --name."
         )
-    if run.read("study").several:
+    split, study, own_index = run.read("split"), run.read("study"), run.read("index")
+    if study.several != data.columns.several:
+        kinds = ("several labels of an image", "one class of an image")
+        tells, told = kinds if study.several else kinds[::-1]
         raise StudyError(
-            "The run tells several labels of one image, and images of another source are judged by classes only, so far. "
-            "Predict them with tabib predict, and compare the table with their labels."
+            f"The run tells {tells}, and these images come with {told}. Several labels are said by data.columns.labels, a column for each, "
+            "or data.columns.separator, one column for all; with --column labels=effusion,mass, or --column separator=."
         )
     keep_apart(run.folder, data.folder)
-    split, study, own_index = run.read("split"), run.read("study"), run.read("index")
     predictor = Predictor.load(run.folder / "model", network=network)
-    index = take_labels(index_folder(data, cache_folder=run.cache_folder, progress=progress), predictor.classes, labels or {})
+    found = index_folder(data, cache_folder=run.cache_folder, progress=progress)
+    index, classes = take_labels(found, predictor.classes, labels or {}, several=study.several)
     copies = find_known(index, own_index)
     rows = index.filter(pl.col("refused").is_null() & pl.col("label").is_not_null() & ~pl.col("row").is_in(copies))
-    if rows.is_empty():
+    if rows.is_empty() or not classes:
         raise DataError(
             f"None of the {len(index)} files of {data.folder} can be judged: {int(index['refused'].count())} could not be used, "
             f"{len(copies)} are copies of images of the run, the others have no label."
@@ -83,8 +86,9 @@ def judge_external(
         name=name,
         data=data,
         labels=labels or {},
+        classes=classes,
         copies=copies,
-        features=_features(run, predictor, rows, data, own_index, split, study, progress),
+        features=_features(run, predictor, rows, classes, data, own_index, split, study, progress),
         test_looks=run.look_at_test(rows.with_columns(part=pl.lit("test")), run.read("decision")),
     )
     place = run.folder / "external" / name
@@ -98,6 +102,7 @@ def _features(
     run: Run,
     predictor: Predictor,
     rows: pl.DataFrame,
+    classes: Sequence[str],
     data: Data,
     index: pl.DataFrame,
     split: pl.DataFrame,
@@ -112,10 +117,12 @@ def _features(
     unseen = pl.col("part") == "validation" if fold is None else (pl.col("part") == "train") & (pl.col("fold") == fold)
 
     def of(table: pl.DataFrame, whole: pl.DataFrame, where: Data) -> Features:
-        good = table.filter(pl.col("refused").is_null() & pl.col("label").is_in(model.classes))
+        judged = pl.col("label").is_not_null() if model.several else pl.col("label").is_in(classes)
+        good = table.filter(pl.col("refused").is_null() & judged)
         units = good.select(pl.coalesce("group", "content")).to_series().to_list()
         values = features_of(predictor, good, whole, where, study, cache_folder=run.cache_folder, progress=progress)
-        return Features(values, good["label"].to_list(), units)
+        labels = rename_labels(good["label"], {name: name for name in classes}) if model.several else good["label"]
+        return Features(values, labels.to_list(), units)
 
     test, reference = (index.join(split.filter(part).select("row"), on="row", how="semi") for part in (pl.col("part") == "test", unseen))
     return of(test, index, study.data), of(rows, rows, data), of(reference, index, study.data)

@@ -349,10 +349,12 @@ class External(Record):
     data: dict[str, Any]  # `config.Data`: where the images lie
     labels: dict[str, str]  # what their classes were taken for; "" was left out
     evaluation: Evaluation  # its one part is `test`: the external images
-    drop: list[Measure]  # external minus the run's own test, with intervals
+    drop: list[Measure]  # external minus the run's own test, with intervals; none of the whole where not all labels are judged
+    label_drops: dict[str, list[Measure]] = {}  # of each of several labels
     expected: list[Measure]  # PPV and NPV that the own test's sensitivity and specificity give at the external prevalence
     copies: list[int]  # rows left out: exact or near copies of images of the run
     left_out: int  # images of classes that were left out on purpose
+    unsaid: list[str] = []  # labels of the run, and columns of its subgroups, that these images say nothing of
     own_rows: int  # of the run's test part
     own_groups: int
 
@@ -444,16 +446,17 @@ class Compared(Record):
     seconds: float = 0.0  # of training
     rows: int = 0  # judged on test
     groups: int = 0
-    measures: list[Measure] = []  # of test: of the whole, and means over more than two classes
-    counts: dict[str, int] | None = None  # tn, fp, fn, tp; None for more than two classes
+    measures: list[Measure] = []  # of test: of the whole, and means over more than two classes, or over labels
+    labels: dict[str, list[Measure]] = {}  # of several labels those of the whole of each
+    counts: dict[str, int] | None = None  # tn, fp, fn, tp; None for more than two classes, and for several labels
 
 
 class Answer(Record):
     """What one run said of one picture."""
 
     name: str  # of the run
-    predicted: str
-    probability: float  # of what it said
+    predicted: str  # the class, or the labels as in the index
+    probability: float | None  # of what it said; None of several labels
     right: bool
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from tabib.errors import DataError, StudyError
 from tabib.external import judge_external
 from tabib.phantoms import ChestFilms, make_chest_films
 from tabib.records import Evaluation, External, Measure
+from tabib.reports.text import language
 from tabib.runs import open_run, read_run
 from tabib.study import run_study
 from tiny import tiny_study
@@ -36,6 +38,7 @@ def finished(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "training": {"epochs": 3},
         "split": {"train": 0.3, "validation": 0.2, "test": 0.5},
         "report": {"languages": ["en", "fa"]},
+        "evaluate": {"subgroups": ["mean", "site"]},
     }
     with open_run(tiny_study(films, changes), root=tmp_path_factory.mktemp("runs")) as run:
         return run_study(run.given, run).folder
@@ -113,6 +116,13 @@ def test_everything_is_written_and_nothing_is_chosen_anew(finished: Path, others
     drop = next(each for each in external.drop if each.name == "auc")
     assert drop.value == pytest.approx((there or 0) - (own or 0))
     assert drop.low is not None
+    subgroups = external.evaluation.subgroups
+    assert {each.column for each in subgroups} == {"mean"}
+    assert sum(each.rows for each in subgroups) == external.evaluation.parts[0].rows
+    assert external.unsaid == ["site"], "no image says where it was taken"
+    assert "say nothing of site" in re.sub("<[^>]*>", "", pages[0].read_text(encoding="utf-8"))
+    for page, code in zip(pages, ("en", "fa"), strict=True):
+        assert language(code).words["subgroups"]["title"] in page.read_text(encoding="utf-8")
 
 
 def own_measures(run: Path) -> list[Measure]:

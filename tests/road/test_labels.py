@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -11,12 +13,15 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from tabib.cli import app
-from tabib.errors import StudyError
+from tabib.config import Columns, Data, Study
+from tabib.errors import DataError, StudyError
+from tabib.experiments import compare_runs, write_comparison
+from tabib.external import judge_external
 from tabib.phantoms import CHEST_LABELS, ChestFilms, make_chest_films
 from tabib.prediction import Predictor, predict_paths
 from tabib.records import labels_of
 from tabib.reports.text import language
-from tabib.runs import Run, open_run
+from tabib.runs import Run, open_run, write_json
 from tabib.study import run_study
 from tabib.study_file import check_study
 
@@ -128,6 +133,7 @@ def test_each_label_that_an_image_has_or_was_given_is_explained(run: Run) -> Non
     assert {remark.code for remark in found.remarks} <= {"heat_maps_change", "heat_maps_ignore_weights"}
 
 
+@pytest.mark.slow
 def test_the_label_that_is_asked_for_is_explained(run: Run, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in run.path("explanations").parent.iterdir()}
     done = CliRunner().invoke(app, ["explain", str(run.folder), "--label", "MASS", "--json"])
@@ -156,12 +162,106 @@ def test_the_report_speaks_of_labels(run: Run, code: str) -> None:
     assert words["why"]["neighbours_pooled"] in page
 
 
-def test_what_is_not_done_for_labels_is_said(run: Run) -> None:
-    film = next(run.read("study").data.folder.iterdir())
-    for command in (
-        ["evaluate", str(run.folder), "--on", str(film.parent)],
-        ["compare", str(run.folder)],
-    ):
-        done = CliRunner().invoke(app, command)
-        assert isinstance(done.exception, StudyError)
-        assert "several labels" in str(done.exception)
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Other patients of the same kind, with a table of all labels and one of two, one of which is called otherwise."""
+    folder = tmp_path_factory.mktemp("others") / "chest"
+    make_chest_films(folder, ChestFilms(patients=50, films_per_patient=(1, 2), side=48, lesion=8.0, several=True, seed=9))
+    table = pl.read_csv(folder / "labels.csv")
+    table.select("path", "patient", "MASS", heart="CARDIOMEGALY", hernia="PNEUMONIA").write_csv(folder / "theirs.csv")
+    return folder
+
+
+def there(others: Path, table: str, labels: list[str]) -> Data:
+    columns = Columns(labels=labels, group="patient")
+    return Data(folder=others / "films", layout="table", table=others / table, columns=columns)
+
+
+def test_each_label_is_judged_on_images_of_another_source(run: Run, others: Path) -> None:
+    own, decision = run.read("evaluation"), run.read("decision")
+    with run:
+        external, pages = judge_external(run, there(others, "labels.csv", list(CHEST_LABELS)), name="b")
+    said = pl.read_parquet(run.folder / "external/b/predictions.parquet")
+    truth = {row["path"]: row for row in pl.read_csv(others / "labels.csv").iter_rows(named=True)}
+    judged = external.evaluation
+    assert (judged.classes, external.unsaid) == (own.classes, [])
+    for place, (label, mine) in enumerate(zip(judged.classes, judged.labels, strict=True)):
+        has = [truth[path][label] for path in said["path"]]
+        auc = next(each.value for each in mine.parts[0].measures if each.name == "auc")
+        assert auc == pytest.approx(roc_auc_score(has, said[f"p_{label}"]))
+        assert mine.threshold == decision.thresholds[place]
+        called = [label in labels_of(text, several=True) for text in said["predicted"]]
+        assert called == (said[f"p_{label}"] >= mine.threshold).to_list()
+        before = next(each.value for each in own.labels[place].parts[1].measures if each.name == "auc")
+        drop = next(each for each in external.label_drops[label] if each.name == "auc")
+        assert drop.value == pytest.approx(auc - before)
+        assert drop.low is not None
+        assert {each.column for each in mine.subgroups} == {"mean"}
+    means = {each.name: each.value for part in (own.parts[1], judged.parts[0]) for each in part.measures}
+    assert {each.name for each in external.drop} == set(means)
+    assert {remark.label for remark in external.found if remark.code in ("external_drop", "external_holds", "external_gain")} == set(
+        CHEST_LABELS
+    )
+    assert {"external_alike", "external_features_alike"} & {remark.code for remark in external.found}
+    for page, code in zip(pages, ("en", "fa"), strict=True):
+        text = page.read_text(encoding="utf-8")
+        assert text.count('<details class="curves label"') == len(CHEST_LABELS)
+        assert language(code).words["labels"]["table"] in text
+
+
+@pytest.mark.slow
+def test_labels_of_another_source_are_mapped_and_what_they_do_not_say_is_not_judged(run: Run, others: Path) -> None:
+    theirs = there(others, "theirs.csv", ["MASS", "heart", "hernia"])
+    with run, pytest.raises(DataError, match="labelled heart, hernia"):
+        judge_external(run, theirs, name="c")
+    names = {"heart": "CARDIOMEGALY", "hernia": ""}
+    with run:
+        external, pages = judge_external(run, theirs, name="c", labels=names)
+        whole, _ = judge_external(run, there(others, "labels.csv", list(CHEST_LABELS)), name="d")
+    judged = external.evaluation
+    assert (judged.classes, external.unsaid, external.labels) == (["CARDIOMEGALY", "MASS"], ["PNEUMONIA"], names)
+    assert external.drop == [], "the mean of two labels is not that of three"
+    both = dict(zip(whole.evaluation.classes, whole.evaluation.labels, strict=True))
+    for label, mine in zip(judged.classes, judged.labels, strict=True):
+        assert mine.parts[0].measures == both[label].parts[0].measures
+        assert external.label_drops[label] == whole.label_drops[label]
+    assert "say nothing of PNEUMONIA" in re.sub("<[^>]*>", "", pages[0].read_text(encoding="utf-8"))
+    with run, pytest.raises(StudyError, match=r"several labels of an image.*one class"):
+        judge_external(run, Data(folder=others / "films"), name="e")
+
+
+@pytest.mark.slow
+def test_runs_of_labels_stand_side_by_side(run: Run, tmp_path: Path) -> None:
+    shorter = run.given.model_copy(update={"training": run.given.training.model_copy(update={"epochs": 1})})
+    with open_run(shorter, root=run.folder.parent.parent) as second:
+        run_study(shorter, second)
+    comparison = compare_runs([run.folder, second.folder], title={"en": "Two", "fa": "دو"}, names=["six", "one"])
+    for line, each in zip(comparison.lines, (run, second), strict=True):
+        evaluation = each.read("evaluation")
+        assert line.measures == evaluation.parts[1].measures
+        for label, judged in zip(evaluation.classes, evaluation.labels, strict=True):
+            assert line.labels[label] == [measure for measure in judged.parts[1].measures if measure.of is None]
+        assert line.counts is None
+    assert comparison.same_test
+    assert set(comparison.lines[0].settings) == {"training.epochs"}
+    assert comparison.pictures
+    for picture in comparison.pictures:
+        for answer, each in zip(picture.answers, (run, second), strict=True):
+            row = each.read("predictions").filter(path=picture.path).row(0, named=True)
+            assert (answer.predicted, answer.probability) == (row["predicted"], None)
+            assert answer.right == (row["predicted"] == row["label"] == picture.label)
+    english, persian = (page.read_text(encoding="utf-8") for page in write_comparison(comparison, tmp_path))
+    assert all(f"<th><bdi>{label}</bdi></th>" in english and label in persian for label in CHEST_LABELS)
+    assert language("en").words["compare"]["fn"] not in english, "there are no cells of one matrix"
+    done = CliRunner().invoke(app, ["compare", str(run.folder), str(second.folder), "-o", str(tmp_path / "cli")])
+    assert done.exit_code == 0, done.output
+    assert "exact_match" in done.output
+
+
+def test_labels_and_classes_are_not_compared(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "classes" / "run"
+    shutil.copytree(run.folder, folder)
+    study = Study.model_validate({"name": "classes", "data": {"folder": tmp_path}})
+    write_json(folder / "manifest.json", {"given": study.model_dump(mode="json")})
+    with pytest.raises(StudyError, match="Compare runs of one kind"):
+        compare_runs([run.folder, folder], title={"en": "Two"})

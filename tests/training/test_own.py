@@ -112,7 +112,7 @@ def test_it_is_trained_and_predicts_as_it_was_judged(trained: tuple[Planted, Pat
 
 def gate() -> nn.Module:
     """A network without a linear layer at its end: the one that it has opens and closes channels."""
-    return Answers(lambda self, scores: scores[:, :1] * self.dense.weight[:2, 0], outputs=8)
+    return Answers(lambda self, scores: scores[:, :1] * self.dense.weight[:2, 0], outputs=8)  # pyright: ignore[reportIndexIssue, reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize(("module", "kind", "wide"), [(Cnn(), "last_linear", 72), (gate(), "logits", 2)], ids=["linear", "gate"])

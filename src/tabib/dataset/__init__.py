@@ -7,7 +7,7 @@ from tabib.dataset.groups import patients_by, patients_known, propose_group_patt
 from tabib.dataset.hashes import hamming, perceptual_hash
 from tabib.dataset.index import index_folder, lost_images, read_row_pixels
 from tabib.dataset.inspection import inspect_dataset
-from tabib.dataset.labels import as_class, without
+from tabib.dataset.labels import as_class, rename_labels, without
 from tabib.dataset.layouts import list_folder
 from tabib.dataset.listing import NO_IMAGES, Listed, given_parts, junk
 from tabib.dataset.pixels import STATISTICS, enough_side, fit_image, intensity_statistics
@@ -48,6 +48,7 @@ __all__ = [
     "propose_group_pattern",
     "read_row_pixels",
     "read_split_csv",
+    "rename_labels",
     "split_dataset",
     "without",
 ]

@@ -32,7 +32,7 @@ from tabib.evaluation.subgroups import measure_subgroups
 from tabib.metrics.intervals import Sureness
 from tabib.records import PARTS, Evaluation, PartEvaluation
 
-__all__ = ["Judged", "evaluate", "judge_part"]
+__all__ = ["Judged", "evaluate", "join_labels", "judge_part"]
 
 
 def evaluate(
@@ -149,6 +149,14 @@ def _evaluate_labels(
         judged.append((validation, test))
         threshold = thresholds[number] if thresholds else None
         evaluations.append(_told(validation, test, mine, split, study, threshold=threshold, test_looks=test_looks, histories=None))
+    joined = join_labels(labels, judged, evaluations)
+    remarks = [*joined.remarks, *judge_histories(histories or {})]
+    gap = gaps(joined.parts[0].measures, joined.parts[1].measures, apart=_apart(*judged[0]))
+    return joined.model_copy(update={"gap": gap, "remarks": remarks})
+
+
+def join_labels(labels: Sequence[str], judged: Sequence[Sequence[Judged]], evaluations: Sequence[Evaluation]) -> Evaluation:
+    """What is said of several labels together, each of which was judged as two classes. `judged` has the parts of each, test last."""
     parts = [
         each[0].evaluation.model_copy(
             update={
@@ -160,28 +168,25 @@ def _evaluate_labels(
         )
         for each in zip(*judged, strict=True)
     ]
-    first, tests = evaluations[0], [test.answers for _, test in judged]
-    shared = [remark for remark in first.remarks if remark.code in OF_ALL_LABELS]
+    first = evaluations[0]
     return first.model_copy(
         update={
-            "classes": labels,
+            "classes": list(labels),
             "labels": [evaluation.model_copy(update={"remarks": []}) for evaluation in evaluations],
             "positive": None,
             "threshold": None,
             "parts": parts,
-            "gap": gaps(parts[0].measures, parts[1].measures, apart=_apart(*judged[0])),
             "subgroups": [],
             "remarks": [
-                *shared,
+                *(remark for remark in first.remarks if remark.code in OF_ALL_LABELS),
                 *(
                     remark.model_copy(update={"label": label})
                     for label, evaluation in zip(labels, evaluations, strict=True)
                     for remark in evaluation.remarks
                     if remark.code not in OF_ALL_LABELS
                 ),
-                *judge_histories(histories or {}),
             ],
-            "worst": worst_rows(*tests),
+            "worst": worst_rows(*(each[-1].answers for each in judged)),
         }
     )
 

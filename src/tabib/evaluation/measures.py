@@ -101,8 +101,8 @@ def gaps(validation: list[Measure], test: list[Measure], *, apart: bool) -> list
         if after.of not in (None, MACRO) or after.value is None or other.value is None:
             continue
         interval = difference_interval(after.value, interval_of(after), other.value, interval_of(other)) if apart else Interval()
-        sizes = {"rows": min(after.rows, other.rows), "groups": min(after.groups, other.groups)}
-        found.append(made_measure(after.name, after.of, after.value - other.value, interval, **sizes))
+        rows, groups = min(after.rows, other.rows), min(after.groups, other.groups)
+        found.append(made_measure(after.name, after.of, after.value - other.value, interval, rows=rows, groups=groups))
     return found
 
 

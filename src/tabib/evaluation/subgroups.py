@@ -22,7 +22,7 @@ from tabib.evaluation.measures import interval_of, made_measure, measure_all
 from tabib.metrics.intervals import Sureness, difference_interval, leave_groups_out
 from tabib.records import INDEX_SCHEMA, Measure, Subgroup
 
-__all__ = ["check_subgroups", "measure_subgroups"]
+__all__ = ["check_subgroups", "measure_subgroups", "said_columns"]
 
 MEASURED: dict[int, tuple[tuple[str, str | None], ...]] = {2: (("auc", None), ("sensitivity", None), ("specificity", None))}
 """What is measured in a subgroup, by the number of classes. Predictive values would differ with the prevalence alone."""
@@ -34,6 +34,11 @@ NO_FACTS = {"row", "path", "label", "given", "refused", "content", "pixels", "pe
 
 MANY = 12
 """Most subgroups of a column of words; the rarest words beyond are one subgroup. Numbers and days with more values are cut in thirds."""
+
+
+def said_columns(index: pl.DataFrame, columns: Sequence[str]) -> list[str]:
+    """Those of some columns that an index says something of. `index` INDEX_SCHEMA."""
+    return [column for column in columns if column in _known(index)]
 
 
 def check_subgroups(index: pl.DataFrame, columns: Sequence[str]) -> None:
@@ -117,8 +122,8 @@ def _difference(answers: Answers, inside: np.ndarray, mine: Measure, rest: Measu
         return None
     correlation = _correlation(answers, inside, mine.name, mine.of) if shared else 0.0
     interval = difference_interval(mine.value, interval_of(mine), rest.value, interval_of(rest), correlation=correlation)
-    sizes = {"rows": min(mine.rows, rest.rows), "groups": min(mine.groups, rest.groups)}
-    return made_measure(mine.name, mine.of, mine.value - rest.value, interval, **sizes)
+    rows, groups = min(mine.rows, rest.rows), min(mine.groups, rest.groups)
+    return made_measure(mine.name, mine.of, mine.value - rest.value, interval, rows=rows, groups=groups)
 
 
 def _correlation(answers: Answers, inside: np.ndarray, name: str, of: str | None) -> float:

@@ -39,7 +39,7 @@ def compare_runs(runs: Sequence[Path | Compared], *, title: Mapping[str, str], n
 
     Raises:
         RunError: a run that is not finished.
-        StudyError: a run of several labels.
+        StudyError: some runs tell one class of an image and others several labels.
     """
     lines: list[Compared] = []
     seen: list[_Seen] = []
@@ -54,8 +54,11 @@ def compare_runs(runs: Sequence[Path | Compared], *, title: Mapping[str, str], n
             if not opened.path(step).exists():
                 raise RunError(f"{run} has no {opened.path(step).name}: its run is not finished. Finish it with: tabib run STUDY")
         study: Study = opened.read("study")
-        if study.several:
-            raise StudyError(f"{run} tells several labels of one image, and runs are compared by classes only, so far. Leave it out.")
+        if seen and study.several != bool(seen[0][0].labels):
+            raise StudyError(
+                f"Of {seen[0][1].folder} and {run} one tells several labels of an image and the other one class: no figure of one is a figure "
+                "of the other. Compare runs of one kind."
+            )
         name = names[place] if names else f"{study.name} {opened.folder.name[:8]}"
         line = _line(name, opened, study, opened.read("model"), opened.read("evaluation"))
         lines.append(line)
@@ -85,7 +88,12 @@ def write_comparison(comparison: Comparison, folder: Path, *, languages: Sequenc
 
 def _line(name: str, run: Run, study: Study, model: Model, evaluation: Evaluation) -> Compared:
     test = next(part for part in evaluation.parts if part.part == "test")
-    whole = [measure for measure in test.measures if measure.of is None or (len(evaluation.classes) > 2 and measure.of == "macro")]
+    means = bool(evaluation.labels) or len(evaluation.classes) > 2
+    whole = [measure for measure in test.measures if measure.of is None or (means and measure.of == "macro")]
+    labels = {
+        label: [measure for measure in judged.parts[-1].measures if measure.of is None]
+        for label, judged in zip(evaluation.classes, evaluation.labels, strict=False)
+    }
     positive = evaluation.positive
     counts = None
     if positive is not None:
@@ -107,6 +115,7 @@ def _line(name: str, run: Run, study: Study, model: Model, evaluation: Evaluatio
         rows=test.rows,
         groups=test.groups,
         measures=whole,
+        labels=labels,
         counts=counts,
     )
 
@@ -138,13 +147,14 @@ def _pictures(seen: Sequence[_Seen]) -> list[SamePicture]:
         place = answers["row"].to_list().index(row) if row in answers["row"] else None
         if place is None:
             continue
-        said = [_answer(line.name, each.row(place, named=True)) for line, _, each in seen]
+        said = [_answer(line.name, each.row(place, named=True), classes=not line.labels) for line, _, each in seen]
         shown.append(SamePicture(run=str(first.folder), row=row, path=answers["path"][place], label=answers["label"][place], answers=said))
     return shown
 
 
-def _answer(name: str, row: dict[str, Any]) -> Answer:
-    return Answer(name=name, predicted=row["predicted"], probability=row[f"p_{row['predicted']}"], right=row["predicted"] == row["label"])
+def _answer(name: str, row: dict[str, Any], *, classes: bool) -> Answer:
+    probability = row[f"p_{row['predicted']}"] if classes else None
+    return Answer(name=name, predicted=row["predicted"], probability=probability, right=row["predicted"] == row["label"])
 
 
 def _both(words: Any) -> dict[str, str]:

@@ -39,7 +39,7 @@ def predict_external(
     model = predictor.model
     with running(study.training.device, threads=study.training.threads) as device:
         cache = build_cache(data, rows, study.input, folder=cache_folder, progress=progress)
-        samples = load_samples(cache, rows, classes=model.classes, device=device)
+        samples = load_samples(cache, rows, classes=model.classes, device=device, several=model.several)
         probability = predictor.decide([log_probabilities(network, samples, intensity=model.intensity) for network in predictor.networks])
     answers = {f"p_{name}": probability[:, number] for number, name in enumerate(model.classes)}
     table = rows.with_columns(part=pl.lit("test"), predicted=pl.Series(predictor.name(probability), dtype=pl.String), **answers)
@@ -64,5 +64,5 @@ def features_of(
     model = predictor.model
     with running(study.training.device, threads=study.training.threads) as device:
         cache = build_cache(data, index, study.input, folder=cache_folder, progress=progress)
-        samples = load_samples(cache, rows, classes=model.classes, device=device)
+        samples = load_samples(cache, rows, classes=model.classes, device=device, several=model.several)
         return pooled_features(predictor.networks[0], samples, intensity=model.intensity)

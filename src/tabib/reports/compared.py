@@ -10,12 +10,30 @@ from tabib.records import Compared, Comparison, Measure
 from tabib.reports.text import Language
 from tabib.reports.views import written_number
 
-__all__ = ["COUNTS", "MEASURES", "NOT_RUN", "Cell", "counted", "measured", "measures_of", "published_measures", "settings_of", "trained"]
+__all__ = [
+    "COUNTS",
+    "LABEL_MEASURES",
+    "MEASURES",
+    "NOT_RUN",
+    "Cell",
+    "counted",
+    "labels_of",
+    "measured",
+    "measures_of",
+    "published_measures",
+    "same_labels",
+    "settings_of",
+    "trained",
+]
 
 MEASURES = ("auc", "accuracy", "sensitivity", "specificity", "ppv", "f1", "log_loss")
 """Columns of runs of two classes, in this order."""
 
 MEASURES_OF_MANY = ("auc", "accuracy", "balanced_accuracy", "f1", "log_loss")
+MEASURES_OF_LABELS = ("auc", "average_precision", "balanced_accuracy", "f1", "exact_match")
+
+LABEL_MEASURES = ("auc", "sensitivity", "specificity")
+"""Of each of several labels."""
 
 NOT_RUN = {"weights": "compare.no_weights", "error": "compare.no_run"}
 """The words for why a row was not run."""
@@ -37,7 +55,17 @@ def measures_of(comparison: Comparison) -> list[str]:
     """The columns of a table of runs."""
     found = {measure.name for line in comparison.lines for measure in line.measures}
     two = any(line.counts for line in comparison.lines)
-    return [name for name in (MEASURES if two else MEASURES_OF_MANY) if name in found]
+    return [name for name in (MEASURES if two else MEASURES_OF_LABELS if labels_of(comparison) else MEASURES_OF_MANY) if name in found]
+
+
+def labels_of(comparison: Comparison) -> list[str]:
+    """Labels that any run tells, where an image may have several."""
+    return sorted({label for line in comparison.lines for label in line.labels})
+
+
+def same_labels(comparison: Comparison) -> bool:
+    """Whether all runs tell the same labels, so that means over them compare."""
+    return len({tuple(line.labels) for line in comparison.lines if line.run}) <= 1
 
 
 def published_measures(comparison: Comparison) -> list[str]:
@@ -46,9 +74,9 @@ def published_measures(comparison: Comparison) -> list[str]:
     return [name for name in METRICS if name in found]
 
 
-def measured(line: Compared, name: str, reader: Language) -> Cell:
-    """A measure of a run, or nothing."""
-    measure = next((each for each in line.measures if each.name == name), None)
+def measured(measures: Sequence[Measure], name: str, reader: Language) -> Cell:
+    """One of some measures, or nothing."""
+    measure = next((each for each in measures if each.name == name), None)
     if measure is None:
         return Cell("", "")
     return Cell(written_number(reader, measure.value, _PLACES), _interval(measure, reader))

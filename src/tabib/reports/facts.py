@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from tabib.config import Data, Notes, Study
-from tabib.dataset import patients_known, without
+from tabib.dataset import patients_known, rename_labels, without
 from tabib.errors import RunError
 from tabib.records import (
     GALLERY,
@@ -360,7 +360,9 @@ def see_facts(data: Data, index: pl.DataFrame, findings: Findings, *, cache_fold
 
 def external_facts(run_folder: Path, study: Study, external: External, index: pl.DataFrame, predictions: pl.DataFrame) -> Facts:
     """The facts of a page on images of another source: those of a first look, and how the model did there."""
-    data, judged = Data.model_validate(external.data), external.evaluation
+    data, judged, answers = Data.model_validate(external.data), external.evaluation, predictions
+    if judged.labels:  # what was said of labels that are not judged is neither right nor wrong
+        answers = answers.with_columns(rename_labels(answers["predicted"], {label: label for label in judged.classes}))
     looked = see_facts(
         data,
         index.with_columns(given=pl.lit(None, dtype=pl.String())),
@@ -372,7 +374,7 @@ def external_facts(run_folder: Path, study: Study, external: External, index: pl
         study=study.model_copy(update={"data": data, "notes": Notes()}),
         classes=judged.classes,
         positive=judged.positive,
-        predictions={row["row"]: row for row in predictions.iter_rows(named=True)},
+        predictions={row["row"]: row for row in answers.iter_rows(named=True)},
         evaluation=judged.model_copy(update={"remarks": [remark for remark in judged.remarks if remark not in external.found]}),
     )
 

@@ -19,7 +19,7 @@ from tabib.dataset import open_data
 from tabib.errors import RunError
 from tabib.records import Comparison, External, Finding, Findings
 from tabib.reports import compared, figures, judged, views, why
-from tabib.reports.facts import Facts, external_facts, read_facts, see_facts
+from tabib.reports.facts import Facts, external_facts, read_facts, see_facts, shown_labels
 from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import (
     END,
@@ -120,6 +120,7 @@ def write_comparison_pages(comparison: Comparison, folder: Path, *, languages: S
         values = {
             "comparison": comparison,
             "compared": compared,
+            "shown_labels": shown_labels,
             "spoken": lambda words, code=code: _in_language(Bilingual(**words), code),
         }
         with atomic_write(path) as file:

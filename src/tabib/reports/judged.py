@@ -13,7 +13,7 @@ from tabib.records import Curve, External, Measure, Subgroup
 from tabib.reports.facts import Facts
 from tabib.reports.figures import Line, Plot, interval_strip, plot, ticks
 from tabib.reports.text import Language, isolated
-from tabib.reports.views import Figure, axis_of, bracketed, places_of, whole_measure, written_interval, written_number
+from tabib.reports.views import Figure, axis_of, bracketed, of_what, places_of, whole_measure, written_interval, written_number
 
 __all__ = [
     "Decided",
@@ -189,15 +189,15 @@ def subgroup_note(facts: Facts, reader: Language) -> str:
     return reader.text("subgroups.caution", figures) if compared else ""
 
 
-def drop_rows(facts: Facts, reader: Language, external: External) -> list[tuple[str, str, str, str]]:
+def drop_rows(facts: Facts, reader: Language, drop: Sequence[Measure]) -> list[tuple[str, str, str, str]]:
     """Of each measure: name, on the run's own test, on the external images, and the difference with its interval."""
     rows = []
-    for gap in external.drop:
+    for gap in drop:
         there = facts.measure(gap.name, gap.of)
         if there is None or there.value is None or gap.value is None:
             continue
         shown = [written_number(reader, number, places_of(facts)) for number in (there.value - gap.value, there.value, gap.value)]
-        name = reader.name("measures", gap.name) + (f" · {reader.name('averages', gap.of)}" if gap.of else "")
+        name = reader.name("measures", gap.name) + (f" · {of_what(facts, reader, gap.of)}" if gap.of else "")
         rows.append((name, shown[0], shown[1], f"{shown[2]} {bracketed(written_interval(facts, reader, gap))}".strip()))
     return rows
 

@@ -47,6 +47,7 @@ __all__ = [
     "manifest_rows",
     "measure_row",
     "measure_table",
+    "of_what",
     "places_of",
     "probability",
     "said_labels",
@@ -202,7 +203,7 @@ def measure_table(facts: Facts, reader: Language) -> MeasureTable:
             written_number(reader, measure.baselines.get(name), places_of(facts)) if name in measure.baselines else "" for name in baselines
         ]
         blocks.setdefault(measure.of, []).append((measure_row(facts, reader, measure, None), beside))
-    named = [(_of(facts, reader, of), rows) for of, rows in blocks.items() if rows]
+    named = [(of_what(facts, reader, of), rows) for of, rows in blocks.items() if rows]
     return MeasureTable([reader.name("baselines", name) for name in baselines], named)
 
 
@@ -211,7 +212,7 @@ def gap_rows(facts: Facts, reader: Language) -> list[tuple[str, str, str, str]]:
     rows = []
     for gap in facts.evaluation.gap if facts.evaluation else []:
         before, after = (facts.measure(gap.name, gap.of, part) for part in ("validation", "test"))
-        name = reader.name("measures", gap.name) + (f" · {_of(facts, reader, gap.of)}" if gap.of else "")
+        name = reader.name("measures", gap.name) + (f" · {of_what(facts, reader, gap.of)}" if gap.of else "")
         shown = [written_number(reader, each.value if each else None, places_of(facts)) for each in (before, after, gap)]
         rows.append((name, shown[0], shown[1], " ".join(filter(None, (shown[2], bracketed(written_interval(facts, reader, gap)))))))
     return rows
@@ -269,7 +270,8 @@ def _goal_state(measure: Measure) -> str:
     return "reached" if low >= measure.goal else "missed" if high < measure.goal else "open"
 
 
-def _of(facts: Facts, reader: Language, of: str | None) -> str:
+def of_what(facts: Facts, reader: Language, of: str | None) -> str:
+    """Of what a measure is: of the whole, of a class, or an average."""
     if of is None:
         return (
             reader.text("results.whole") if facts.positive is None else reader.text("results.whole_positive", {"positive": facts.positive})
