@@ -170,11 +170,17 @@ EQUAL = {"pydicom": 113, "nibabel": 7}
 """Pictures of pydicom's files, and volumes of nibabel's, whose pixels are equal to what that library gives."""
 
 
-VOLUMES = (  # what, how `read_volume` and `read_mask` of tabib.images take it, and what is refused; tested by tests/images/test_volume.py
+VOLUMES = (  # what, how `read_volume` and `read_mask` of tabib.images take it, and what is refused; tested by tests/images/test_volume.py and test_series.py
     (
         "NIfTI volume",
         "slices along the third axis, each as on film; scl_slope and scl_inter applied; affine, mirrored too, from the sform or the qform",
         "several time points, unless one is named: `heart.nii.gz[3]`; a spacing or an affine that is no number, zero or singular",
+    ),
+    (
+        "DICOM series in a folder, or frames of one file",
+        "slices by their position along the normal, spacing from the positions, time points by trigger time, temporal position or acquisition time, "
+        "never by name; rescaled, windows not applied; a tilted stack by its affine",
+        "several time points, unless one is named: `heart[3]`; several series; slices missing, doubled, uneven or beside the line",
     ),
     ("TIFF", "pages as slices", "pages of different sizes"),
     ("any picture", "a volume of one slice", "what the table above refuses"),

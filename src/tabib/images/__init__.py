@@ -7,6 +7,7 @@ from tabib.images.image import MAX_BYTES, MAX_PIXELS, Image, ImageFacts, has_col
 from tabib.images.read import count_frames, name_and_frame, read_file, read_image, read_image_bytes
 from tabib.images.read_volume import as_labels, read_mask, read_volume
 from tabib.images.resize import Fit, resize
+from tabib.images.series import Fault, Series, Slice, find_series, read_series
 from tabib.images.volume import MAX_VOXELS, Spacing, Volume, affine_of_cut, affine_of_resize, cut, spacing_of
 from tabib.images.write import encode_jpeg, encode_label_map, encode_nifti, encode_nifti_like, encode_png, to_eight_bit
 
@@ -20,9 +21,12 @@ __all__ = [
     "NO_PICTURE",
     "THUMBNAIL_SIDE",
     "DicomHeader",
+    "Fault",
     "Fit",
     "Image",
     "ImageFacts",
+    "Series",
+    "Slice",
     "Spacing",
     "Volume",
     "affine_of_cut",
@@ -35,6 +39,7 @@ __all__ = [
     "encode_nifti",
     "encode_nifti_like",
     "encode_png",
+    "find_series",
     "glance",
     "glance_at_file",
     "has_colour",
@@ -47,6 +52,7 @@ __all__ = [
     "read_image",
     "read_image_bytes",
     "read_mask",
+    "read_series",
     "read_volume",
     "resize",
     "shown_name",

@@ -26,9 +26,21 @@ from pydicom.uid import (
 from tabib.errors import ImageError
 from tabib.images.image import MAX_BYTES, Image, ImageFacts, check_size, choose_frame
 from tabib.images.raster import day
-from tabib.images.window import as_meant
+from tabib.images.volume import rescaled
+from tabib.images.window import as_meant, number_of
 
-__all__ = ["COLOURS", "count_dicom_frames", "parse", "read_dicom", "transfer_syntax"]
+__all__ = [
+    "COLOURS",
+    "count_dicom_frames",
+    "dicom_facts",
+    "frame_value",
+    "frames_in",
+    "parse",
+    "read_dicom",
+    "read_measured",
+    "spacing_in_plane",
+    "transfer_syntax",
+]
 
 UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 COLOURS = {  # photometric interpretation: samples per pixel
@@ -59,9 +71,9 @@ def read_dicom(data: bytes, frame: int | None = None, least: int | None = None) 
     """
     file, syntax = parse(data)
     _refuse_without_pixels(file, syntax)
-    frame = choose_frame(frame, _frames(file), "DICOM file")
+    frame = choose_frame(frame, frames_in(file), "DICOM file")
     form = _form(file)
-    value = partial(_value, file, frame)
+    value = partial(frame_value, file, frame)
     halvings = 0
     if syntax in UNCOMPRESSED:
         pixels = _uncompressed(file, form, frame)
@@ -81,21 +93,51 @@ def read_dicom(data: bytes, frame: int | None = None, least: int | None = None) 
         pixels, low, high, rescale = as_meant(pixels, value, bits=bits, signed=form.signed, inverse=inverse, little=little)
     if halvings and (high - low) * NARROW < 2**bits - 1:
         return read_dicom(data, frame)
-    facts = ImageFacts(
+    spacing, box = spacing_in_plane(value), None
+    if halvings:
+        pixels, box = _with_its_box(pixels, form, halvings)
+        spacing = spacing and (spacing[0] * 2**halvings, spacing[1] * 2**halvings)
+    return Image(
+        np.ascontiguousarray(pixels), low, high, spacing, _orientation(value), dicom_facts(file, form.colour, bits, syntax), rescale, box
+    )
+
+
+def read_measured(data: bytes, frame: int) -> tuple[np.ndarray, ImageFacts]:
+    """Decode what was measured in one picture of a DICOM file, and what the file says of itself.
+
+    Grey values are rescaled (PS3.3 C.7.6.16.2.9, C.11.1.1.2), of a CT to Hounsfield units; windows are not applied, and MONOCHROME1
+    is inverted in its nominal range. With a table in place of a straight line, and in colour, they are the pixels of `read_dicom`.
+    """
+    file, syntax = parse(data)
+    _refuse_without_pixels(file, syntax)
+    form, frame = _form(file), choose_frame(frame, frames_in(file), "DICOM file")
+    facts = dicom_facts(file, form.colour, form.bits, syntax)
+    value = partial(frame_value, file, frame)
+    if not form.colour.startswith("MONOCHROME") or value("ModalityLUTSequence"):
+        return read_dicom(data, frame).pixels, facts
+    pixels = _uncompressed(file, form, frame) if syntax in UNCOMPRESSED else _compressed(file, form, frame, syntax, None)[0]
+    lowest, highest = (-(2 ** (form.bits - 1)), 2 ** (form.bits - 1) - 1) if form.signed else (0, 2**form.bits - 1)
+    stored = pixels.astype(np.int32)
+    if form.signed:
+        stored -= (stored & 1 << (form.bits - 1)) << 1  # two's complement
+    if form.colour == "MONOCHROME1":
+        stored = lowest + highest - stored
+    dtype = np.min_scalar_type(lowest if form.signed else highest)
+    return rescaled(stored.astype(dtype), number_of(value("RescaleSlope")) or 1.0, number_of(value("RescaleIntercept")) or 0.0), facts
+
+
+def dicom_facts(file: Dataset, colour: str, bits: int, syntax: UID) -> ImageFacts:
+    """What a DICOM file says about itself and its making."""
+    return ImageFacts(
         format="DICOM",
         bits=bits,
-        mode=form.colour,
+        mode=colour,
         compression=syntax.name,
         scanner=_text(file, "Manufacturer", "ManufacturerModelName"),
         site=_text(file, "InstitutionName"),
         date=_date(file),
         patient=_text(file, "PatientID"),
     )
-    spacing, box = _spacing(value), None
-    if halvings:
-        pixels, box = _with_its_box(pixels, form, halvings)
-        spacing = spacing and (spacing[0] * 2**halvings, spacing[1] * 2**halvings)
-    return Image(np.ascontiguousarray(pixels), low, high, spacing, _orientation(value), facts, rescale, box)
 
 
 def _is_straight(form: _Form, value: Callable[[str], Any]) -> bool:
@@ -119,7 +161,7 @@ def count_dicom_frames(data: bytes) -> int:
     """Give how many pictures a DICOM file holds; ImageError where it holds none."""
     file, syntax = parse(data)
     _refuse_without_pixels(file, syntax)
-    return _frames(file)
+    return frames_in(file)
 
 
 @lru_cache(maxsize=1)
@@ -171,7 +213,8 @@ def _refuse_without_pixels(file: Dataset, syntax: UID) -> None:
         )
 
 
-def _frames(file: Dataset) -> int:
+def frames_in(file: Dataset) -> int:
+    """How many pictures a header says."""
     return max(1, int(file.get("NumberOfFrames") or 1))
 
 
@@ -213,7 +256,7 @@ def _form(file: Dataset) -> _Form:
 
 def _uncompressed(file: Dataset, form: _Form, frame: int) -> np.ndarray:
     size = form.rows * form.columns * (2 if form.colour == "YBR_FULL_422" else form.samples) * form.allocated
-    frames, pictures = _frames(file), len(file.PixelData) * 8 // size
+    frames, pictures = frames_in(file), len(file.PixelData) * 8 // size
     if pictures > frames and (form.allocated > 1 or pictures > 8):
         raise ImageError(f"is a DICOM file that says {_counted(frames)} and holds {pictures}; save the one that counts alone")
     # pydicom masks the stored bits as if they were always the lowest ones; given all bits, it leaves them alone.
@@ -227,7 +270,7 @@ def _compressed(file: Dataset, form: _Form, frame: int, syntax: UID, least: int 
     """The pixels, and how often their resolution was halved."""
     from tabib.images.codestreams import decode_frame
 
-    frames, pictures = _frames(file), len(parse_basic_offsets(file.PixelData))
+    frames, pictures = frames_in(file), len(parse_basic_offsets(file.PixelData))
     if pictures > frames:
         raise ImageError(f"is a DICOM file that says {_counted(frames)} and holds {pictures}; save the one that counts alone")
     extended = None
@@ -268,7 +311,7 @@ def _through_palette(pixels: np.ndarray, file: Dataset) -> np.ndarray:
     return apply_color_lut(pixels, file)[..., :3]
 
 
-def _value(file: Dataset, frame: int, name: str) -> Any:
+def frame_value(file: Dataset, frame: int, name: str) -> Any:
     """The value of an attribute for a frame: its own, the shared one (PS3.3 C.7.6.16) or the file's; None where missing."""
     own, shared = file.get("PerFrameFunctionalGroupsSequence") or (), file.get("SharedFunctionalGroupsSequence") or ()
     for groups in (*own[frame : frame + 1], *shared[:1]):
@@ -291,7 +334,7 @@ def _date(file: Dataset) -> str | None:
     return None
 
 
-def _spacing(value: Callable[[str], Any]) -> tuple[float, float] | None:
+def spacing_in_plane(value: Callable[[str], Any]) -> tuple[float, float] | None:
     """Millimetres between rows and between columns; at the detector where the file gives nothing nearer to the body."""
     for name in ("PixelSpacing", "ImagerPixelSpacing"):
         try:

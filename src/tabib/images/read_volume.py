@@ -20,11 +20,12 @@ MAX_LABEL = 2**32 - 1
 
 
 def read_volume(path: Path) -> Volume:
-    """Read what was measured: a NIfTI volume, the pages of a TIFF file as slices, or any one picture.
+    """Read what was measured: a NIfTI volume, a DICOM series, the pages of a TIFF file as slices, or any one picture.
 
     Args:
-        path: any name; what the file holds decides how it is read. `heart.nii.gz[3]` is time point 3 of `heart.nii.gz`, unless
-            there is a file of that very name.
+        path: a file of any name, or a folder with the files of one DICOM series; what they hold decides how they are read.
+            `heart.nii.gz[3]` is time point 3 of `heart.nii.gz`, unless there is a file of that very name. `find_series` tells more of
+            DICOM files, and takes several series.
 
     Returns:
         The volume; of a picture that of `read_image`, as one slice.
@@ -34,7 +35,7 @@ def read_volume(path: Path) -> Volume:
             something of its geometry that cannot be.
     """
     path, number = file_and_frame(path)
-    return _read(read_file(path), path.name, number)
+    return _read(path, None if path.is_dir() else read_file(path), number)
 
 
 def read_mask(path: Path) -> Volume:
@@ -55,7 +56,7 @@ def read_mask(path: Path) -> Volume:
     data = read_file(path)
     stored = understood(data, path.name, lambda kind: LABELS[kind.name](data, number) if kind.name in LABELS else None)
     if stored is None:
-        volume = _read(data, path.name, number)
+        volume = _read(path, data, number)
     else:
         volume = Volume(stored, None, None, ImageFacts(format=_kind(data, path.name), bits=8 * stored.itemsize, mode="labels"))
     try:
@@ -93,11 +94,40 @@ def as_labels(voxels: np.ndarray) -> np.ndarray:
     return voxels.astype(f"u{voxels.itemsize}")
 
 
-def _read(data: bytes, name: str, number: int | None) -> Volume:
-    kind = _kind(data, name)
-    volume = understood(data, name, lambda _: VOLUMES[kind](data, number)) if kind in VOLUMES else _slices(data, name, number)
+def _read(path: Path, data: bytes | None, number: int | None) -> Volume:
+    """The volume of a file, or of a folder where there are no data."""
+    kind = "DICOM" if data is None else _kind(data, path.name)
+    if data is None or kind == "DICOM":
+        return _of_one_series(path, number)
+    volume = understood(data, path.name, lambda _: _read_nifti(data, number)) if kind == "NIfTI" else _slices(data, path.name, number)
     volume.voxels.flags.writeable = False
     return volume
+
+
+def _of_one_series(path: Path, time: int | None) -> Volume:
+    """The series that a DICOM file or a folder holds, if it is one and nothing is wrong with its place."""
+    from tabib.images.series import find_series, read_series
+
+    name = shown_name(path)
+    series, refused = find_series(sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path])
+    if not series:
+        reason = next(iter(refused.values()), "holds no files")
+        raise ImageError(reason if path.is_file() else f"{name}: is a folder without a DICOM picture (one file: {reason})")
+    if len(series) > 1:
+        shown = "; ".join(f"{len(one.slices[0])} slices of {one.shape[1]} x {one.shape[0]}" for one in series[:5])
+        raise ImageError(
+            f"{name}: holds {len(series)} DICOM series or stacks ({shown}), where one was expected; give each a folder of its own"
+        )
+    wrong = [fault for fault in series[0].faults if fault.code not in HARMLESS]
+    if wrong:
+        shown = "; ".join(f"{one.code} ({', '.join(f'{key} {value:g}' for key, value in one.figures.items())})" for one in wrong[:5])
+        raise ImageError(
+            f"{name}: is a DICOM series whose slices do not make one volume: {shown}; fetch what is missing, or take out what is too much"
+        )
+    try:
+        return read_series(series[0], time)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
 
 
 def _kind(data: bytes, name: str) -> str:
@@ -147,8 +177,9 @@ def _refuse_jpeg(data: bytes, number: int | None) -> None:
     raise ImageError("is a mask saved as JPEG, which changes the labels near every edge; save it anew as PNG from where it was drawn")
 
 
-VOLUMES: dict[str, Callable[[bytes, int | None], Volume]] = {"NIfTI": _read_nifti}
-"""What holds more than pictures; the other formats give their pictures as slices."""
+HARMLESS = ("slices_tilted", "phases_differ")
+"""Faults of a series with which a volume is what it says: the affine matrix has the tilt, and a missing time point is refused when it is
+asked for."""
 
 LABELS: dict[str, Callable[[bytes, int | None], np.ndarray | None]] = {
     "BMP": _raster_labels,

@@ -11,7 +11,7 @@ from pydicom.multival import MultiValue
 
 from tabib.errors import ImageError
 
-__all__ = ["Grey", "as_meant"]
+__all__ = ["Grey", "as_meant", "number_of"]
 
 
 HOUNSFIELD = (-1024.0, 3071.0)
@@ -45,7 +45,7 @@ def as_meant(pixels: np.ndarray, value: Callable[[str], Any], *, bits: int, sign
     """
     full = 2**bits - 1
     offset = 2 ** (bits - 1) if signed else 0
-    slope, intercept = _number(value("RescaleSlope")) or 1.0, _number(value("RescaleIntercept")) or 0.0
+    slope, intercept = number_of(value("RescaleSlope")) or 1.0, number_of(value("RescaleIntercept")) or 0.0
     modality, voi = _first(value("ModalityLUTSequence")), _first(value("VOILUTSequence"))
     sigmoid = str(value("VOILUTFunction") or "").upper() == "SIGMOID"
     window = _window(value)
@@ -88,7 +88,7 @@ def as_meant(pixels: np.ndarray, value: Callable[[str], Any], *, bits: int, sign
 
 def _window(value: Callable[[str], Any]) -> tuple[float, float] | None:
     """The measured values of black and white (PS3.3 C.11.2.1.2); None where there is no sensible window."""
-    centre, width = _number(value("WindowCenter")), _number(value("WindowWidth"))
+    centre, width = number_of(value("WindowCenter")), number_of(value("WindowWidth"))
     if centre is None or width is None:
         return None
     if str(value("VOILUTFunction") or "LINEAR").upper() == "LINEAR":
@@ -114,7 +114,7 @@ def _first(sequence: Any) -> Dataset | None:
     return sequence[0] if sequence else None
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
     """The first number of a value that may be missing, several or no number."""
     if isinstance(value, MultiValue | list | tuple):
         value = value[0] if value else None
