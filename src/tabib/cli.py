@@ -422,6 +422,10 @@ def evaluate(
             metavar="THEIRS=OURS", help="What a class of theirs is called in the run; nothing after = leaves it out. May be repeated."
         ),
     ] = None,
+    subgroup: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Divide the test images by this fact, too, which the report then says. May be repeated."),
+    ] = None,
     layout: Layout = "auto",
     table: Table = None,
     column: Column = None,
@@ -433,6 +437,10 @@ def evaluate(
     if on is not None or data is not None:
         if on is not None and data is not None:
             raise StudyError("--on and --data are two answers to one question; give one.")
+        if subgroup:
+            raise StudyError(
+                "--subgroup divides the run's own test images. Those of another source are divided by evaluate.subgroups of its study."
+            )
         _evaluate_external(
             run,
             _study_of(on, layout, table=table, column=column, pattern=pattern, group=group, source="tabib evaluate").data
@@ -462,6 +470,7 @@ def evaluate(
             thresholds=decision.thresholds,
             test_looks=opened.look_at_test(split, decision),
             histories=opened.histories(),
+            afterwards=subgroup or (),
         )
         opened.write("evaluation", evaluation)
     _tell(evaluation.model_dump(), [*_headline(evaluation), f"Evaluation: {opened.path('evaluation')}"], as_json)

@@ -97,6 +97,16 @@ def test_verbs_speak_of_labels(run: Run, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert run.path("evaluation").read_text() == before
     assert "auc of MASS" in done.output
+    done = CliRunner().invoke(app, ["evaluate", str(run.folder), "--subgroup", "contrast"])
+    assert done.exit_code == 0, done.output
+    divided = run.read("evaluation")
+    assert [{each.column for each in label.subgroups} for label in divided.labels] == [{"mean", "contrast"}] * 3
+    (remark,) = [remark for remark in divided.remarks if remark.code == "subgroups_afterwards"]
+    assert (remark.figures, remark.page_one, remark.label) == ({"columns": "contrast"}, True, None)
+    unknown = CliRunner().invoke(app, ["evaluate", str(run.folder), "--subgroup", "contrst"])
+    assert "Did you mean contrast" in str(unknown.exception)
+    assert CliRunner().invoke(app, ["evaluate", str(run.folder)]).exit_code == 0
+    assert run.path("evaluation").read_text() == before
 
 
 @pytest.mark.parametrize(("code", "words"), [("en", "without MASS"), ("fa", "بدون MASS")])

@@ -30,7 +30,7 @@ from tabib.evaluation.remarks import (
 )
 from tabib.evaluation.subgroups import measure_subgroups
 from tabib.metrics.intervals import Sureness
-from tabib.records import PARTS, Evaluation, PartEvaluation
+from tabib.records import PARTS, Evaluation, Finding, PartEvaluation
 
 __all__ = ["Judged", "evaluate", "join_labels", "judge_part"]
 
@@ -45,6 +45,7 @@ def evaluate(
     thresholds: Sequence[float] = (),
     test_looks: int = 1,
     histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    afterwards: Sequence[str] = (),
 ) -> Evaluation:
     """Measure the predictions on validation and test, with intervals over groups, baselines and remarks.
 
@@ -53,12 +54,22 @@ def evaluate(
     taken as they are; of several labels each has one of `thresholds`. `test_looks` counts the times these test rows were judged, this one included. `histories` has
     the lines of every member's `history.jsonl`.
 
+    `afterwards` are columns of subgroups that were asked for once the study was judged, which a remark says.
+
     Of several labels each is judged as a study of two classes, with or without it; the whole has the means over labels.
 
     A row without a usable image counts as refused and is in no measure. Groups are those of the split; a row without
     one is a group of its own. The draws of the bootstrap are seeded by the contents of the images, so that the same
     predictions have the same intervals.
     """
+    if afterwards:
+        columns = list(dict.fromkeys([*study.evaluate.subgroups, *afterwards]))
+        asked = study.model_copy(update={"evaluate": study.evaluate.model_copy(update={"subgroups": columns})})
+        found = evaluate(
+            predictions, index, split, asked, threshold=threshold, thresholds=thresholds, test_looks=test_looks, histories=histories
+        )
+        remark = Finding(code="subgroups_afterwards", level="warn", figures={"columns": ", ".join(afterwards)}, page_one=True)
+        return found.model_copy(update={"remarks": [remark, *found.remarks]})
     if study.several:
         return _evaluate_labels(predictions, index, split, study, thresholds=thresholds, test_looks=test_looks, histories=histories)
     validation, test = _judge_parts(predictions, index, split, study)
