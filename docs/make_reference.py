@@ -170,7 +170,7 @@ EQUAL = {"pydicom": 113, "nibabel": 7}
 """Pictures of pydicom's files, and volumes of nibabel's, whose pixels are equal to what that library gives."""
 
 
-VOLUMES = (  # what, how `read_volume` and `read_mask` of tabib.images take it, and what is refused; tested by tests/images/test_volume.py and test_series.py
+VOLUMES = (  # what, how `read_volume` and `read_mask` of tabib.images take it, and what is refused; tested by tests/images/test_volume.py, test_series.py and test_contours.py
     (
         "NIfTI volume",
         "slices along the third axis, each as on film; scl_slope and scl_inter applied; affine, mirrored too, from the sform or the qform",
@@ -183,6 +183,11 @@ VOLUMES = (  # what, how `read_volume` and `read_mask` of tabib.images take it, 
         "several time points, unless one is named: `heart[3]`; several series; slices missing, doubled, uneven or beside the line",
     ),
     ("TIFF", "pages as slices", "pages of different sizes"),
+    (
+        "outline as text, column and row of a point on each line",
+        "the pixels whose centres lie inside, by the even-odd rule; the centre of the first pixel is at 1, 1",
+        "points outside the image, fewer than three points, lines that are not two numbers",
+    ),
     ("any picture", "a volume of one slice", "what the table above refuses"),
     (
         "mask",

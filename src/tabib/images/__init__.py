@@ -1,5 +1,6 @@
 """From a file to pixels with their range, geometry and facts. Numpy only, no torch."""
 
+from tabib.images.contours import FIRST_CENTRE, fill_contour, read_contour
 from tabib.images.glance import MARK_PLACES, THUMBNAIL_SIDE, glance, glance_at_file
 from tabib.images.heat import heat_colours, lay_heat
 from tabib.images.identify import IDENTIFIERS, NO_DICOM, NO_PICTURE, DicomHeader, identify_dicom
@@ -12,6 +13,7 @@ from tabib.images.volume import MAX_VOXELS, Spacing, Volume, affine_of_cut, affi
 from tabib.images.write import encode_jpeg, encode_label_map, encode_nifti, encode_nifti_like, encode_png, to_eight_bit
 
 __all__ = [
+    "FIRST_CENTRE",
     "IDENTIFIERS",
     "MARK_PLACES",
     "MAX_BYTES",
@@ -39,6 +41,7 @@ __all__ = [
     "encode_nifti",
     "encode_nifti_like",
     "encode_png",
+    "fill_contour",
     "find_series",
     "glance",
     "glance_at_file",
@@ -48,6 +51,7 @@ __all__ = [
     "lay_heat",
     "name_and_frame",
     "printable",
+    "read_contour",
     "read_file",
     "read_image",
     "read_image_bytes",
