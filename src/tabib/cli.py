@@ -212,7 +212,7 @@ def _study_of(
 
 @app.command()
 def phantom(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Which phantom: chest or chest_labels.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which phantom: chest, chest_labels, heart, nuclei or nuclei_fluorescence.")],
     folder: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="A folder that does not exist yet.")],
     as_json: AsJson = False,
 ) -> None:
@@ -225,7 +225,7 @@ def phantom(
         raise StudyError(f"There is no phantom {name!r}. There are: {', '.join(PHANTOMS)}.")
     check_folder_place(folder)
     truth = PHANTOMS[name].make(folder, progress=ConsoleProgress())
-    _tell({"folder": folder, "images": len(truth.films)}, [f"{len(truth.films)} images in {folder}"], as_json)
+    _tell({"folder": folder, "images": truth.images}, [f"{truth.images} images in {folder}"], as_json)
 
 
 # --- Along the road ---

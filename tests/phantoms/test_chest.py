@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -306,9 +307,11 @@ def test_trouble_in_files_is_not_rendered_in_memory(trouble: dict[str, float]) -
 
 
 def test_table_makes_the_phantom(tmp_path: Path) -> None:
-    phantom = dataclasses.replace(PHANTOMS["chest"], defaults=SMALL)
-    truth = phantom.make(tmp_path / "films")
+    make = PHANTOMS["chest"].make
+    assert isinstance(make, partial)
+    truth = make(tmp_path / "films", films=SMALL)
     assert isinstance(truth, Truth)
+    assert truth.images == len(truth.films)
     assert files(tmp_path / "films").keys() == {film.path for film in truth.films}
 
 

@@ -19,10 +19,9 @@ from __future__ import annotations
 import io
 import json
 import math
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -33,9 +32,9 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import ndtr
 
 from tabib.errors import StudyError
+from tabib.phantoms.folder import write_folder
 from tabib.phantoms.thorax import Opacity, Thorax, draw_opacities, draw_pose, draw_thorax, render_film
 from tabib.progress import SILENT, Progress
-from tabib.runs import writing
 
 __all__ = [
     "CHEST_CLASSES",
@@ -163,6 +162,11 @@ class Truth:
         return wrong + (1 - 2 * wrong) * float(ndtr(self.settings.lesion / math.sqrt(2)))
 
     @property
+    def images(self) -> int:
+        """How many images there are."""
+        return len(self.films)
+
+    @property
     def labels(self) -> dict[str, tuple[str, ...]]:
         """What each film shows, of several findings, by its path."""
         return {film.path: (*CHEST_LABELS[: int(film.ill)], *film.also) for film in self.films}
@@ -197,35 +201,19 @@ class Truth:
 def make_chest_films(folder: Path, films: ChestFilms, *, progress: Progress = SILENT) -> Truth:
     """Write a data set of made-up chest films, one folder per class, and beside it what was planted where.
 
-    `folder` must be empty or not there yet (`StudyError`), and be one that can be written (`RunError`). The truth goes to
-    `<folder>.truth.json`, outside, because the folder must hold what a hospital's would. A new folder appears whole: what
-    a kill leaves has another name. The same settings give the same bytes with the same versions of NumPy, SciPy and Pillow.
+    `folder` must be empty or not there yet; the truth goes to `<folder>.truth.json` (`write_folder`). The same settings give
+    the same bytes with the same versions of NumPy, SciPy and Pillow.
     """
-    whole = folder.resolve()  # the folder may be given as "."
-    beside, unfinished = whole.with_name(f"{whole.name}.truth.json"), whole.with_name(f".{whole.name}.part")
-    with writing(folder):
-        if folder.exists() and any(folder.iterdir()):
-            raise StudyError(f"{folder} is not empty, and a phantom is written into an empty or a new folder; give another one")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
     truth = plan_chest_films(films)
-    with writing(folder), progress.bar("phantom", len(truth.films)) as advance:
-        for film in truth.films:
-            path = unfinished / film.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(_file(film, films))
-            advance(1)
-        if films.several:
-            (unfinished / "labels.csv").write_text(_table(truth), encoding="utf-8")
-    text = json.dumps(asdict(truth) | {"best_auc": truth.best_auc}, indent=1)
-    with writing(beside):
-        beside.write_text(text + "\n", encoding="utf-8")
-        if whole.exists():  # somebody may stand in it: it is filled, not replaced
-            for part in unfinished.iterdir():
-                part.replace(whole / part.name)
-            unfinished.rmdir()
-        else:
-            unfinished.replace(whole)
+    files: list[tuple[str, Callable[[], bytes]]] = [(film.path, partial(_file, film, films)) for film in truth.films]
+    if films.several:
+        files.append(("labels.csv", lambda: _table(truth).encode()))
+    made = ((path, make()) for path, make in files)
+
+    def told() -> str:
+        return json.dumps(asdict(truth) | {"best_auc": truth.best_auc}, indent=1) + "\n"
+
+    write_folder(folder, made, number=len(files), truth=(".truth.json", told), progress=progress)
     return truth
 
 
