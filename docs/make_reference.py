@@ -170,7 +170,8 @@ EQUAL = {"pydicom": 113, "nibabel": 7}
 """Pictures of pydicom's files, and volumes of nibabel's, whose pixels are equal to what that library gives."""
 
 
-VOLUMES = (  # what, how `read_volume` and `read_mask` of tabib.images take it, and what is refused; tested by tests/images/test_volume.py, test_series.py and test_contours.py
+VOLUMES = (  # what, how `read_volume` and `read_mask` of tabib.images take it, and what is refused; tested by tests/images/test_volume.py, test_series.py,
+    # test_segmentation_object.py and test_contours.py
     (
         "NIfTI volume",
         "slices along the third axis, each as on film; scl_slope and scl_inter applied; affine, mirrored too, from the sform or the qform",
@@ -183,6 +184,11 @@ VOLUMES = (  # what, how `read_volume` and `read_mask` of tabib.images take it, 
         "several time points, unless one is named: `heart[3]`; several series; slices missing, doubled, uneven or beside the line",
     ),
     ("TIFF", "pages as slices", "pages of different sizes"),
+    (
+        "DICOM segmentation object",
+        "read onto the voxels of its source by place; written BINARY, a named segment for each structure, referring to the slices of the source",
+        "probabilities (FRACTIONAL), segments that overlap, pixels that lie between the voxels of the source or outside it",
+    ),
     (
         "outline as text, column and row of a point on each line",
         "the pixels whose centres lie inside, by the even-odd rule; the centre of the first pixel is at 1, 1",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -120,3 +122,58 @@ def nifti(stored: np.ndarray, *, sides: tuple[int, ...] | None = None, kind: int
         struct.pack_into(order + "f", header, places[name], value)
     axes = (1, 0) if stored.ndim == 2 else (1, 0, 2)  # the first side runs fastest
     return bytes(header) + b"\0" * 4 + stored.transpose(axes).astype(stored.dtype.newbyteorder(order)).tobytes()
+
+
+UPRIGHT = np.eye(3)
+
+
+def turned(angles: tuple[float, float, float]) -> np.ndarray:
+    """Directions of columns, rows and slices."""
+    turn = np.eye(3)
+    for axis, angle in enumerate(angles):
+        one = np.eye(3)
+        first, second = [other for other in range(3) if other != axis]
+        one[first, first] = one[second, second] = np.cos(angle)
+        one[first, second], one[second, first] = -np.sin(angle), np.sin(angle)
+        turn = turn @ one
+    return turn
+
+
+class Folder:
+    """A folder of DICOM slices with a known place and time, under names that say nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.count = path, 0
+        path.mkdir(exist_ok=True)
+
+    def add(
+        self,
+        pixels: np.ndarray,
+        position: np.ndarray,
+        *,
+        directions: np.ndarray = UPRIGHT,
+        spacing: tuple[float, float] = (1.5, 1.25),
+        series: str = "1.2.3",
+        **values: object,
+    ) -> None:
+        self.count += 1
+        written = {
+            "SOPInstanceUID": f"1.2.9.{self.count}",
+            "StudyInstanceUID": "1.2",
+            "SeriesInstanceUID": series,
+            "FrameOfReferenceUID": "1.5",
+            "Modality": "MR",
+            "PatientID": "P1",
+            "InstanceNumber": 1000 - self.count,
+            "ImagePositionPatient": [f"{value:.6f}" for value in position],
+            "ImageOrientationPatient": [f"{value:.6f}" for value in directions[:2].ravel()],
+            "PixelSpacing": [f"{value:.4f}" for value in spacing],
+            "SliceThickness": 99,  # which is not the spacing
+        }
+        name = f"{zlib.crc32(str(self.count).encode()):08x}"
+        (self.path / name).write_bytes(dicom(pixels, bits=12, values=written | values))
+
+    def files(self) -> list[Path]:
+        files = sorted(self.path.iterdir())
+        random.Random(7).shuffle(files)
+        return files

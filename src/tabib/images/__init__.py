@@ -8,6 +8,7 @@ from tabib.images.image import MAX_BYTES, MAX_PIXELS, Image, ImageFacts, has_col
 from tabib.images.read import count_frames, name_and_frame, read_file, read_image, read_image_bytes
 from tabib.images.read_volume import as_labels, read_mask, read_volume
 from tabib.images.resize import Fit, resize
+from tabib.images.segmentation_object import encode_dicom_seg, read_dicom_seg
 from tabib.images.series import Fault, Series, Slice, find_series, read_series
 from tabib.images.volume import MAX_VOXELS, Spacing, Volume, affine_of_cut, affine_of_resize, cut, spacing_of
 from tabib.images.write import encode_jpeg, encode_label_map, encode_nifti, encode_nifti_like, encode_png, to_eight_bit
@@ -36,6 +37,7 @@ __all__ = [
     "as_labels",
     "count_frames",
     "cut",
+    "encode_dicom_seg",
     "encode_jpeg",
     "encode_label_map",
     "encode_nifti",
@@ -52,6 +54,7 @@ __all__ = [
     "name_and_frame",
     "printable",
     "read_contour",
+    "read_dicom_seg",
     "read_file",
     "read_image",
     "read_image_bytes",

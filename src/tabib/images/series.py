@@ -21,7 +21,7 @@ from tabib.images.quiet import quiet
 from tabib.images.read import read_file, understood
 from tabib.images.volume import Spacing, Volume, check_voxels, spacing_of
 
-__all__ = ["Fault", "Series", "Slice", "find_series", "read_series"]
+__all__ = ["Fault", "Series", "Slice", "find_series", "numbers_of", "read_series"]
 
 SAME_MM = 0.02
 """Slices nearer to each other than this stand at the same position: headers give positions to a hundredth of a millimetre or better."""
@@ -43,7 +43,7 @@ CINE = ("FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate
 
 _READ = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"),
-    *("PatientID", "FrameOfReferenceUID", "InstanceNumber", "NumberOfFrames", "Rows", "Columns", "PixelSpacing", "ImagerPixelSpacing"),
+    *("PatientID", "InstanceNumber", "NumberOfFrames", "Rows", "Columns", "PixelSpacing", "ImagerPixelSpacing"),
     *("SliceThickness", "SpacingBetweenSlices", "ImagePositionPatient", "ImageOrientationPatient"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *TIMES, *CINE),
 )
@@ -166,7 +166,6 @@ class _Picture:
     study: str
     series: str
     series_number: int
-    body: str  # frame of reference: positions of one body can be compared
     patient: str | None
     modality: str
     description: str
@@ -209,7 +208,7 @@ def _picture(file: Any, path: Path, frame: int) -> _Picture:
         return " ".join(str(file.get(name) or "").split())
 
     value = partial(frame_value, file, frame)
-    position, directions = _numbers(value("ImagePositionPatient"), 3), _numbers(value("ImageOrientationPatient"), 6)
+    position, directions = numbers_of(value("ImagePositionPatient"), 3), numbers_of(value("ImageOrientationPatient"), 6)
     if directions is not None:
         directions = directions.reshape(2, 3)
         if not np.allclose(directions @ directions.T, np.eye(2), atol=0.01):
@@ -225,7 +224,6 @@ def _picture(file: Any, path: Path, frame: int) -> _Picture:
         study=text("StudyInstanceUID"),
         series=text("SeriesInstanceUID"),
         series_number=int(number_of(file.get("SeriesNumber")) or 0),
-        body=text("FrameOfReferenceUID"),
         patient=text("PatientID") or None,
         modality=text("Modality"),
         description=text("SeriesDescription"),
@@ -240,7 +238,8 @@ def _picture(file: Any, path: Path, frame: int) -> _Picture:
     )
 
 
-def _numbers(value: Any, count: int) -> np.ndarray | None:
+def numbers_of(value: Any, count: int) -> np.ndarray | None:
+    """Give the values of an attribute as (count,) numbers; None where it is missing or not so many."""
     try:
         numbers = np.array([float(number) for number in value or ()])
     except (TypeError, ValueError):
@@ -304,8 +303,9 @@ def _joined(stacks: list[_Stack]) -> list[_Stack]:
 
 
 def _neighbours(one: list[_Picture], other: list[_Picture]) -> bool:
+    """Whether two single positions belong together; the frame of reference is not asked, as anonymisers give every file its own."""
     first, second = one[0], other[0]
-    same = all(getattr(first, name) == getattr(second, name) for name in ("study", "body", "shape", "spacing"))
+    same = all(getattr(first, name) == getattr(second, name) for name in ("study", "shape", "spacing"))
     parallel = _parallel(first.directions, second.directions)
     return same and parallel and len(one) == len(other) and len(_positions([first, second])) == 2
 
