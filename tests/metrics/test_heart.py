@@ -11,6 +11,8 @@ from scipy.stats import ttest_1samp
 from tabib.errors import DataError, StudyError
 from tabib.metrics.heart import bland_altman, correlation, ejection_fraction, myocardial_mass, volumes_ml
 from tabib.metrics.intervals import Sureness
+from tabib.phantoms import HeartScans, plan_heart_scans, render_heart
+from tabib.phantoms.ventricles import LABELS
 
 
 def test_volumes_are_voxels_times_their_size() -> None:
@@ -88,3 +90,22 @@ def test_perfect_correlation_has_no_interval() -> None:
     value, interval = correlation(np.arange(12.0), 2 * np.arange(12.0), Sureness())
     assert value == pytest.approx(1)
     assert interval.low is None or interval.low > 0.99
+
+
+def test_volumes_and_ejection_fractions_of_phantoms_come_back() -> None:
+    scans = HeartScans(patients=5)
+    truth = plan_heart_scans(scans)
+    found, known = [], []
+    for diastole, systole in zip(truth.hearts[::2], truth.hearts[1::2], strict=True):
+        measured = []
+        for heart in (diastole, systole):
+            spacing = (heart.slice_thickness, heart.pixel, heart.pixel)
+            measured.append(
+                volumes_ml(render_heart(heart, scans)[1], {str(name): value for name, value in LABELS.items()}, spacing=spacing)
+            )
+            for name, value in measured[-1].items():
+                assert abs(value - heart.volumes_ml[name]) < heart.bounds_ml[name]
+        found.append(ejection_fraction(measured[0]["lv"], measured[1]["lv"]))
+        known.append(truth.ejection_fraction(diastole.patient))
+    assert found == pytest.approx(known, abs=0.01)
+    assert correlation(np.array(known), np.array(found), Sureness())[0] > 0.99

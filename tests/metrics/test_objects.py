@@ -14,6 +14,7 @@ from scipy import ndimage
 from tabib.errors import DataError
 from tabib.metrics.definitions import OBJECTS
 from tabib.metrics.objects import ObjectMeasures, measure_objects, micro_objects, split_touching
+from tabib.phantoms import Nuclei, render_nuclei
 
 NAMES = list(OBJECTS)
 
@@ -68,6 +69,20 @@ def test_every_measure_is_that_of_the_slow_reference(truth: np.ndarray, predicti
 def test_numbers_of_the_objects_do_not_matter(truth: np.ndarray, prediction: np.ndarray) -> None:
     renumbered = np.where(prediction > 0, prediction.astype(np.int64) * 7 + 3, 0)
     assert values(measure_objects(truth, renumbered)) == pytest.approx(values(measure_objects(truth, prediction)), nan_ok=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_panoptic_quality_is_that_of_monai(seed: int) -> None:
+    torch = pytest.importorskip("torch")
+    from monai.metrics import compute_panoptic_quality
+
+    nuclei = Nuclei(slides=1, fields=1, side=96, seed=seed)
+    truth = render_nuclei(nuclei, 1, 1)[1]
+    prediction = split_touching(np.roll(truth, 2, axis=1) > 0)
+    found = measure_objects(truth, prediction)
+    maps = [torch.from_numpy(each.astype(np.int64)) for each in (prediction, truth)]
+    for metric, value in (("pq", found.panoptic_quality), ("sq", found.segmentation_quality), ("rq", found.detection_quality)):
+        assert value == pytest.approx(float(compute_panoptic_quality(*maps, metric_name=metric)), rel=1e-5), metric
 
 
 def squares(*places: tuple[int, int, int, int]) -> np.ndarray:

@@ -116,6 +116,14 @@ def test_shifted_cube_has_the_distances_of_geometry() -> None:
     assert found.volume_error_ml == 0
 
 
+@pytest.mark.parametrize("side", [0.1, 0.7, 1.4])
+def test_tolerance_holds_what_is_as_far_away(side: float) -> None:
+    truth = np.zeros((12, 30), bool)
+    truth[2:10, 4:20] = True
+    prediction = np.roll(truth, 3, axis=1)
+    assert measure_structure(truth, prediction, spacing=(1.0, side), tolerance=3 * side).surface_dice == 1
+
+
 @pytest.mark.parametrize("gap", [1, 4, 6])
 def test_concentric_spheres_are_their_radii_apart(gap: int) -> None:
     grid = np.indices((45, 45, 45)) - 22
@@ -153,6 +161,7 @@ def test_empty_masks_have_the_values_of_the_table(case: str) -> None:
 
 
 def test_without_spacing_nothing_is_in_millimetres() -> None:
+    assert measure_structure(blob(0)[2:3], blob(1)[2:3], spacing=None, tolerance=1).dice > 0
     found = values(measure_structure(blob(0), blob(1), spacing=None, tolerance=1))
     assert {name for name, value in found.items() if isnan(value)} == {
         *(name for name in NAMES if name.endswith(("_mm", "_ml"))),

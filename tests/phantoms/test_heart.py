@@ -70,6 +70,15 @@ def test_oval_cavity_and_scar_are_integrated() -> None:
     assert found["lv"] + found["myocardium"] == pytest.approx(2 / 3 * 89 * 0.5 * 2 * np.pi * (outer**2).mean() / 1000, rel=1e-9)
 
 
+def test_right_ventricle_is_integrated() -> None:
+    shape = dataclasses.replace(PLAIN, right_depth=38)
+    angle, z = np.meshgrid(np.linspace(-1.4, 1.4, 2001), np.linspace(0, 70, 2001))
+    inner = 34 * np.sqrt(1 - (z / 89) ** 2)
+    outer = inner + 38 * (1 - (angle / 1.4) ** 2) * (1 - (z / 70) ** 2)
+    known = np.trapezoid(np.trapezoid((outer**2 - inner**2) / 2, angle[0], axis=1), z[:, 0]) / 1000
+    assert volumes(shape)["rv"] == pytest.approx(known, rel=1e-6)
+
+
 def test_right_ventricle_agrees_with_a_fine_grid() -> None:
     shape = dataclasses.replace(PLAIN, right_depth=38, oval=0.05, scar=0.5)
     x, y = np.meshgrid(np.arange(-80, 60, 0.5), np.arange(-70, 70, 0.5))

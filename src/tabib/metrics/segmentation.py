@@ -22,6 +22,7 @@ from tabib.metrics.surfaces import bounding_box, surface_distances
 __all__ = ["Mean", "Overlap", "StructureMeasures", "macro_mean", "measure_structure", "measure_structures", "micro_overlap"]
 
 NONE = float("nan")
+ROUNDING = 1e-9  # three voxels of 0.1 mm lie within 0.3 mm
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def measure_structure(truth: np.ndarray, prediction: np.ndarray, *, spacing: Seq
         raise DataError(f"The spacing is {tuple(spacing)}, and must be {truth.ndim} lengths above 0 in mm, or None where it is not known.")
     voxel = float(np.prod(spacing)) / 1000 if spacing is not None and truth.ndim == 3 else NONE
     if truth.ndim == 3 and len(truth) == 1:
-        truth, prediction, spacing = truth[0], prediction[0], spacing and spacing[1:]
+        truth, prediction, spacing = truth[0], prediction[0], None if spacing is None else spacing[1:]
     box = bounding_box(truth | prediction)
     truth, prediction = truth[box], prediction[box]
     both, ours, theirs = (int(np.count_nonzero(mask)) for mask in (truth & prediction, prediction, truth))
@@ -172,7 +173,8 @@ def _between(there: np.ndarray, back: np.ndarray, tolerance: float) -> tuple[flo
     if not (len(there) and len(back)):
         return np.inf, np.inf, np.inf, 0.0
     hausdorff95 = max(float(np.percentile(side, 95)) for side in (there, back))
-    return hausdorff95, float(distances.max()), float(distances.mean()), float((distances <= tolerance).mean())
+    within = distances <= tolerance * (1 + ROUNDING)
+    return hausdorff95, float(distances.max()), float(distances.mean()), float(within.mean())
 
 
 def macro_mean(values: Sequence[float]) -> Mean:
