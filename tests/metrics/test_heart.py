@@ -24,8 +24,9 @@ def test_volumes_are_voxels_times_their_size() -> None:
 
 
 def test_without_spacing_there_are_no_millilitres() -> None:
-    with pytest.raises(StudyError, match="need the true spacing"):
-        volumes_ml(np.zeros((2, 3, 4), int), {"lv": 1}, spacing=None)
+    for unknown in (None, (None, 1.5, 1.5)):
+        with pytest.raises(StudyError, match="need the true spacing"):
+            volumes_ml(np.zeros((2, 3, 4), int), {"lv": 1}, spacing=unknown)
     for labels, spacing in ((np.zeros((3, 4), int), (1, 1, 1)), (np.zeros((2, 3, 4), int), (0, 1, 1))):
         with pytest.raises(DataError, match="three axes"):
             volumes_ml(labels, {"lv": 1}, spacing=spacing)

@@ -182,6 +182,9 @@ def test_stack_of_one_slice_is_measured_as_a_picture() -> None:
     for name in ("hausdorff95_mm", "surface_distance_mm", "surface_dice", "dice"):
         assert getattr(stack, name) == getattr(flat, name)
     assert stack.truth_ml == pytest.approx(truth.sum() * 8 * 1.5 * 1.2 / 1000)
+    unknown = measure_structure(truth[None], prediction[None], spacing=(None, 1.5, 1.2), tolerance=1)
+    assert unknown.hausdorff95_mm == flat.hausdorff95_mm
+    assert isnan(unknown.truth_ml)
 
 
 def test_structure_in_one_slice_of_many_has_all_its_voxels_on_the_surface() -> None:
@@ -284,7 +287,7 @@ def test_maps_that_do_not_fit_are_refused() -> None:
         measure_structures(labels, np.zeros((2, 3, 5), np.uint8), {"lv": 1}, spacing=None, tolerance=1)
     with pytest.raises(DataError, match="float64"):
         measure_structures(labels, labels.astype(float), {"lv": 1}, spacing=None, tolerance=1)
-    for spacing in ((1, 1), (1, 1, 0), (1, nan, 1)):
+    for spacing in ((1, 1), (1, 1, 0), (1, nan, 1), (None, 1, 1)):
         with pytest.raises(DataError, match="lengths above 0"):
             measure_structures(labels, labels, {"lv": 1}, spacing=spacing, tolerance=1)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tabib.errors import StudyError
+from tabib.images.read_volume import read_volume
 from tabib.phantoms import HEART_FAULTS, HEART_GROUPS, HeartScans, make_heart_scans, plan_heart_scans, render_heart
 from tabib.phantoms.heart import UNDECLARED
 from tabib.phantoms.ventricles import LABELS, Ventricles, label_slice, volume_bound, volumes
@@ -163,6 +164,9 @@ def test_files_have_their_place_in_the_body(made: Path) -> None:
         assert image.header.get_zooms() == pytest.approx((heart.pixel, heart.pixel, heart.slice_thickness))  # pyright: ignore[reportAttributeAccessIssue]
         assert np.array_equal(array(made / path), voxels.transpose(2, 1, 0))
         assert array(made / path).dtype == voxels.dtype
+        read = read_volume(made / path)
+        assert np.array_equal(read.voxels, voxels)
+        assert read.spacing_mm == pytest.approx((heart.slice_thickness, heart.pixel, heart.pixel))
 
 
 def test_slices_go_from_above_the_base_to_the_apex() -> None:

@@ -36,19 +36,20 @@ class BlandAltman:
     patients: int
 
 
-def volumes_ml(labels: np.ndarray, structures: Mapping[str, int], *, spacing: Sequence[float] | None) -> dict[str, float]:
+def volumes_ml(labels: np.ndarray, structures: Mapping[str, int], *, spacing: Sequence[float | None] | None) -> dict[str, float]:
     """Volume of each structure of a label map (D, H, W) in mL, from the spacing in mm along each axis.
 
     Without a spacing there are no millilitres (`StudyError`).
     """
-    if spacing is None:
+    sides = [] if spacing is None else [side for side in spacing if side is not None]
+    if spacing is None or len(sides) < len(spacing):
         raise StudyError(
             "Volumes in mL, ejection fraction and mass need the true spacing, and the study says that it is nominal or the files say none; "
             "leave these measures out, or bring files with their spacing."
         )
-    if labels.ndim != 3 or len(spacing) != 3 or not all(np.isfinite(side) and side > 0 for side in spacing):
+    if labels.ndim != 3 or len(sides) != 3 or not all(np.isfinite(side) and side > 0 for side in sides):
         raise DataError(f"A volume has three axes and three spacings above 0 mm, and this has {labels.ndim} axes and {tuple(spacing)}.")
-    voxel = float(np.prod(spacing)) / 1000
+    voxel = float(np.prod(sides)) / 1000
     return {name: int(np.count_nonzero(labels == value)) * voxel for name, value in structures.items()}
 
 

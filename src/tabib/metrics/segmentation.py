@@ -113,14 +113,14 @@ def measure_structures(
     prediction: np.ndarray,
     structures: Mapping[str, int],
     *,
-    spacing: Sequence[float] | None,
+    spacing: Sequence[float | None] | None,
     tolerance: float | Mapping[str, float],
 ) -> dict[str, StructureMeasures]:
     """Measure every structure of one case.
 
     `truth` and `prediction` are label maps of integers of one shape, (D, H, W) or (H, W) (`DataError` otherwise); `structures`
-    are the values by their names; `spacing` is in mm between voxels along each axis, None where it is not known; `tolerance`
-    of the surface Dice in mm, one or by name. Volumes exist for (D, H, W) alone.
+    are the values by their names; `spacing` is in mm between voxels along each axis, None where it is not known (also for the
+    first axis alone, of one slice); `tolerance` of the surface Dice in mm, one or by name. Volumes exist for (D, H, W) alone.
     """
     if truth.shape != prediction.shape:
         raise DataError(
@@ -139,23 +139,29 @@ def measure_structures(
     }
 
 
-def measure_structure(truth: np.ndarray, prediction: np.ndarray, *, spacing: Sequence[float] | None, tolerance: float) -> StructureMeasures:
+def measure_structure(
+    truth: np.ndarray, prediction: np.ndarray, *, spacing: Sequence[float | None] | None, tolerance: float
+) -> StructureMeasures:
     """Measure one structure from two masks (bool) of one shape; the rest as in `measure_structures`.
 
     A stack of one slice is a picture: its surface are the outlines, not its front and back.
     """
-    if spacing is not None and (len(spacing) != truth.ndim or not all(np.isfinite(side) and side > 0 for side in spacing)):
-        raise DataError(f"The spacing is {tuple(spacing)}, and must be {truth.ndim} lengths above 0 in mm, or None where it is not known.")
-    voxel = float(np.prod(spacing)) / 1000 if spacing is not None and truth.ndim == 3 else NONE
-    if truth.ndim == 3 and len(truth) == 1:
-        truth, prediction, spacing = truth[0], prediction[0], None if spacing is None else spacing[1:]
+    single = truth.ndim == 3 and len(truth) == 1
+    sides = None if spacing is None else np.array([NONE if side is None else side for side in spacing], np.float64)
+    if sides is not None and not (len(sides) == truth.ndim and all(np.isfinite(side) and side > 0 for side in sides[single:])):
+        raise DataError(
+            f"The spacing is {tuple(sides.tolist())}, and must be {truth.ndim} lengths above 0 in mm, or None where it is not known."
+        )
+    voxel = float(sides.prod()) / 1000 if sides is not None and truth.ndim == 3 else NONE
+    if single:
+        truth, prediction, sides = truth[0], prediction[0], None if sides is None else sides[1:]
     box = bounding_box(truth | prediction)
     truth, prediction = truth[box], prediction[box]
     both, ours, theirs = (int(np.count_nonzero(mask)) for mask in (truth & prediction, prediction, truth))
     overlap = Overlap(both, ours - both, theirs - both)
     hausdorff95 = hausdorff = mean = dice = NONE
-    if spacing is not None and (ours or theirs):
-        hausdorff95, hausdorff, mean, dice = _between(*surface_distances(prediction, truth, spacing=spacing), tolerance)
+    if sides is not None and (ours or theirs):
+        hausdorff95, hausdorff, mean, dice = _between(*surface_distances(prediction, truth, spacing=sides.tolist()), tolerance)
     return StructureMeasures(
         overlap=overlap,
         truth_ml=theirs * voxel,

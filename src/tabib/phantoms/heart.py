@@ -15,7 +15,6 @@ does not thicken.
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import math
 from collections.abc import Iterator
@@ -25,10 +24,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 
 from tabib.errors import StudyError
+from tabib.images.image import ImageFacts
+from tabib.images.volume import Volume
+from tabib.images.write import encode_nifti
 from tabib.phantoms.folder import write_folder
 from tabib.phantoms.ventricles import (
     LABELS,
@@ -327,10 +328,9 @@ def _spoilt(labels: NDArray[np.uint8], heart: PlantedHeart) -> NDArray[np.uint8]
 
 
 def _nifti(voxels: NDArray[np.generic], heart: PlantedHeart) -> bytes:
-    """A NIfTI file of (slices, rows, columns). Columns run to the patient's left, rows to the back, slices to the feet."""
-    step = np.array([-heart.pixel, -heart.pixel, -heart.slice_thickness])  # NIfTI counts to the right, the front and the head
-    affine = np.diag([*step, 1.0])
-    affine[:3, 3] = -step * (np.array(voxels.shape[::-1]) - 1) / 2
-    image = Nifti1Image(np.ascontiguousarray(voxels.transpose(2, 1, 0)), affine)
-    image.header.set_xyzt_units("mm", "sec")
-    return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)
+    """A NIfTI file whose slices go to the feet, rows to the back and columns to the patient's left."""
+    spacing = (heart.slice_thickness, heart.pixel, heart.pixel)
+    affine = np.zeros((4, 4))
+    affine[[2, 1, 0, 3], [0, 1, 2, 3]] = (-spacing[0], spacing[1], spacing[2], 1)
+    affine[:3, 3] = -affine[:3, :3] @ (np.array(voxels.shape) - 1) / 2  # the middle lies in the origin
+    return encode_nifti(Volume(voxels, affine, spacing, ImageFacts(format="NIfTI", bits=8 * voxels.itemsize, mode=str(voxels.dtype))))

@@ -8,7 +8,6 @@ the slide, so that fields of one slide resemble one another.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Iterator
@@ -18,10 +17,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from tabib.errors import StudyError
+from tabib.images.write import encode_png
 from tabib.phantoms.folder import write_folder
 from tabib.progress import SILENT, Progress
 
@@ -254,11 +253,11 @@ def _files(truth: NucleiTruth) -> Iterator[tuple[str, bytes]]:
     nuclei = truth.settings
     for planted in truth.fields:
         picture, labels = render_nuclei(nuclei, planted.slide, planted.field)
-        yield planted.image, _png(picture)
+        yield planted.image, encode_png(picture)
         if planted.fault == "swapped":
             other = truth.fields[(truth.fields.index(planted) + 1) % len(truth.fields)]
             labels = render_nuclei(nuclei, other.slide, other.field)[1]
-        yield planted.mask, _png(_spoilt(labels, planted.fault))
+        yield planted.mask, encode_png(_spoilt(labels, planted.fault))
 
 
 def _spoilt(labels: NDArray[np.uint16], fault: NucleiFault | None) -> NDArray[np.integer[Any]]:
@@ -272,9 +271,3 @@ def _spoilt(labels: NDArray[np.uint16], fault: NucleiFault | None) -> NDArray[np
         colours = np.stack([labels * 37, labels * 91, labels * 151], axis=-1)
         return (colours % 256).astype(np.uint8)
     return labels
-
-
-def _png(pixels: NDArray[np.integer[Any]]) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", compress_level=6)
-    return stream.getvalue()
