@@ -9,10 +9,11 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.sequence import Sequence
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 PNG_COLOURS = {1: 0, 3: 2, 2: 4, 4: 6}  # channels: PNG colour type
 
@@ -177,3 +178,42 @@ class Folder:
         files = sorted(self.path.iterdir())
         random.Random(7).shuffle(files)
         return files
+
+
+def enhanced(stored: np.ndarray, places: list[tuple[float, float]]) -> bytes:
+    """A multi-frame file of (N, H, W) with the place and the time of each frame."""
+
+    def item(**values: object) -> Dataset:
+        made = Dataset()
+        for name, value in values.items():
+            setattr(made, name, Sequence([value]) if isinstance(value, Dataset) else value)
+        return made
+
+    frames = [
+        item(
+            PlanePositionSequence=item(ImagePositionPatient=[0, 0, place]),
+            TemporalPositionSequence=item(TemporalPositionTimeOffset=time),
+            CardiacSynchronizationSequence=item(NominalCardiacTriggerDelayTime=time),
+        )
+        for place, time in places
+    ]
+    shared = item(
+        PlaneOrientationSequence=item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
+        PixelMeasuresSequence=item(PixelSpacing=[1.5, 1.25], SliceThickness=8),
+    )
+    values = {
+        "NumberOfFrames": len(stored),
+        "SeriesInstanceUID": "1.2.7",
+        "SharedFunctionalGroupsSequence": Sequence([shared]),
+        "PerFrameFunctionalGroupsSequence": Sequence(frames),
+        "Rows": stored.shape[1],
+        "Columns": stored.shape[2],
+        "SamplesPerPixel": 1,
+        "SOPClassUID": EnhancedMRImageStorage,
+        "StudyInstanceUID": "1.2",
+        "FrameOfReferenceUID": "1.5",
+        "Modality": "MR",
+        "InstanceNumber": 1,
+        "SeriesNumber": 1,
+    }
+    return dicom(stored.reshape(-1, stored.shape[2]), bits=12, values=values)

@@ -15,7 +15,7 @@ from pydicom.config import disable_value_validation
 from pydicom.sr.codedict import codes
 from pydicom.uid import MRImageStorage
 
-from images.made import Folder, turned
+from images.made import Folder, enhanced, turned
 from places import REAL, needs_real
 from tabib.errors import ImageError
 from tabib.images import cut, encode_dicom_seg, find_series, read_dicom_seg, read_mask, read_series
@@ -95,6 +95,18 @@ def test_each_slice_is_referred_to_in_its_own_series(tmp_path):
     assert referred == {source.SOPInstanceUID: source.SeriesInstanceUID for source in sources}
     assert (file.PatientID, file.StudyInstanceUID, file.ContentDate) == ("P1", "1.2", "20260102")
     np.testing.assert_array_equal(read_dicom_seg(path, read_series(series, 1))[0].voxels, numbered(labels))
+
+
+def test_frames_of_one_time_point_are_referred_to_in_one_file(tmp_path):
+    places = [(8.0 * (frame % 4), 40.0 * (frame // 4)) for frame in range(12)]
+    (tmp_path / "a.dcm").write_bytes(enhanced(RANDOM.integers(0, 4096, (12, 5, 6), np.uint16), places))
+    (series,), _ = find_series([tmp_path / "a.dcm"])
+    labels = np.full((4, 5, 6), 5)
+    path = written(tmp_path / "seg.dcm", series, labels, time=1)
+    np.testing.assert_array_equal(read_dicom_seg(path, read_series(series, 1))[0].voxels, 2)
+    groups = pydicom.dcmread(path).PerFrameFunctionalGroupsSequence
+    referred = [[int(one.ReferencedFrameNumber) for one in group.DerivationImageSequence[0].SourceImageSequence] for group in groups]
+    assert sorted(referred) == [[5], [6], [7], [8]]
 
 
 def test_it_is_no_picture_and_no_mask_without_its_source(tmp_path):

@@ -9,11 +9,9 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
-from pydicom.uid import CTImageStorage, MRImageStorage
+from pydicom.uid import CTImageStorage
 
-from images.made import Folder, dicom, turned
+from images.made import Folder, dicom, enhanced, turned
 from places import REAL, needs_real
 from tabib.errors import ImageError
 from tabib.images import find_series, read_series, read_volume
@@ -193,40 +191,6 @@ def test_mixed_files_are_stacks_of_their_own(folder):
         assert (len(one.slices), len(one.slices[0])) == (1, 3)
     with pytest.raises(ImageError, match=r"holds 4 DICOM series or stacks \(3 slices of"):
         read_volume(folder.path)
-
-
-def enhanced(stored: np.ndarray, places: list[tuple[float, float]]) -> bytes:
-    """A multi-frame file of (N, H, W) with the place and the time of each frame."""
-
-    def item(**values: object) -> Dataset:
-        made = Dataset()
-        for name, value in values.items():
-            setattr(made, name, Sequence([value]) if isinstance(value, Dataset) else value)
-        return made
-
-    frames = [
-        item(
-            PlanePositionSequence=item(ImagePositionPatient=[0, 0, place]),
-            TemporalPositionSequence=item(TemporalPositionTimeOffset=time),
-            CardiacSynchronizationSequence=item(NominalCardiacTriggerDelayTime=time),
-        )
-        for place, time in places
-    ]
-    shared = item(
-        PlaneOrientationSequence=item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
-        PixelMeasuresSequence=item(PixelSpacing=[1.5, 1.25], SliceThickness=8),
-    )
-    values = {
-        "NumberOfFrames": len(stored),
-        "SeriesInstanceUID": "1.2.7",
-        "SharedFunctionalGroupsSequence": Sequence([shared]),
-        "PerFrameFunctionalGroupsSequence": Sequence(frames),
-        "Rows": stored.shape[1],
-        "Columns": stored.shape[2],
-        "SamplesPerPixel": 1,
-        "SOPClassUID": MRImageStorage,
-    }
-    return dicom(stored.reshape(-1, stored.shape[2]), bits=12, values=values)
 
 
 def test_frames_of_one_file_are_sorted_as_well(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -190,6 +191,21 @@ def test_time_points_are_asked_for_by_number(tmp_path):
         np.testing.assert_array_equal(read_volume(tmp_path / f"a.nii.gz[{time}]").voxels, np.moveaxis(stored[..., time], 2, 0))
     with pytest.raises(ImageError, match="numbered from 0, and has no frame 6"):
         read_volume(tmp_path / "a.nii.gz[6]")
+
+
+BUNDLED = Path(nibabel.__file__).parent / "tests" / "data"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in BUNDLED.glob("*.nii*") if "dconn" not in path.name))
+def test_volumes_that_come_with_nibabel_are_as_it_reads_them(name):
+    theirs = nibabel.load(BUNDLED / name)
+    values = theirs.get_fdata()
+    volume = read_volume(BUNDLED / (name if values.ndim == 3 else f"{name}[1]"))
+    values = values if values.ndim == 3 else values[..., 1]
+    places = np.array(list(np.ndindex(volume.voxels.shape)))[::37]
+    there = apply_affine(np.linalg.inv(theirs.affine) @ TO_LPS @ volume.affine, places)
+    np.testing.assert_allclose(there, np.rint(there), atol=1e-6)
+    np.testing.assert_allclose(volume.voxels[tuple(places.T)], values[tuple(np.rint(there).astype(int).T)], rtol=1e-6)
 
 
 def broken(folder, **fields: object):

@@ -10,7 +10,7 @@ from tabib.errors import ImageError
 from tabib.images.quiet import quiet
 from tabib.images.read import read_file
 
-__all__ = ["IDENTIFIERS", "NO_DICOM", "NO_PICTURE", "DicomHeader", "identify_dicom"]
+__all__ = ["ABOUT_PICTURES", "IDENTIFIERS", "NO_DICOM", "NO_PICTURE", "DicomHeader", "identify_dicom"]
 
 IDENTIFIERS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "AccessionNumber", "PatientID")
 """What can name a picture, the nearest to it first."""
@@ -18,7 +18,7 @@ IDENTIFIERS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Acces
 NO_DICOM, NO_PICTURE = "is no DICOM file", "is a DICOM object without a picture"
 """How the reasons begin of files that a tree of DICOM files holds beside its pictures."""
 
-_ABOUT_PICTURES = (
+ABOUT_PICTURES = (
     "1.2.840.10008.5.1.4.1.1.30",  # parametric map
     "1.2.840.10008.5.1.4.1.1.66.4",  # segmentation
     "1.2.840.10008.5.1.4.1.1.66.7",  # label map segmentation
@@ -78,7 +78,7 @@ def _of_header(stream: BinaryIO, path: Path) -> DicomHeader:
     kind = UID(str(file.get("SOPClassUID") or file.file_meta.get("MediaStorageSOPClassUID") or ""))
     if file.get("Rows") is None and "Image Storage" in kind.name:
         raise ImageError("is a DICOM picture whose header ends before its size; copy or export it again")
-    if file.get("Rows") is None or kind in _ABOUT_PICTURES:
+    if file.get("Rows") is None or kind in ABOUT_PICTURES:
         return DicomHeader(refused=f"{NO_PICTURE} ({kind.name or 'of unknown kind'})")
     found = {name: " ".join(str(file.get(name) or "").split()) for name in IDENTIFIERS}
     return DicomHeader({name: value for name, value in found.items() if value})

@@ -127,7 +127,7 @@ def _of_one_series(path: Path, time: int | None) -> Volume:
     try:
         return read_series(series[0], time)
     except ImageError as error:
-        raise ImageError(f"{name}: {error}") from None
+        raise ImageError(str(error) if str(error).startswith(f"{name}: ") else f"{name}: {error}") from None
 
 
 def _kind(data: bytes, name: str) -> str:

@@ -212,6 +212,12 @@ def _encoded(labels: np.ndarray, series: Series, names: list[str], made: datetim
             setattr(file, f"{name}Time", f"{made:%H%M%S}")
         for item in file.get("ContributingEquipmentSequence", ()):
             item.ContributionDateTime = f"{made:%Y%m%d%H%M%S}"
+        frames = {one.frame + 1 for one in wanted}
+        for derived in (item for group in file.PerFrameFunctionalGroupsSequence for item in group.get("DerivationImageSequence", ())):
+            # Of a file with several time points highdicom names the frames of all of them at a position.
+            derived.SourceImageSequence = [
+                one for one in derived.SourceImageSequence if one.get("ReferencedFrameNumber") in (None, *frames)
+            ]
         file.ReferencedSeriesSequence = _by_series(file.ReferencedSeriesSequence, belongs)
         for item in (*file.DimensionOrganizationSequence, *file.DimensionIndexSequence):
             item.DimensionOrganizationUID = uids[2]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tabib.errors import ImageError
-from tabib.images.identify import identify_dicom
+from tabib.images.identify import ABOUT_PICTURES, NO_PICTURE, identify_dicom
 from tabib.images.image import shown_name
 from tabib.images.quiet import quiet
 from tabib.images.read import read_file, understood
@@ -185,19 +185,22 @@ def _pictures(path: Path) -> list[_Picture]:
 
     from tabib.images.dicom import frames_in, parse, transfer_syntax
 
-    header = identify_dicom(path)
-    if header.refused is not None:
-        raise ImageError(f"{shown_name(path)}: {header.refused}")
+    name = shown_name(path)
     try:
         with open(path, "rb") as stream, quiet():
-            deflated = transfer_syntax(stream) == DeflatedExplicitVRLittleEndian
-            stream.seek(0)
-            file = parse(read_file(path))[0] if deflated else dcmread(stream, stop_before_pixels=True, specific_tags=list(_READ))
-            return [_picture(file, path, frame) for frame in range(frames_in(file))]
+            if stream.read(132)[128:] == b"DICM":
+                deflated = transfer_syntax(stream) == DeflatedExplicitVRLittleEndian
+                stream.seek(0)
+                file = parse(read_file(path))[0] if deflated else dcmread(stream, stop_before_pixels=True, specific_tags=list(_READ))
+                if file.get("Rows") is not None and str(file.get("SOPClassUID")) not in ABOUT_PICTURES:
+                    return [_picture(file, path, frame) for frame in range(frames_in(file))]
     except ImageError as error:
-        raise ImageError(f"{shown_name(path)}: {error}") from None
+        raise ImageError(f"{name}: {error}") from None
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be opened: {error.strerror}") from None
     except Exception as error:  # pydicom raises nearly anything for a damaged header
-        raise ImageError(f"{shown_name(path)}: has a damaged DICOM header ({type(error).__name__}); copy or export it again") from error
+        raise ImageError(f"{name}: has a damaged DICOM header ({type(error).__name__}); copy or export it again") from error
+    raise ImageError(f"{name}: {identify_dicom(path).refused or NO_PICTURE}")
 
 
 def _picture(file: Any, path: Path, frame: int) -> _Picture:
