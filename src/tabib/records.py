@@ -390,6 +390,7 @@ class OfLabel(Record):
     probability: float
     covered: float | None = None  # as in `Explained`
     pictures: dict[str, str] = {}  # "gradcam", "occlusion"
+    flat: list[str] = []  # as in `Explained`
 
 
 class Explained(Record):
@@ -403,6 +404,7 @@ class Explained(Record):
     probability: float | None  # of what was predicted; None of several labels, each of which has its own
     covered: float | None = None  # the lowest that covering a part of the image leaves of it; None without occlusion
     pictures: dict[str, str] = {}  # files beside: "image" as the network sees it, "gradcam", of a mistake "gradcam_truth", "occlusion"
+    flat: list[str] = []  # of the pictures those of Grad-CAM in which nothing speaks for the class
     labels: list[OfLabel] = []  # of several labels those that were asked about
     neighbours: list[Neighbour] = []  # nearest first
 

@@ -17,6 +17,7 @@ from tabib.config import Explain
 from tabib.errors import StudyError
 from tabib.evaluation import evaluate
 from tabib.explanation import explain, explain_paths
+from tabib.explanation.sanity import MapCheck
 from tabib.images import read_image
 from tabib.prediction import Predictor, predict_index, predict_paths
 from tabib.records import Decision, Evaluation, Explanations, Likeness, Model
@@ -128,12 +129,16 @@ def test_maps_are_judged_and_the_judgement_is_told(judged: Judged, monkeypatch: 
     heard = Listens()
     (remark,) = judged.explain(images=2, occlusion=False, neighbours=0, progress=heard).remarks
     assert remark.code in ("heat_maps_change", "heat_maps_ignore_weights")
-    assert set(remark.figures) == {"head", "half", "all", "images", "similarity"}
+    assert set(remark.figures) == {"head", "half", "all", "compared", "similarity"}
     assert remark.code in heard.heard
     edges = np.random.default_rng(0).random((60, 160, 160), np.float32)
     monkeypatch.setattr(HOME, "to_size", lambda members, height, width: edges[: len(members[0]), :height, :width])
     (remark,) = judged.explain(images=2, occlusion=False, neighbours=0).remarks
     assert (remark.code, remark.level, remark.figures["all"]) == ("heat_maps_ignore_weights", "warn", pytest.approx(1))
+    monkeypatch.setattr(HOME, "to_size", lambda members, height, width: 0 * edges[: len(members[0]), :height, :width])
+    found = judged.explain(images=2, occlusion=False, neighbours=0)
+    assert [(remark.code, remark.level) for remark in found.remarks] == [("heat_maps_flat", "warn"), ("heat_maps_unchecked", "warn")]
+    assert [set(each.flat) for each in found.images] == [set(each.pictures) - {"image"} for each in found.images]
     monkeypatch.setattr(HOME, "last_map", lambda network, images: None)
     found = judged.explain(images=2, occlusion=False, neighbours=0)
     assert [remark.code for remark in found.remarks] == ["heat_maps_none"]
@@ -148,7 +153,11 @@ def test_maps_that_are_alike_or_each_others_opposite_have_not_changed(correlatio
         Likeness(depth="head", rank_correlation=0.9, structural_similarity=0.1),
         Likeness(depth="all", rank_correlation=correlation, structural_similarity=0.1),
     ]
-    assert [remark.code for remark in HOME._judge_maps("layer", likeness, 12)] == [code]
+    assert [remark.code for remark in HOME._judge_maps(MapCheck(12, 0, 12, likeness))] == [code]
+    assert [remark.code for remark in HOME._judge_maps(MapCheck(12, 5, 6, likeness))] == ["heat_maps_flat", code]
+    few, unchecked = HOME._judge_maps(MapCheck(12, 5, 5, likeness))
+    assert (few.code, unchecked.code) == ("heat_maps_flat", "heat_maps_unchecked")
+    assert unchecked.figures == {"maps": 12, "flat": 5, "compared": 5}
 
 
 def test_nothing_is_done_where_nothing_is_asked(judged: Judged) -> None:

@@ -19,7 +19,7 @@ from reports.run_folder import Plan, make_run
 from tabib.config import Study
 from tabib.errors import RunError
 from tabib.images import encode_png
-from tabib.records import PARTS, SPLIT_SCHEMA, Evaluation, Explained, Finding, Findings
+from tabib.records import PARTS, SPLIT_SCHEMA, Evaluation, Explained, Finding, Findings, OfLabel
 from tabib.reports import why, write_look, write_reports
 from tabib.reports.facts import read_facts
 from tabib.reports.html import STUDY_LINES, study_line
@@ -550,6 +550,15 @@ def test_why_shows_each_picture_with_its_words_and_the_nearest_training_images(f
 def test_what_occlusion_costs_is_said_as_it_is(covered: float, words: str) -> None:
     one = Explained(row=1, path="x", chosen="right", label="ILL", predicted="ILL", probability=0.8, covered=covered)
     assert words in plain(why.caption(language("en"), one, "occlusion"))
+
+
+def test_a_flat_map_is_captioned_as_one() -> None:
+    one = Explained(row=1, path="x", chosen="mistake", label="WELL", predicted="ILL", probability=0.8, flat=["gradcam_truth"])
+    reader = language("en")
+    assert plain(why.caption(reader, one, "gradcam_truth")) == "Grad-CAM: nothing in the image speaks for WELL"
+    assert plain(why.caption(reader, one, "gradcam")) == "Grad-CAM: speaks for ILL"
+    of = OfLabel(name="MASS", said=True, there=None, probability=0.8, flat=["gradcam"])
+    assert plain(why.caption(reader, of, "gradcam")) == "Grad-CAM: nothing in the image speaks for MASS"
 
 
 def test_a_run_whose_pictures_have_gone_says_why_without_them(films: tuple[Path, Study], tmp_path: Path) -> None:

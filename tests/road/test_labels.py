@@ -140,7 +140,12 @@ def test_each_label_that_an_image_has_or_was_given_is_explained(run: Run) -> Non
         assert (each.chosen == "right") <= (said == there)
         assert len(each.neighbours) == 4
     assert [each.depth for each in found.likeness] == ["head", "half", "all"]
-    assert {remark.code for remark in found.remarks} <= {"heat_maps_change", "heat_maps_ignore_weights"}
+    assert {remark.code for remark in found.remarks} <= {
+        "heat_maps_change",
+        "heat_maps_ignore_weights",
+        "heat_maps_flat",
+        "heat_maps_unchecked",
+    }
 
 
 @pytest.mark.slow

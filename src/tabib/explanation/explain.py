@@ -23,13 +23,13 @@ from tabib.explanation.gradcam import gradcam, to_size
 from tabib.explanation.layers import last_map
 from tabib.explanation.neighbours import nearest
 from tabib.explanation.occlusion import occlusion
-from tabib.explanation.sanity import check_maps
+from tabib.explanation.sanity import MapCheck, check_maps, is_flat
 from tabib.images import encode_png, lay_heat, resize
 from tabib.prediction import Predictor
 from tabib.prediction.folder import image_files, path_text, prepare_files
 from tabib.prediction.predictor import to_tensors
 from tabib.progress import SILENT, Advance, Progress
-from tabib.records import Decision, Evaluation, Explained, Explanations, Finding, Likeness, Model, Neighbour, OfLabel, Typical, labels_of
+from tabib.records import Decision, Evaluation, Explained, Explanations, Finding, Model, Neighbour, OfLabel, Typical, labels_of
 from tabib.runs import atomic_write
 from tabib.training.batches import load_samples, normalise
 from tabib.training.calibrate import load_networks
@@ -45,6 +45,9 @@ _SIDE = 160
 
 _ALIKE = 0.5
 """From this rank correlation on, either way, maps of trained and of random weights count as alike."""
+
+_COMPARED = 0.5
+"""A smaller share of maps that can be compared says nothing of all."""
 
 
 def explain(
@@ -107,15 +110,15 @@ def explain(
         with progress.bar("explain", len(blanks)) as advance:
             explained = explainer.fill(blanks, images, statistics, advance=advance)
         maps = explainer.draw_layers(explained[0], images[:1], statistics[:1])
-        likeness = explainer.check(*load(evaluation.random))
-    remarks = [*_judge_maps(explainer.layer, likeness, len(evaluation.random)), *_judge_neighbours(explained, split)]
+        checked = explainer.check(*load(evaluation.random))
+    remarks = [*_judge_maps(checked), *_judge_neighbours(explained, split)]
     for remark in remarks:
         progress.tell(remark)
     return Explanations(
         images=explained,
         layer=explainer.layer,
         features=explainer.kind,
-        likeness=likeness,
+        likeness=checked.likeness if checked else [],
         feature_maps=maps,
         remarks=remarks,
     )
@@ -224,11 +227,11 @@ class _Explainer:
             if blank.labels:
                 found["labels"] = []
                 for each, target in zip(blank.labels, targets, strict=True):
-                    files, covered = draw(target, {"gradcam": heat[place, target]}, stem=f"{stem}_{target}")
-                    found["labels"].append(each.model_copy(update={"pictures": files, "covered": covered}))
+                    files, covered, flat = draw(target, {"gradcam": heat[place, target]}, stem=f"{stem}_{target}")
+                    found["labels"].append(each.model_copy(update={"pictures": files, "covered": covered, "flat": flat}))
             else:
                 kinds = zip(("gradcam", "gradcam_truth"), targets, strict=False)
-                files, found["covered"] = draw(targets[0], {kind: heat[place, target] for kind, target in kinds}, stem=stem)
+                files, found["covered"], found["flat"] = draw(targets[0], {kind: heat[place, target] for kind, target in kinds}, stem=stem)
                 found["pictures"] |= files
             explained.append(blank.model_copy(update=found))
             advance(1)
@@ -241,14 +244,15 @@ class _Explainer:
 
     def _draw(
         self, picture: np.ndarray, image: Tensor, statistics: Tensor, target: int, heat: Mapping[str, np.ndarray], *, stem: str
-    ) -> tuple[dict[str, str], float | None]:
-        """Write the heat maps of an image over its picture, and what covering it costs a class; the files, and what that leaves."""
+    ) -> tuple[dict[str, str], float | None, list[str]]:
+        """Write the heat maps of an image over its picture, and what covering it costs a class; the files, what that leaves, the flat maps."""
         pictures = {kind: lay_heat(picture, each) for kind, each in heat.items()} if self.layer is not None else {}
         left = None
         if self.settings.occlusion:
             fall, left = occlusion(partial(self._answer, statistics), image.numpy(), target)
             pictures["occlusion"] = lay_heat(picture, to_size([torch.from_numpy(fall)[None]], *picture.shape[:2])[0])
-        return {kind: self._write(f"{stem}_{kind}.png", pixels) for kind, pixels in pictures.items()}, left
+        files = {kind: self._write(f"{stem}_{kind}.png", pixels) for kind, pixels in pictures.items()}
+        return files, left, [kind for kind, each in heat.items() if kind in files and is_flat(each)]
 
     def maps(
         self, networks: Sequence[Network], images: Tensor, statistics: Tensor, pairs: Sequence[tuple[int, int]], height: int, width: int
@@ -273,10 +277,10 @@ class _Explainer:
             found.append(to_size(heat, height, width))
         return np.concatenate(found)
 
-    def check(self, images: Tensor, statistics: Tensor) -> list[Likeness]:
-        """How alike the maps of the answers stay when weights become random."""
+    def check(self, images: Tensor, statistics: Tensor) -> MapCheck | None:
+        """How alike the maps of the answers stay when weights become random; `None` where the network has no maps."""
         if self.layer is None:
-            return []
+            return None
         probability = self.predictor.answer(images, statistics)
         answers = zip(self.predictor.name(probability), probability.tolist(), strict=True)
         blanks = [
@@ -404,15 +408,19 @@ def _shown_size(images: Tensor) -> tuple[int, int]:
     return round(height * scale), round(width * scale)
 
 
-def _judge_maps(layer: str | None, likeness: Sequence[Likeness], images: int) -> list[Finding]:
-    if layer is None:
+def _judge_maps(checked: MapCheck | None) -> list[Finding]:
+    if checked is None:
         return [Finding(code="heat_maps_none", level="warn")]
-    figures: dict[str, float | int | str | Typical] = {each.depth: each.rank_correlation for each in likeness}
-    alike = next(each for each in likeness if each.depth == "all")
-    figures |= {"images": images, "similarity": alike.structural_similarity}
+    counts = {"maps": checked.maps, "flat": checked.flat, "compared": checked.compared}
+    found = [Finding(code="heat_maps_flat", level="warn", figures={**counts})] if checked.flat else []
+    if not checked.compared or checked.compared < _COMPARED * checked.maps:
+        return [*found, Finding(code="heat_maps_unchecked", level="warn", figures={**counts})]
+    figures: dict[str, float | int | str | Typical] = {each.depth: each.rank_correlation for each in checked.likeness}
+    alike = next(each for each in checked.likeness if each.depth == "all")
+    figures |= {"compared": checked.compared, "similarity": alike.structural_similarity}
     if abs(alike.rank_correlation) >= _ALIKE:  # two classes may also change places
-        return [Finding(code="heat_maps_ignore_weights", level="warn", figures=figures)]
-    return [Finding(code="heat_maps_change", level="pass", figures=figures)]
+        return [*found, Finding(code="heat_maps_ignore_weights", level="warn", figures=figures)]
+    return [*found, Finding(code="heat_maps_change", level="pass", figures=figures)]
 
 
 def _judge_neighbours(explained: Sequence[Explained], split: pl.DataFrame) -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -16,13 +17,26 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tabib.records import Likeness
 from tabib.training.networks import Network
 
-__all__ = ["DEPTHS", "check_maps", "randomise", "rank_correlation", "structural_similarity"]
+__all__ = ["DEPTHS", "MapCheck", "check_maps", "is_flat", "randomise", "rank_correlation", "structural_similarity"]
 
 DEPTHS: tuple[Literal["head", "half", "all"], ...] = ("head", "half", "all")
 """What is made random, cascading from the answer downwards: the head, with it the later half of the backbone's layers, everything."""
 
+_DRAWS = 4
+"""Random weights often leave nothing that speaks for a class (of two classes for one of them always), so they are drawn so often at most."""
 
-def check_maps(networks: Sequence[Network], maps: Callable[[Sequence[Network]], np.ndarray], *, seed: int) -> list[Likeness]:
+
+@dataclass(frozen=True)
+class MapCheck:
+    """Maps of a trained network, and how alike they stay when weights become random."""
+
+    maps: int
+    flat: int  # of the trained network
+    compared: int  # flat neither of the trained network nor, at any depth, of random weights
+    likeness: list[Likeness]  # of those compared, one per `DEPTHS`; none where none are
+
+
+def check_maps(networks: Sequence[Network], maps: Callable[[Sequence[Network]], np.ndarray], *, seed: int) -> MapCheck:
     """Compare the maps of trained networks with those of the same networks with random weights.
 
     Args:
@@ -31,17 +45,38 @@ def check_maps(networks: Sequence[Network], maps: Callable[[Sequence[Network]], 
         seed: of the random weights.
 
     Returns:
-        One `Likeness` per `DEPTHS`. Maps that stay alike when all weights are random show the image and not what was learnt.
+        The counts, and the likeness of maps that are not flat, of which alone something can be said. Maps that stay alike when all
+        weights are random show the image and not what was learnt.
 
     Source: Adebayo et al., "Sanity checks for saliency maps", 2018 (cascading randomisation; rank correlation and structural similarity).
     """
     trained = maps(networks)
-    found = []
-    for depth in DEPTHS:
-        random = maps([randomise(network, depth, seed=seed + place) for place, network in enumerate(networks)])
-        ranks = np.mean([rank_correlation(*pair) for pair in zip(trained, random, strict=True)])
-        shapes = np.mean([structural_similarity(*pair) for pair in zip(trained, random, strict=True)])
-        found.append(Likeness(depth=depth, rank_correlation=float(ranks), structural_similarity=float(shapes)))
+    shown = [place for place, heat in enumerate(trained) if not is_flat(heat)]
+    random = {depth: _random_maps(networks, maps, shown, depth, seed=seed) for depth in DEPTHS}
+    compared = [place for place in shown if all(place in random[depth] for depth in DEPTHS)]
+    likeness = []
+    for depth in DEPTHS if compared else ():
+        pairs = [(trained[place], random[depth][place]) for place in compared]
+        ranks, shapes = (float(np.mean([alike(*pair) for pair in pairs])) for alike in (rank_correlation, structural_similarity))
+        likeness.append(Likeness(depth=depth, rank_correlation=ranks, structural_similarity=shapes))
+    return MapCheck(len(trained), len(trained) - len(shown), len(compared), likeness)
+
+
+def is_flat(heat: np.ndarray) -> bool:
+    """Whether no place of a map stands out: nothing in the image speaks for the class."""
+    return bool(np.ptp(heat) == 0)
+
+
+def _random_maps(
+    networks: Sequence[Network], maps: Callable[[Sequence[Network]], np.ndarray], wanted: Sequence[int], depth: str, *, seed: int
+) -> dict[int, np.ndarray]:
+    """By place the map of random weights: of the first draw in which it is not flat."""
+    found: dict[int, np.ndarray] = {}
+    for first in range(seed, seed + _DRAWS * len(networks), len(networks)):
+        if len(found) == len(wanted):
+            break
+        heat = maps([randomise(network, depth, seed=first + place) for place, network in enumerate(networks)])
+        found |= {place: heat[place] for place in wanted if place not in found and not is_flat(heat[place])}
     return found
 
 
@@ -74,9 +109,7 @@ def _randomise_layer(module: nn.Module, random: torch.Generator) -> None:
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's rank correlation of two maps of one shape; 0 where one of them is flat, which resembles nothing."""
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return 0.0
+    """Spearman's rank correlation of two maps of one shape, neither of which is flat."""
     return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
 
 

@@ -23,6 +23,8 @@ def caption(reader: Language, of: Explained | OfLabel, kind: str) -> str:
     name = of.name if isinstance(of, OfLabel) else of.label if kind == "gradcam_truth" else of.predicted
     if kind == "occlusion" and of.covered is not None and of.probability is not None and of.covered >= of.probability:
         return reader.text("why.occlusion_nothing", {"name": name})
+    if kind in of.flat:
+        return reader.text("why.gradcam_flat", {"name": name})
     key = "gradcam" if kind == "gradcam_truth" else "gradcam_label" if kind == "gradcam" and isinstance(of, OfLabel) else kind
     return reader.text(f"why.{key}", {"name": name, "p": of.probability, "before": of.probability, "after": of.covered})
 
