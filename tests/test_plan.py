@@ -185,8 +185,9 @@ def test_too_little_time_is_said(films: Path) -> None:
     plan = plan_study(Data(folder=films), name="films", minutes=0.001)
     assert plan.study.training.epochs == 1
     assert "all that the time allows" in next(choice.reason for choice in plan.choices if choice.field == "training.epochs")
-    with pytest.raises(StudyError, match="minutes is 0, and must be more than 0"):
-        plan_study(Data(folder=films), name="films", minutes=0)
+    for minutes in (0, -3, math.inf, math.nan):
+        with pytest.raises(StudyError, match=f"minutes is {minutes}, and must be a number of minutes above 0"):
+            plan_study(Data(folder=films), name="films", minutes=minutes)
 
 
 def test_without_pretrained_weights_the_own_network_is_proposed_and_says_where_to_get_some(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,8 +99,8 @@ def plan_study(
         DataError: a folder that no study can be made of.
         StudyError: minutes that are none.
     """
-    if not minutes > 0:
-        raise StudyError(f"minutes is {minutes:g}, and must be more than 0")
+    if not 0 < minutes < math.inf:
+        raise StudyError(f"minutes is {minutes:g}, and must be a number of minutes above 0")
     began = perf_counter()
     index = index_folder(data, cache_folder=cache_folder, progress=progress)
     decoding = perf_counter() - began
@@ -233,7 +233,7 @@ def _network_and_time(
             return len(members) * steps * time_step(resolved(recipe, side), classes)
 
         side, cost = largest_side(sides, seconds / wanted, seconds_per_epoch)
-        tried.append(_Tried(recipe, side, cost, wanted, max(1, min(wanted, int(seconds / cost)))))
+        tried.append(_Tried(recipe, side, cost, wanted, max(1, int(min(wanted, seconds / cost)))))
         if tried[-1].epochs == wanted:
             break
     best = max(tried, key=lambda each: (each.epochs / each.wanted, -each.cost))

@@ -406,7 +406,7 @@ class Explained(Record):
     pictures: dict[str, str] = {}  # files beside: "image" as the network sees it, "gradcam", of a mistake "gradcam_truth", "occlusion"
     flat: list[str] = []  # of the pictures those of Grad-CAM in which nothing speaks for the class
     labels: list[OfLabel] = []  # of several labels those that were asked about
-    neighbours: list[Neighbour] = []  # nearest first
+    neighbours: list[Neighbour] = []  # nearest first; none where the network's features of the image are all zero, or none were asked for
 
 
 class Explanations(Record):

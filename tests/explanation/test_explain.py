@@ -20,10 +20,11 @@ from tabib.explanation import explain, explain_paths
 from tabib.explanation.sanity import MapCheck
 from tabib.images import read_image
 from tabib.prediction import Predictor, predict_index, predict_paths
-from tabib.records import Decision, Evaluation, Explanations, Likeness, Model
+from tabib.records import Decision, Evaluation, Explanations, Finding, Likeness, Model
 from tabib.runs import save
 from tabib.training import calibrate
 from tabib.training.classify import build, class_names
+from tabib.training.inference import pool
 
 HOME = importlib.import_module("tabib.explanation.explain")
 """The module: the room gives the function under the same name."""
@@ -128,8 +129,8 @@ def test_a_test_image_that_trained_is_its_own_nearest_and_that_is_said(judged: J
 def test_maps_are_judged_and_the_judgement_is_told(judged: Judged, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Listens()
     (remark,) = judged.explain(images=2, occlusion=False, neighbours=0, progress=heard).remarks
-    assert remark.code in ("heat_maps_change", "heat_maps_ignore_weights")
-    assert set(remark.figures) == {"head", "half", "all", "compared", "similarity"}
+    assert remark.code in ("heat_maps_change", "heat_maps_of_unproven_model", "heat_maps_ignore_weights")
+    assert set(remark.figures) == {"head", "half", "all", "compared"}
     assert remark.code in heard.heard
     edges = np.random.default_rng(0).random((60, 160, 160), np.float32)
     monkeypatch.setattr(HOME, "to_size", lambda members, height, width: edges[: len(members[0]), :height, :width])
@@ -153,11 +154,32 @@ def test_maps_that_are_alike_or_each_others_opposite_have_not_changed(correlatio
         Likeness(depth="head", rank_correlation=0.9, structural_similarity=0.1),
         Likeness(depth="all", rank_correlation=correlation, structural_similarity=0.1),
     ]
-    assert [remark.code for remark in HOME._judge_maps(MapCheck(12, 0, 12, likeness))] == [code]
-    assert [remark.code for remark in HOME._judge_maps(MapCheck(12, 5, 6, likeness))] == ["heat_maps_flat", code]
-    few, unchecked = HOME._judge_maps(MapCheck(12, 5, 5, likeness))
+    good = [Finding(code="better_than_baselines", level="pass")]
+    assert [remark.code for remark in HOME._judge_maps(MapCheck(12, 0, 12, likeness), good)] == [code]
+    assert [remark.code for remark in HOME._judge_maps(MapCheck(12, 5, 6, likeness), good)] == ["heat_maps_flat", code]
+    few, unchecked = HOME._judge_maps(MapCheck(12, 5, 5, likeness), good)
     assert (few.code, unchecked.code) == ("heat_maps_flat", "heat_maps_unchecked")
     assert unchecked.figures == {"maps": 12, "flat": 5, "compared": 5}
+
+
+@pytest.mark.parametrize("codes", [[], ["baseline_not_compared"], ["not_better_than_baseline"], ["better_than_baselines"] * 2])
+def test_maps_of_a_model_that_is_not_shown_to_see_anything_reassure_nobody(codes: list[str]) -> None:
+    likeness = [Likeness(depth="all", rank_correlation=-0.15, structural_similarity=0.926)]
+    judged = [Finding(code=code, level="warn") for code in codes]
+    (remark,) = HOME._judge_maps(MapCheck(12, 0, 12, likeness), judged)
+    shown = "better_than_baselines" in codes
+    assert (remark.code, remark.level) == (("heat_maps_change", "pass") if shown else ("heat_maps_of_unproven_model", "warn"))
+    (remark,) = HOME._judge_maps(MapCheck(12, 0, 12, likeness), [*judged, Finding(code="not_better_than_baseline", level="warn")])
+    assert remark.code == "heat_maps_of_unproven_model", "of several labels one is enough"
+
+
+def test_an_image_of_which_the_network_makes_nothing_has_no_nearest(judged: Judged, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HOME, "pool", lambda network, images, *rest, **more: 0 * pool(network, images, *rest, **more))
+    found = judged.explain(images=2, occlusion=False)
+    assert [each.neighbours for each in found.images] == [[], []]
+    (remark,) = [remark for remark in found.remarks if remark.code == "neighbours_none"]
+    assert (remark.level, remark.rows) == ("warn", [each.row for each in found.images])
+    assert "neighbours_none" not in {remark.code for remark in judged.explain(images=2, occlusion=False, neighbours=0).remarks}
 
 
 def test_nothing_is_done_where_nothing_is_asked(judged: Judged) -> None:

@@ -28,3 +28,11 @@ def test_of_equals_the_first_comes_first() -> None:
     places, distance = nearest([np.ones((5, 3))], [np.ones((1, 3))], 3)
     assert places.tolist() == [[0, 1, 2]]
     np.testing.assert_allclose(distance, 0, atol=1e-12)
+
+
+def test_what_is_all_zero_in_every_member_is_near_nothing() -> None:
+    training = [np.array([[0.0, 0.0], [0.0, 0.0], [-1.0, 0.0]]), np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 0.0]])]
+    images = [np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[0.0, 1.0], [0.0, 0.0]])]
+    places, distance = nearest(training, images, 3)
+    assert places.tolist() == [[1, 2, 0], [0, 1, 2]]
+    np.testing.assert_array_equal(distance, [[1, 1.5, np.inf], [np.inf] * 3])

@@ -481,7 +481,7 @@ def _explanations(folder: Path, split: pl.DataFrame, predictions: pl.DataFrame, 
     layers = {"stem": f"{images[0].row}_layer_1.png"}
     for name in [*(name for each in images for name in each.pictures.values()), *layers.values()]:
         (folder / name).write_bytes(encode_png(np.stack([_film(draw, 1, 160)] * 3, axis=-1)))
-    figures = {"head": 0.6, "half": 0.3, "all": 0.0412, "similarity": 0.2, "compared": 12}
+    figures = {"head": 0.6, "half": 0.3, "all": 0.0412, "compared": 12}
     remark = Finding.model_validate({"code": "heat_maps_change", "level": "pass", "figures": figures})
     _write(folder / "explanations.json", Explanations(images=images, layer="stage3", feature_maps=layers, remarks=[remark]))
 

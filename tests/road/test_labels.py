@@ -142,6 +142,7 @@ def test_each_label_that_an_image_has_or_was_given_is_explained(run: Run) -> Non
     assert [each.depth for each in found.likeness] == ["head", "half", "all"]
     assert {remark.code for remark in found.remarks} <= {
         "heat_maps_change",
+        "heat_maps_of_unproven_model",
         "heat_maps_ignore_weights",
         "heat_maps_flat",
         "heat_maps_unchecked",

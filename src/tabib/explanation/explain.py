@@ -111,7 +111,7 @@ def explain(
             explained = explainer.fill(blanks, images, statistics, advance=advance)
         maps = explainer.draw_layers(explained[0], images[:1], statistics[:1])
         checked = explainer.check(*load(evaluation.random))
-    remarks = [*_judge_maps(checked), *_judge_neighbours(explained, split)]
+    remarks = [*_judge_maps(checked, evaluation.remarks), *_judge_neighbours(explained, split, settings)]
     for remark in remarks:
         progress.tell(remark)
     return Explanations(
@@ -315,6 +315,7 @@ class _Explainer:
             [
                 Neighbour(row=row["row"], label=row["label"], group=row["group"], distance=float(distance))
                 for row, distance in zip(near, far, strict=True)
+                if np.isfinite(distance)
             ]
             for near, far in zip(rows, distances, strict=True)
         ]
@@ -408,7 +409,8 @@ def _shown_size(images: Tensor) -> tuple[int, int]:
     return round(height * scale), round(width * scale)
 
 
-def _judge_maps(checked: MapCheck | None) -> list[Finding]:
+def _judge_maps(checked: MapCheck | None, judged: Sequence[Finding]) -> list[Finding]:
+    """What the check shows. `judged` are the remarks on the model: maps of one that is not shown to see anything explain nothing."""
     if checked is None:
         return [Finding(code="heat_maps_none", level="warn")]
     counts = {"maps": checked.maps, "flat": checked.flat, "compared": checked.compared}
@@ -417,13 +419,21 @@ def _judge_maps(checked: MapCheck | None) -> list[Finding]:
         return [*found, Finding(code="heat_maps_unchecked", level="warn", figures={**counts})]
     figures: dict[str, float | int | str | Typical] = {each.depth: each.rank_correlation for each in checked.likeness}
     alike = next(each for each in checked.likeness if each.depth == "all")
-    figures |= {"compared": checked.compared, "similarity": alike.structural_similarity}
+    figures["compared"] = checked.compared
     if abs(alike.rank_correlation) >= _ALIKE:  # two classes may also change places
         return [*found, Finding(code="heat_maps_ignore_weights", level="warn", figures=figures)]
-    return [*found, Finding(code="heat_maps_change", level="pass", figures=figures)]
+    codes = {remark.code for remark in judged}
+    if "better_than_baselines" in codes and "not_better_than_baseline" not in codes:
+        return [*found, Finding(code="heat_maps_change", level="pass", figures=figures)]
+    return [*found, Finding(code="heat_maps_of_unproven_model", level="warn", figures=figures)]
 
 
-def _judge_neighbours(explained: Sequence[Explained], split: pl.DataFrame) -> list[Finding]:
+def _judge_neighbours(explained: Sequence[Explained], split: pl.DataFrame, settings: Explain) -> list[Finding]:
+    found = []
+    if settings.neighbours and (rows := [each.row for each in explained if each.row is not None and not each.neighbours]):
+        found.append(Finding(code="neighbours_none", level="warn", figures={"images": len(rows)}, rows=rows))
     group = dict(zip(split["row"], split["group"], strict=True))
     rows = [each.row for each in explained if each.row is not None and any(near.group == group[each.row] for near in each.neighbours)]
-    return [Finding(code="neighbours_same_group", level="warn", figures={"images": len(rows)}, rows=rows)] if rows else []
+    if rows:
+        found.append(Finding(code="neighbours_same_group", level="warn", figures={"images": len(rows)}, rows=rows))
+    return found

@@ -19,12 +19,18 @@ def nearest(training: Sequence[np.ndarray], images: Sequence[np.ndarray], count:
 
     Returns:
         Places of the nearest in the training images, (n, k), nearest first, and their distances (n, k), 0 to 2: one minus the cosine,
-        meaned over members. k is `count`, or N where there are fewer. Of equals the first comes first.
+        meaned over members; infinite where every member's features of one of the two are all zero, which are near nothing. k is
+        `count`, or N where there are fewer. Of equals the first comes first.
     """
     cosines = [_unit(mine) @ _unit(theirs).T for mine, theirs in zip(images, training, strict=True)]
     distance = np.clip(1 - np.mean(cosines, axis=0), 0, 2)
+    distance[_all_zero(images)] = distance[:, _all_zero(training)] = np.inf
     places = np.argsort(distance, axis=1, kind="stable")[:, :count]
     return places, np.take_along_axis(distance, places, axis=1)
+
+
+def _all_zero(features: Sequence[np.ndarray]) -> np.ndarray:
+    return np.all([~each.any(axis=1) for each in features], axis=0)
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Whether a heat map has to do with what the network learnt: it must change when the weights are made random."""
+"""Whether heat maps depend on the weights of the network: they must change when these are made random."""
 
 from __future__ import annotations
 
