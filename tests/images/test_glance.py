@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 from PIL import ImageDraw
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, laplace
 
 from made_index import film
 from tabib.images import Image, ImageFacts, glance
@@ -59,3 +59,30 @@ def test_black_and_white_are_shares_of_the_picture() -> None:
     picture = np.full((128, 128), 90, np.uint8)
     picture[:32], picture[-16:] = 0, 255
     assert (seen(picture)["black"], seen(picture)["white"]) == (0.25, 0.125)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(101, 127), (100, 90), (3, 3)])
+def test_sharpness_is_the_spread_of_the_laplacian_in_every_second_row(dtype: type, shape: tuple[int, int]) -> None:
+    picture = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, shape, endpoint=True, dtype=dtype)
+    bends = laplace(picture.astype(float))[1:-1:2, 1:-1]
+    assert seen(picture)["sharpness"] == pytest.approx(np.sqrt((bends**2).mean()) / picture.astype(float).std(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("white", "ground", "found"), [(0, 2, "left"), (126, 124, "right"), (0, 125, ""), (1, 126, ""), (126, 1, "")])
+def test_the_two_sides_of_a_picture_are_no_neighbours(white: int, ground: int, found: str) -> None:
+    picture = np.full((65, 127), 200, np.uint8)
+    picture[30:34, white], picture[30:35, ground] = 255, 0
+    assert seen(picture)["marks"] == found
+
+
+@pytest.mark.parametrize("place", [(0, 0), (120, 143), (199, 199)])
+def test_one_pixel_of_colour_makes_another_picture(place: tuple[int, int]) -> None:
+    grey = np.random.default_rng(0).integers(0, 200, (200, 200), dtype=np.uint8)
+    thrice = np.stack([grey] * 3, axis=-1)
+    assert seen(thrice)["pixels"] == seen(grey)["pixels"]
+    for channel in range(3):
+        coloured = thrice.copy()
+        coloured[(*place, channel)] += 50
+        assert seen(coloured)["pixels"] != seen(grey)["pixels"]
+        assert seen(coloured)["colour"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 
 from tabib.errors import ImageError
 from tabib.images.image import Image, has_colour, spread, to_grey
+from tabib.images.quiet import quiet
 from tabib.images.read import count_frames_in, read_file, read_image_bytes
 from tabib.images.resize import reduce, resize
 
@@ -52,11 +55,12 @@ def glance_at_file(file: tuple[Path, Sequence[int]]) -> list[dict[str, Any]]:
     except ImageError as error:
         return [{"refused": str(error), "frame": frame} for frame in frames or (None,)]
     digest = hashlib.sha256(data).hexdigest()
-    try:
-        count = 1 if frames else count_frames_in(data, path.name)
-    except ImageError as error:
-        return [{"refused": str(error), "bytes": len(data), "content": digest, "frame": None}]
-    return [_glance_at_frame(data, path.name, digest, frame) for frame in frames or (range(count) if count > 1 else (None,))]
+    with quiet():  # once a file, for what it costs
+        try:
+            count = 1 if frames else count_frames_in(data, path.name)
+        except ImageError as error:
+            return [{"refused": str(error), "bytes": len(data), "content": digest, "frame": None}]
+        return [_glance_at_frame(data, path.name, digest, frame) for frame in frames or (range(count) if count > 1 else (None,))]
 
 
 def _glance_at_frame(data: bytes, name: str, digest: str, frame: int | None) -> dict[str, Any]:
@@ -82,11 +86,13 @@ def glance(image: Image, content: str, size: int) -> dict[str, Any]:
     values -= mean
     contrast = float(np.sqrt(values @ values / values.size))
     small = reduce(grey, -(-min(grey.shape) // _SCALE))
+    digest = hashlib.sha256(f"{plain.shape}{plain.dtype.str}".encode())
+    digest.update(plain.data)
     spacing = image.spacing_mm or (None, None)
     facts = image.facts
     return {
         "content": content,
-        "pixels": hashlib.sha256(f"{plain.shape}{plain.dtype.str}".encode() + plain.tobytes()).hexdigest(),
+        "pixels": digest.hexdigest(),
         "thumbnail": _thumbnail(small).tobytes(),
         "bytes": size,
         "format": facts.format,
@@ -118,11 +124,16 @@ def _without_repeats(pixels: np.ndarray) -> np.ndarray:
     if pixels.ndim == 3:
         # Neighbours in memory are compared, which is four times as fast as comparing channels; every third pair is two pixels.
         flat = pixels.reshape(-1)
-        equal = flat[1:] == flat[:-1]
-        equal[2::3] = True
-        if equal.all():
+        if all(_repeats(flat[start : start + _TWO_PIXELS.size + 1]) for start in range(0, flat.size, _TWO_PIXELS.size)):
             pixels = pixels[..., 0]
     return np.ascontiguousarray(pixels)
+
+
+def _repeats(samples: np.ndarray) -> bool:
+    """Whether the channels of every pixel are equal; `samples` (n,) begins with the first channel of one."""
+    equal = samples[1:] == samples[:-1]
+    equal |= _TWO_PIXELS[: equal.size]
+    return bool(equal.all())
 
 
 def _thumbnail(grey: np.ndarray) -> np.ndarray:
@@ -141,16 +152,28 @@ def _border(grey: np.ndarray) -> float:
 
 
 def _sharpness(small: np.ndarray) -> float | None:
-    """Deviation of the Laplacian (Pech-Pacheco et al. 2000) over that of the picture, so that contrast does not count; None for one flat value."""
-    if min(small.shape) < 3 or small.min() == small.max():
+    """Deviation of the Laplacian (Pech-Pacheco et al. 2000) over that of the picture, so that contrast does not count; None for one flat value.
+
+    All sums are of whole numbers, so no machine's arithmetic shows in the last digit.
+    """
+    if min(small.shape) < 3:
         return None
-    values = small.astype(np.float32)
-    values -= values.mean()
-    inside = 4 * values[1:-1:2, 1:-1]  # every second row says as much, in half the time
-    for neighbour in (values[:-2:2, 1:-1], values[2::2, 1:-1], values[1:-1:2, :-2], values[1:-1:2, 2:]):
-        inside -= neighbour
-    inside, values = inside.ravel(), values.ravel()
-    return round(math.sqrt((inside @ inside / inside.size) / (values @ values / values.size)), 6)
+    values = small.astype(np.float64).ravel()
+    variance = (small.size * int(values @ values) - int(small.sum()) ** 2) / small.size**2
+    if variance <= 0:
+        return None
+    signed = np.int16 if small.dtype == np.uint8 else np.int32
+    rows = small[1:-1:2].astype(signed)  # every second row says as much, in half the time
+    beside = small[::2].astype(signed)  # the rows above and below those
+    inside = 4 * rows
+    inside -= beside[: len(rows)]
+    inside -= beside[1 : len(rows) + 1]
+    # Neighbours in memory are faster than slices of rows; what this makes of the first and the last column is cut off.
+    flat, along = inside.reshape(-1)[1:-1], rows.reshape(-1)
+    flat -= along[:-2]
+    flat -= along[2:]
+    bends = inside[:, 1:-1].astype(np.float64).ravel()
+    return round(math.sqrt(float(bends @ bends) / bends.size / variance), 6)
 
 
 def _marks(small: np.ndarray) -> list[str]:
@@ -158,23 +181,34 @@ def _marks(small: np.ndarray) -> list[str]:
     if min(small.shape) < _LEGIBLE:
         return []
     brightest = int(small.max())
-    white, dark = small >= math.ceil(_WHITE * brightest), small <= int(_GROUND * brightest)  # whole: numpy is slow with a fraction
-    edge = np.zeros(small.shape, bool)
-    for one, other in ((np.s_[:, 2:], np.s_[:, :-2]), (np.s_[2:], np.s_[:-2])):
-        edge[one] |= dark[other]
-        edge[other] |= dark[one]
-    edge &= white
-    rows, columns = np.divmod(np.flatnonzero(edge), small.shape[1])
-    block = rows * _GRID // small.shape[0] * _GRID + columns * _GRID // small.shape[1]
-    counts = np.bincount(block, minlength=_GRID**2)
-    if counts[_MIDDLE_BLOCKS].sum() > _MIDDLE * small.size / 4:
+    height, width = small.shape
+    # With two columns more every neighbour is a step along memory, which is faster than slices of rows; they are no ground, being white.
+    padded = np.empty((height, width + 2), small.dtype)
+    padded[:, :width], padded[:, width:] = small, np.iinfo(small.dtype).max
+    values = padded.ravel()
+    dark = values <= int(_GROUND * brightest)  # whole numbers: numpy is slow with a fraction
+    edge = np.zeros(values.size, bool)
+    for step in (2, 2 * (width + 2)):
+        edge[step:] |= dark[:-step]
+        edge[:-step] |= dark[step:]
+    edge &= values >= math.ceil(_WHITE * brightest)
+    counts = np.bincount(_blocks(height, width)[np.flatnonzero(edge)], minlength=_GRID**2 + 1).tolist()
+    if sum(_MIDDLE_BLOCKS(counts)) > _MIDDLE * small.size / 4:
         return []
-    found = set(_PLACE[counts >= _LEAST].tolist())
-    return [place for place in MARK_PLACES if place in found]
+    return [place for place, blocks in _PLACES.items() if max(blocks(counts)) >= _LEAST]
 
 
-def _places() -> np.ndarray:
-    """(blocks squared,) the place of each block of the grid, "" inside; a corner is three blocks along either side."""
+@lru_cache(maxsize=16)
+def _blocks(height: int, width: int) -> np.ndarray:
+    """(height x (width + 2),) the block of the grid that each pixel is in, one more for two columns more; a folder has few shapes."""
+    rows, columns = (np.arange(side) * _GRID // side for side in (height, width))
+    blocks = np.full((height, width + 2), _GRID**2, np.uint8)
+    blocks[:, :width] = rows[:, None] * _GRID + columns
+    return blocks.ravel()
+
+
+def _places() -> dict[str, itemgetter[tuple[int, ...]]]:
+    """Of counts by block those of the grid at each of `MARK_PLACES`; a corner is three blocks along either side."""
     names = np.full((_GRID, _GRID), "", dtype="U12")
     third, last = slice(0, 3), slice(_GRID - 3, _GRID)
     names[0], names[-1], names[:, 0], names[:, -1] = "top", "bottom", "left", "right"
@@ -182,8 +216,10 @@ def _places() -> np.ndarray:
         for horizontal, across in (("left", third), ("right", last)):
             corner = names[down, across]
             corner[corner != ""] = f"{vertical}_{horizontal}"
-    return names.ravel()
+    return {place: itemgetter(*np.flatnonzero(names == place).tolist()) for place in MARK_PLACES}
 
 
-_PLACE = _places()
-_MIDDLE_BLOCKS = (np.arange(2, _GRID - 2)[:, None] * _GRID + np.arange(2, _GRID - 2)).ravel()
+_PLACES = _places()
+_MIDDLE_BLOCKS = itemgetter(*(row * _GRID + column for row in range(2, _GRID - 2) for column in range(2, _GRID - 2)))
+_TWO_PIXELS = np.arange(3 << 14) % 3 == 2
+"""Of neighbours in memory, three channels a pixel: whether they lie in two pixels."""

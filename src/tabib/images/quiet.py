@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from threading import Lock
 
 __all__ = ["quiet"]
@@ -32,9 +33,9 @@ def quiet() -> Iterator[None]:
         if _inside == 1:
             _undo.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            for logger in map(logging.getLogger, LOGGERS):
-                _undo.callback(setattr, logger, "disabled", logger.disabled)
-                logger.disabled = True
+            loggers = _loggers()
+            _undo.callback(_set_disabled, loggers, [logger.disabled for logger in loggers])
+            _set_disabled(loggers, [True] * len(loggers))
     try:
         yield
     finally:
@@ -42,3 +43,13 @@ def quiet() -> Iterator[None]:
             _inside -= 1
             if _inside == 0:
                 _undo.close()
+
+
+@cache
+def _loggers() -> list[logging.Logger]:
+    return [logging.getLogger(name) for name in LOGGERS]
+
+
+def _set_disabled(loggers: Iterable[logging.Logger], values: Iterable[bool]) -> None:
+    for logger, value in zip(loggers, values, strict=True):
+        logger.disabled = value

@@ -66,6 +66,10 @@ def reduce(pixels: np.ndarray, factor: int) -> np.ndarray:
         return pixels
     height, width = pixels.shape[0] // factor, pixels.shape[1] // factor
     whole = np.ascontiguousarray(pixels[: height * factor, : width * factor])
+    if factor == 2 and pixels.dtype == np.uint8:  # most pictures made for networks: two pixels at once, much faster than Pillow
+        pairs = whole.view(np.uint16)
+        sums = (pairs & 255) + (pairs >> 8)
+        return ((sums[::2] + sums[1::2] + 2) >> 2).astype(np.uint8)
     if pixels.dtype == np.uint8:
         return np.asarray(Pillow.fromarray(whole).reduce(factor))
     rows = np.add.reduce(whole.reshape(height, factor, -1), axis=1, dtype=np.uint32)
