@@ -126,7 +126,7 @@ def look(
 ) -> None:
     """Look at a folder: what is in it, and what would go wrong."""
     from tabib.console import ConsoleProgress
-    from tabib.dataset import index_folder, inspect_dataset
+    from tabib.dataset import index_folder, inspect_dataset, lost_images
     from tabib.reports import write_look
     from tabib.runs import FILES, keep_apart, save
 
@@ -141,7 +141,8 @@ def look(
     page = write_look(place / "look.html", study.data, index=index, findings=findings, code=language)
     refused = _refused(index)
     counts = _class_counts(index, study.several)
-    result = {"images": index["refused"].null_count(), "refused": refused, "classes": counts, "page": page}
+    reasons = dict(lost_images(index).select("path", "refused").iter_rows())
+    result = {"images": index["refused"].null_count(), "refused": refused, "reasons": reasons, "classes": counts, "page": page}
     result |= findings.model_dump(include={"findings", "group_pattern"})
     _tell(result, [*_counts(index, counts), *_finding_lines(findings.findings), f"Page: {page}"], as_json)
     _leave(refused)

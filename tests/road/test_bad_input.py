@@ -9,6 +9,7 @@ import struct
 import sys
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,17 +163,26 @@ def test_an_archive_goes_the_road_and_what_is_refused_of_it_is_counted(tabib: Ta
     with zipfile.ZipFile(archive, "w") as file:
         for path in sorted(folder.rglob("*.png")):
             file.write(path, f"wrapper/{path.relative_to(folder)}")
-        file.writestr("../evil.png", b"evil")
+        for name in ("../evil.png", "a/../../evil.png", "C:/evil.png", "wrapper/NORMAL/\u202egnp.film"):
+            file.writestr(name, b"evil")
     code, said = tabib("look", archive)
-    assert (code, said["images"], said["refused"]) == (3, 16, 1)
+    assert (code, said["images"], said["refused"]) == (3, 16, 4)
+    why = {
+        "its name leads out of the folder (..)": 2,
+        "its name begins with a drive": 1,
+        "its name holds letters that turn the order of writing, and so show another ending than it has": 1,
+    }
+    assert Counter(reason.removeprefix("not unpacked: ") for reason in said["reasons"].values()) == why
     codes = {finding["code"]: finding for finding in said["findings"]}
-    assert codes["archive_not_unpacked"]["figures"]["reason"] == "its name leads out of the folder (..)"
+    assert codes["archive_not_unpacked"]["figures"]["reasons"] == "; ".join(f"{reason} ({count})" for reason, count in why.items())
     assert codes["files_readable"]["figures"]["images"] == 16
     page = Path(said["page"]).read_text(encoding="utf-8")
     assert "films.zip" in page.split("</title>")[0]
     assert page.count("data:image/jpeg") > 0
+    listed = page.split('class="refusals"')[1].split("</table>")[0]
+    assert all(f"{reason}</bdi>" in listed for reason in why), "a line for each reason"
     code, said = tabib("split", study(archive))
-    assert (code, said["refused"]) == (3, 1)
+    assert (code, said["refused"]) == (3, 4)
     code, said = tabib("cache", "list")
     assert (code, len(said["kept"])) == (0, 1)
     assert tabib("cache", "clear")[1]["removed"] == said["kept"]

@@ -322,6 +322,8 @@ def _name_refusal(name: str, parts: Sequence[str]) -> str | None:
         return "its name holds control characters"
     if any(unicodedata.category(letter) == "Cs" for letter in name):
         return "its name is not UTF-8"
+    if re.search("[\u202a-\u202e\u2066-\u2069]", name):  # not the joiners, which Persian writes
+        return "its name holds letters that turn the order of writing, and so show another ending than it has"
     if name.startswith("/"):
         return "its name begins at the root of the disk"
     if "\\" in name:

@@ -32,6 +32,7 @@ __all__ = ["inspect_dataset"]
 Figures = dict[str, float | int | str | Typical]
 
 _SHOWN = 200  # rows of a finding
+_REASONS = 12  # why entries of an archive were left in it, in the sentence of a finding
 _SERIOUS = 0.05  # share of refused images, or of rows in one cluster, that belongs on the first page
 _FEW_COPIES = 4  # images of a cluster that make no part uneven, however small the set
 _UNEQUAL = 3.0  # images of the largest class per image of the smallest
@@ -110,7 +111,9 @@ def _files(index: pl.DataFrame) -> Iterator[Finding]:
         yield _finding("files_readable", "pass", {"images": images})
     if len(not_unpacked):
         figures = {"files": len(not_unpacked), "example": not_unpacked["path"][0]}
-        figures["reason"] = not_unpacked["refused"][0].removeprefix(NOT_UNPACKED)
+        reasons = Counter(reason.removeprefix(NOT_UNPACKED) for reason in not_unpacked["refused"]).most_common()
+        said = [f"{reason} ({count})" for reason, count in reasons[:_REASONS]] + ["..."] * (len(reasons) > _REASONS)
+        figures["reasons"] = "; ".join(said)
         serious = len(not_unpacked) > _SERIOUS * (images + len(not_unpacked))
         yield _finding("archive_not_unpacked", "warn", figures, not_unpacked["row"].to_list(), page_one=serious)
     if len(again):

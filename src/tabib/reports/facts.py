@@ -16,6 +16,7 @@ import polars as pl
 
 from tabib.config import Data, Notes, Study
 from tabib.dataset import patients_known, rename_labels, without
+from tabib.dataset.listing import NOT_UNPACKED
 from tabib.errors import RunError
 from tabib.records import (
     GALLERY,
@@ -36,7 +37,7 @@ from tabib.records import (
     PartEvaluation,
     labels_of,
 )
-from tabib.reports.text import REASONS, reason_kind
+from tabib.reports.text import reason_kind
 from tabib.runs import FILES, read_histories, read_manifest, read_result
 
 __all__ = ["Augmented", "ExplainedImage", "Facts", "PartCount", "Refusal", "external_facts", "read_facts", "see_facts", "shown_labels"]
@@ -414,15 +415,14 @@ def _parts(split: pl.DataFrame, *, several: bool) -> list[PartCount]:
 
 def _refusals(table: pl.DataFrame, column: str) -> list[Refusal]:
     """Rows with a reason, alike reasons together, the most frequent first."""
-    together: dict[str, list[tuple[str, str]]] = {}
+    together: dict[tuple[str | None, str], list[tuple[str, str]]] = {}
     for path, reason in table.drop_nulls(column).sort("path").select("path", column).iter_rows():
         words = reason.removeprefix(f"{path}: ")
         kind = reason_kind(words)
-        together.setdefault(kind or re.sub(r"[\d,.]+|'[^']*'", "#", words), []).append((path, words))
-    found = [
-        Refusal(kind if kind in REASONS.values() else None, rows[0][1], len(rows), [path for path, _ in rows[:EXAMPLES]])
-        for kind, rows in together.items()
-    ]
+        words = words.removeprefix(NOT_UNPACKED)
+        alike = re.sub(r"[\d,.]+|'[^']*'", "#", words) if kind in (None, "not_unpacked") else ""
+        together.setdefault((kind, alike), []).append((path, words))
+    found = [Refusal(kind, rows[0][1], len(rows), [path for path, _ in rows[:EXAMPLES]]) for (kind, _), rows in together.items()]
     return sorted(found, key=lambda each: -each.images)
 
 
