@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from made_index import film
-from tabib.config import PATTERN_GROUPS, Data
+from tabib.config import Data
+from tabib.config.classification import PATTERN_GROUPS
 from tabib.dataset import index_folder, lost_images
 from tabib.errors import DataError, StudyError
 from tabib.images import encode_png
