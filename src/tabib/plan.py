@@ -30,10 +30,13 @@ from tabib.runs import atomic_write
 from tabib.study_file import check_study, dump_fields
 from tabib.training import faster_precision, packaged_network, plans, resolve_study, time_step
 
-__all__ = ["Choice", "Plan", "plan_study", "write_plan"]
+__all__ = ["TRAINING", "Choice", "Plan", "plan_study", "write_plan"]
 
 SIDES = (224, 192, 160, 128, 96, 64, 48, 32)
 """Sides of the images that are tried, in pixels, the largest first; smaller images keep their size."""
+
+TRAINING = 0.8
+"""Share of the minutes that is for training; the rest is for decoding, judging and the report."""
 
 _LAYOUTS = {
     "class_folders": "a folder for each class",
@@ -42,7 +45,6 @@ _LAYOUTS = {
     "pattern": "what the paths of the files say",
     "dicom": "a tree of DICOM files, named in a table",
 }
-_TRAINING = 0.8  # of the minutes; the rest is for decoding, judging and the report
 _INFERENCE = 1 / 3  # of the time of a training step: the pass forward
 _LONGEST = 60  # epochs
 _STEPS = 30  # steps of an epoch that are wanted: fewer make a noisy schedule, more are slow
@@ -113,7 +115,7 @@ def plan_study(
         findings = inspect_dataset(index, _study(choices), progress=progress)
     chosen, split = _split(index, findings, choices)
     choices += chosen
-    choices += _network_and_time(index, split, choices, seconds=60 * minutes * _TRAINING - decoding, progress=progress)
+    choices += _network_and_time(index, split, choices, seconds=60 * minutes * TRAINING - decoding, progress=progress)
     return Plan(_study(choices), choices, findings, index["refused"].null_count(), minutes)
 
 
