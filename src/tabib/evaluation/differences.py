@@ -91,7 +91,9 @@ def fact_differences(own: pl.DataFrame, other: pl.DataFrame, train: pl.DataFrame
 
 
 def prevalence_difference(own: pl.DataFrame, other: pl.DataFrame, classes: Sequence[str], sure: Sureness) -> Finding | None:
-    """The class whose share differs most, where it does by more than chance."""
+    """Both shares of the class whose share differs most, and whether by more than chance; `None` where a set holds no image."""
+    if not len(own) or not len(other):
+        return None
     shares = {name: [float((table["label"] == name).to_numpy().mean()) for table in (own, other)] for name in classes}
     name = max(classes[-1:] if len(classes) == 2 else classes, key=lambda each: abs(shares[each][1] - shares[each][0]))
     intervals = [
@@ -100,9 +102,12 @@ def prevalence_difference(own: pl.DataFrame, other: pl.DataFrame, classes: Seque
     ]
     before, after = shares[name]
     gap = difference_interval(after, intervals[1], before, intervals[0])
-    if gap.low is None or gap.high is None or gap.low <= 0 <= gap.high:
-        return None
-    figures = {"class": name, "own": before, "external": after, "gap": after - before, "low": gap.low, "high": gap.high}
+    figures: dict[str, float | int | str | Typical] = {"class": name, "own": before, "external": after, "gap": after - before}
+    if gap.low is None or gap.high is None:
+        return Finding(code="external_prevalence_unsure", level="warn", figures=figures)
+    figures |= {"low": gap.low, "high": gap.high}
+    if gap.low <= 0 <= gap.high:
+        return Finding(code="external_prevalence_holds", level="pass", figures=figures)
     return Finding(code="external_prevalence", level="warn", figures=figures, page_one=True)
 
 

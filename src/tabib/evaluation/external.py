@@ -156,7 +156,7 @@ def evaluate_external(
     rows = list(copies)
     known = [Finding(code="external_copies", level="warn", figures={"rows": len(rows)}, rows=rows[:200], page_one=True)] if rows else []
     told = [remark for remark in evaluation.remarks if remark.code.startswith("external_")]
-    alike = not differences and not any(remark.code == "external_prevalence" for remark in told)
+    alike = not differences and not any(remark.code in ("external_prevalence", "external_prevalence_unsure") for remark in told)
     remarks = [
         *told,
         *differences,
