@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from tabib.config import Data, Study
-    from tabib.records import Evaluation, Finding, Measure
+    from tabib.records import Evaluation, Finding, Measure, PartEvaluation
     from tabib.runs import Run
 
 __all__ = ["app", "main"]
@@ -700,16 +700,21 @@ def _headline(evaluation: Evaluation) -> list[str]:
     for measure in test.measures:
         # Of more than two classes the area under the curve is a mean over classes, of several labels over labels.
         if (measure.of is None or (measure.name, measure.of) == ("auc", "macro")) and measure.name in HEADLINES:
-            lines.append(_measure_line(measure.name, measure))
+            lines.append(_measure_line(measure.name, measure, test))
     for label, judged in zip(evaluation.classes, evaluation.labels, strict=False):
-        aucs = (measure for part in judged.parts for measure in part.measures if part.part == "test" and measure.name == "auc")
-        lines += [_measure_line(f"auc of {label}", measure) for measure in aucs]
+        parts = (part for part in judged.parts if part.part == "test")
+        lines += [_measure_line(f"auc of {label}", each, part) for part in parts for each in part.measures if each.name == "auc"]
     return lines
 
 
-def _measure_line(name: str, measure: Measure) -> str:
+def _measure_line(name: str, measure: Measure, part: PartEvaluation) -> str:
+    from tabib.reports.text import language, plain
+    from tabib.reports.views import why_no_interval
+
     value = "undefined" if measure.value is None else f"{measure.value:.3f}"
     interval = "" if measure.low is None else f" [{measure.low:.3f}, {measure.high:.3f}]"
+    why = plain(why_no_interval(language("en"), part, measure))
+    interval += f" ({why})" if why else ""
     baseline = measure.baselines.get("majority_class")
     return f"  {name:<18} {value}{interval}" + ("" if baseline is None else f"  (majority class {baseline:.3f})")
 

@@ -287,6 +287,7 @@ class PartEvaluation(Record):
     groups: int
     refused: int
     class_counts: dict[str, int]
+    class_groups: dict[str, int] = {}  # groups that show each class
     measures: list[Measure]
     confusion: list[Confusion]
     curves: list[Curve]

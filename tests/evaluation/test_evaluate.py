@@ -270,6 +270,12 @@ def test_few_patients_have_approximate_intervals_and_fewer_none() -> None:
     assert all(each.low is None and each.method == "none" for each in part(few).measures)
 
 
+def test_the_patients_behind_each_class_are_counted() -> None:
+    predictions = MANY.tables()[0].filter(pl.col("part") == "test")
+    expected = dict(predictions.group_by("label").agg(pl.col("group").n_unique()).iter_rows())
+    assert part(judged(MANY)).class_groups == expected
+
+
 def test_unknown_patients_are_said_and_counted_by_image() -> None:
     evaluation = judged(Made(patients=False))
     assert evaluation.patients == "unknown"

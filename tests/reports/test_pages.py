@@ -19,14 +19,14 @@ from reports.run_folder import Plan, make_run
 from tabib.config import Study
 from tabib.errors import RunError
 from tabib.images import encode_png
-from tabib.records import PARTS, SPLIT_SCHEMA, Evaluation, Explained, Finding, Findings, OfLabel
+from tabib.records import PARTS, SPLIT_SCHEMA, Evaluation, Explained, Finding, Findings, Measure, OfLabel, PartEvaluation
 from tabib.reports import why, write_look, write_reports
 from tabib.reports.facts import read_facts
 from tabib.reports.html import STUDY_LINES, study_line
 from tabib.reports.judged import decision_curve, predictive_rows, subgroup_forests
 from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import language, plain
-from tabib.reports.views import augmentation, settings_rows
+from tabib.reports.views import augmentation, settings_rows, why_no_interval
 from tabib.runs import read_result
 from tabib.study_file import check_study
 
@@ -570,3 +570,18 @@ def test_a_run_whose_pictures_have_gone_says_why_without_them(films: tuple[Path,
     (run / "explanations" / "explanations.json").write_text('{"images": []}')
     page = pages(run, films[1])["en"]
     assert not [each for each in page.all("a") if each["href"] == "#why"]
+
+
+def test_a_figure_without_an_interval_says_why() -> None:
+    groups = {"nv": 30, "mel": 9, "df": 1}
+    part = PartEvaluation.model_construct(part="test", groups=40, class_groups=groups, measures=[])
+
+    def why(code: str = "en", *, there: PartEvaluation = part, **figures: Any) -> str:
+        return plain(why_no_interval(language(code), there, Measure(**{"name": "auc", "value": 0.9, "groups": 40, **figures})))
+
+    assert why(of="macro") == why(of="df", groups=1) == why() == "no interval: df is shown by 1 group"
+    assert why("fa", of="macro") == "بی بازه: df را تنها ۱ گروه نشان می‌دهد"
+    assert why(of="mel") == "no interval: it cannot be computed from these groups"
+    few = part.model_copy(update={"groups": 7})
+    assert why(there=few, groups=7, of="macro") == "no interval: too few groups (7)"
+    assert why(low=0.8, high=1.0) == why(value=None) == ""

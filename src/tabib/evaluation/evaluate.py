@@ -172,6 +172,7 @@ def join_labels(labels: Sequence[str], judged: Sequence[Sequence[Judged]], evalu
         each[0].evaluation.model_copy(
             update={
                 "class_counts": {label: part.evaluation.class_counts[label] for label, part in zip(labels, each, strict=True)},
+                "class_groups": {label: part.evaluation.class_groups[label] for label, part in zip(labels, each, strict=True)},
                 "measures": mean_measures([part.answers for part in each], [part.baselines for part in each], each[0].sure),
                 "confusion": [],
                 "curves": [],
@@ -255,6 +256,7 @@ def judge_part(
         groups=answers.group_count,
         refused=len(refused),
         class_counts={name: int((answers.truth == place).sum()) for place, name in enumerate(classes)},
+        class_groups={name: len(np.unique(answers.groups[answers.truth == place])) for place, name in enumerate(classes)},
         measures=measure_all(answers, baselines, study.goals, sure),
         confusion=confusion_cells(answers),
         curves=curves_of(answers),

@@ -13,7 +13,8 @@ import polars as pl
 from markupsafe import Markup
 
 from tabib.config import METRICS, OWN, Augment, Study
-from tabib.records import PARTS, Confusion, Curve, Measure, labels_of
+from tabib.metrics.intervals import FEWEST
+from tabib.records import PARTS, Confusion, Curve, Measure, PartEvaluation, labels_of
 from tabib.reports.facts import Facts
 from tabib.reports.figures import Line, Plot, bar, hundred, interval_strip, plot, ticks
 from tabib.reports.text import END, LEFT_TO_RIGHT, Language, Value, isolated
@@ -56,6 +57,7 @@ __all__ = [
     "step_figures",
     "training_plots",
     "whole_measure",
+    "why_no_interval",
     "written_interval",
     "written_number",
 ]
@@ -96,6 +98,7 @@ class MeasureRow:
     name: str
     value: str
     interval: str
+    no_interval: str  # why there is none
     baselines: Sequence[tuple[str, str]]  # name, value; the hardest to beat first
     goal: str
     goal_state: str  # "reached", "missed", "open" or ""
@@ -247,6 +250,7 @@ def measure_row(facts: Facts, reader: Language, measure: Measure, axis: Sequence
         name=name,
         value=value,
         interval=interval,
+        no_interval=why_no_interval(reader, facts.part("test"), measure),
         baselines=[(reader.name("baselines", key), written_number(reader, number, places)) for key, number in _hardest_first(measure)],
         goal="" if measure.goal is None else written_number(reader, measure.goal, places),
         goal_state=_goal_state(measure),
@@ -293,6 +297,18 @@ def written_interval(facts: Facts, reader: Language, measure: Measure) -> str:
     if measure.low is None or measure.high is None:
         return ""
     return reader.interval(*(written_number(reader, end, places_of(facts)) for end in (measure.low, measure.high)))
+
+
+def why_no_interval(reader: Language, part: PartEvaluation | None, measure: Measure) -> str:
+    """Why a measure of a part has a value and no interval; "" where it has both, or neither."""
+    if part is None or measure.value is None or measure.low is not None:
+        return ""
+    of = part.class_groups if measure.of not in part.class_groups else {measure.of: part.class_groups[measure.of]}
+    thin = [(name, groups) for name, groups in of.items() if groups < 2]
+    if part.groups >= FEWEST and thin:
+        name, groups = thin[0]
+        return reader.text("results.no_interval_class", {"class": name, "groups": groups})
+    return reader.text("results.no_interval_few" if measure.groups < FEWEST else "results.no_interval", {"groups": measure.groups})
 
 
 def bracketed(text: str) -> str:
