@@ -167,6 +167,19 @@ def test_what_does_not_fit_is_a_row_with_a_reason(folder: Path) -> None:
     assert set(lost_images(index)["path"]) == set(found) - {"two/film4.png", "two/film5.png"}
     unlabelled = index.filter(pl.col("path") == "two/film3.png")
     assert (unlabelled["label"][0], unlabelled["refused"][0]) == (None, None)
+    findings = {each.code: each for each in inspect_dataset(index, Study(name="x", data=data(folder, lines))).findings}
+    assert set(index[findings["lines_unused"].rows]["path"]) == set(found) - {"two/film4.png", "two/film5.png"}
+    assert (findings["files_readable"].figures, "unreadable_files" in findings) == ({"images": 8}, False)
+    assert (findings["files_not_in_table"].level, "refused_names" in findings) == ("pass", False)
+
+
+@pytest.mark.parametrize(("named", "level"), [(6, "pass"), (5, "warn")])
+def test_a_table_of_another_folder_is_no_success(folder: Path, named: int, level: str) -> None:
+    given = data(folder, ["path,label", *(f"{name},{label}" for name, label in zip(NAMES[:named], "ABABAB", strict=False))])
+    findings = inspect_dataset(index_folder(given), Study(name="x", data=given)).findings
+    (found,) = [each for each in findings if each.code == "files_not_in_table"]
+    assert (found.level, found.page_one) == (level, level == "warn")
+    assert found.figures == {"named": named, "images": 12, "files": 12 - named, "example": NAMES[named]}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import held_together, patients_by, patients_known, propose_group_pattern
 from tabib.dataset.index import lost_images
 from tabib.dataset.labels import as_class
-from tabib.dataset.listing import NOT_UNPACKED, PART_NAMES, SECOND_COPY, given_parts
+from tabib.dataset.listing import NOT_NAMED, NOT_UNPACKED, OF_A_LINE, PART_NAMES, SECOND_COPY, given_parts
 from tabib.dataset.positive import guess_positive
 from tabib.dataset.quality import find_faults
 from tabib.progress import SILENT, Progress
@@ -32,6 +32,7 @@ __all__ = ["inspect_dataset"]
 Figures = dict[str, float | int | str | Typical]
 
 _SHOWN = 200  # rows of a finding
+_FEW_NAMED = 0.5  # share of the images that a table leaves out, above which it may belong to another folder
 _REASONS = 12  # why entries of an archive were left in it, in the sentence of a finding
 _SERIOUS = 0.05  # share of refused images, or of rows in one cluster, that belongs on the first page
 _FEW_COPIES = 4  # images of a cluster that make no part uneven, however small the set
@@ -100,9 +101,11 @@ def _files(index: pl.DataFrame) -> Iterator[Finding]:
     lost = lost_images(index)
     by_name = index.filter(pl.col("refused").is_not_null()).join(lost.select("row"), on="row", how="anti")
     packed = pl.col("refused").str.starts_with(NOT_UNPACKED)
-    unreadable, not_unpacked = lost.filter(~packed), lost.filter(packed)
+    told = pl.col("refused").str.contains(OF_A_LINE)
+    unreadable, not_unpacked, lines = lost.filter(~packed & ~told), lost.filter(packed), lost.filter(told)
     again = by_name.filter(pl.col("refused").str.starts_with(SECOND_COPY))
-    images = len(index) - len(by_name) - len(not_unpacked)
+    unnamed = by_name.filter(pl.col("refused") == NOT_NAMED)
+    images = len(index) - len(by_name) - len(not_unpacked) - len(lines)
     if len(unreadable):
         share = len(unreadable) / images
         figures: Figures = {"files": len(unreadable), "images": images, "share": share, "example": unreadable["path"][0]}
@@ -116,10 +119,17 @@ def _files(index: pl.DataFrame) -> Iterator[Finding]:
         figures["reasons"] = "; ".join(said)
         serious = len(not_unpacked) > _SERIOUS * (images + len(not_unpacked))
         yield _finding("archive_not_unpacked", "warn", figures, not_unpacked["row"].to_list(), page_one=serious)
+    if len(lines):
+        figures = {"lines": len(lines), "example": lines["path"][0], "reason": lines["refused"][0]}
+        yield _finding("lines_unused", "warn", figures, lines["row"].to_list(), page_one=len(lines) > _SERIOUS * (images + len(lines)))
+    if len(unnamed):
+        few = len(unnamed) > _FEW_NAMED * (images + len(unnamed))
+        figures = {"files": len(unnamed), "images": images + len(unnamed), "named": images, "example": unnamed["path"][0]}
+        yield _finding("files_not_in_table", "warn" if few else "pass", figures, unnamed["row"].to_list(), page_one=few)
     if len(again):
         figures = {"files": len(again), "example": again["path"][0]}
         yield _finding("folders_doubled", "pass", figures, again["row"].to_list())
-    if len(named := by_name.join(again.select("row"), on="row", how="anti")):
+    if len(named := by_name.join(pl.concat([again, unnamed]).select("row"), on="row", how="anti")):
         figures = {"files": len(named), "example": named["path"][0], "reason": named["refused"][0]}
         yield _finding("refused_names", "pass", figures, named["row"].to_list())
     suffix = (

@@ -25,6 +25,7 @@ __all__ = [
     "NOT_NAMED",
     "NOT_UNPACKED",
     "NO_IMAGES",
+    "OF_A_LINE",
     "OUTSIDE",
     "PART_NAMES",
     "SECOND_COPY",
@@ -44,6 +45,9 @@ SECOND_COPY, _EMPTY, NOT_NAMED = "second copy of ", "an empty folder", "the tabl
 
 NO_IMAGES = (BY_NAME, SECOND_COPY, _EMPTY, NOT_NAMED, NO_DICOM, NO_PICTURE)
 """How the reasons of rows begin that take no image away."""
+
+OF_A_LINE = r", line \d+\)$|^stands in .* several times|names frames of it, too|^no DICOM picture below|^the line names no picture$"
+"""How a reason is known that lies in a line of a table and not in a file."""
 
 IMAGE_SUFFIXES = (".bmp", ".dcm", ".dicom", ".gif", ".heic", ".jp2", ".jpeg", ".jpg", ".nii", ".nii.gz", ".png", ".tif", ".tiff", ".webp")
 """What the names of images end in. A file among the classes is opened whatever its name; one that lies elsewhere is judged by it."""
