@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import stat
 import struct
@@ -482,3 +483,27 @@ def test_the_decoded_images_are_those_of_the_folder(tmp_path: Path, cache: Path)
         clear_cache(place)  # what was unpacked for the index may be gone when images are decoded
         made.append(build_cache(data, index, shape, folder=place, workers=1).images)
     assert (made[0] == made[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("none.zip", b"PK\5\6" + bytes(18), "holds no files that can be unpacked. Check"),
+        ("empty.zip", b"", r"\(it is empty\)"),
+        ("junk.zip", b"hello " * 100, r"\(it does not begin as a ZIP file does\)"),
+    ],
+)
+def test_an_archive_without_anything_is_named_as_it_is(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    archive = tmp_path / name
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match=rf"{re.escape(str(archive))} .*{said}"):
+        open_data(Data(folder=archive), tmp_path / "cache")
+    assert not (tmp_path / "cache/archives").exists() or not list((tmp_path / "cache/archives").iterdir())
+
+
+def test_an_archive_of_refused_entries_alone_says_why(tmp_path: Path) -> None:
+    archive = tmp_path / "bad.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("../a.png", b"x")
+    with pytest.raises(DataError, match=r"1 entries are refused, the first as its name leads out of the folder"):
+        open_data(Data(folder=archive), tmp_path / "cache")

@@ -245,3 +245,11 @@ def test_seven_unequal_classes_of_patients_are_divided(tmp_path: Path) -> None:
     assert {"class_imbalance", "patients_known", "small_class"} <= {finding.code for finding in findings.findings}
     assert split.group_by("part").agg(pl.col("label").n_unique())["label"].to_list() == [7, 7, 7]
     assert split.group_by("group").agg(pl.col("part").n_unique())["part"].max() == 1
+
+
+@pytest.mark.parametrize(("lines", "bad"), [(['a,"x\ny"', 'b,"B', "c,A"], 4), (["a,A", '"b,B', "c,A"], 3), (["a,A", "b,B", 'c,"A'], 4)])
+def test_a_quotation_mark_that_does_not_close_is_told_with_its_line(tmp_path: Path, lines: list[str], bad: int) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["path,label", *lines, ""]), encoding="utf-8")
+    with pytest.raises(DataError, match=rf"labels\.csv, line {bad}: a quotation mark"):
+        read_table(table)

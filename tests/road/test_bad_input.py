@@ -198,7 +198,11 @@ def test_a_missing_folder_a_file_and_a_wrong_verb(tabib: Tabib, tmp_path: Path) 
     assert tabib("report", tmp_path)[1]["kind"] == "RunError"
     assert tabib("phantom", "liver", "-o", tmp_path / "x") == (
         2,
-        {"error": "There is no phantom 'liver'. There are: chest, chest_labels.", "kind": "StudyError", "exit_code": 2},
+        {
+            "error": "There is no phantom 'liver'. There are: chest, chest_labels, heart, nuclei, nuclei_fluorescence.",
+            "kind": "StudyError",
+            "exit_code": 2,
+        },
     )
 
 

@@ -142,10 +142,11 @@ def _entries(archive: Path) -> Iterator[list[_Entry]]:
             file = stack.enter_context(archive.open("rb"))
             listed = _zip_entries(file, stack) if _is_zip(file) else _tar_entries(file, most, stack)
         except _DAMAGED as error:
-            detail = " ".join(str(error).split())[:200]
+            detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            if isinstance(error, tarfile.ReadError) and archive.suffix.casefold() == ".zip":
+                detail = "it does not begin as a ZIP file does" if archive.stat().st_size else "it is empty"
             raise DataError(
-                f"{archive} cannot be read as an archive ({type(error).__name__}: {detail}). It is damaged, cut short or of another kind: "
-                "fetch or pack it again."
+                f"{archive} cannot be read as an archive ({detail}). It is damaged, cut short or of another kind: fetch or pack it again."
             ) from None
         except _Distrusted as error:
             raise DataError(f"{archive} is refused: {error}. Nothing was unpacked; fetch it again from its source.") from None
@@ -366,6 +367,9 @@ def _unpack(archive: Path, place: Path, progress: Progress) -> None:
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _entries(archive) as entries:
         files, left, refused = _plan(entries)
+        if not files:
+            why = f", and {len(refused):,} entries are refused, the first as {refused[0][1]}" if refused else ""
+            raise DataError(f"{archive} holds no files that can be unpacked{why}. Check that it is the archive you mean; pack it again.")
         needed, free = sum(entry.size for entry in files.values()), shutil.disk_usage(place.parent).free
         if needed > free:
             raise RunError(

@@ -187,7 +187,25 @@ def _from_csv(data: bytes, path: Path) -> pl.DataFrame:
         raise DataError(
             f"{path} has {f'the column {twice[0]!r} twice' if twice and twice[0] else 'a column without a name'}. Give each column a name of its own."
         )
-    return pl.read_csv(io.BytesIO(text.encode()), separator=separator, infer_schema=False, new_columns=names)
+    try:
+        return pl.read_csv(io.BytesIO(text.encode()), separator=separator, infer_schema=False, new_columns=names)
+    except pl.exceptions.PolarsError:
+        if (line := _bad_quotes(text, separator)) is None:
+            raise
+        raise DataError(
+            f'{path}, line {line}: a quotation mark (") opens a value and does not close it. Close it, or write it twice.'
+        ) from None
+
+
+def _bad_quotes(text: str, separator: str) -> int | None:
+    """The line that begins a row whose quotation marks do not fit, or `None`."""
+    line, rows = 1, csv.reader(io.StringIO(text), delimiter=separator, strict=True)
+    try:
+        for _ in rows:
+            line = rows.line_num + 1
+    except csv.Error:
+        return line
+    return None
 
 
 def _encoding(data: bytes) -> str:
