@@ -447,6 +447,7 @@ class Compared(Record):
     epochs: int = 0  # of all members
     members: int = 0
     seconds: float = 0.0  # of training
+    classes: list[str] = []  # that it tells apart, or its labels
     rows: int = 0  # judged on test
     groups: int = 0
     measures: list[Measure] = []  # of test: of the whole, and means over more than two classes, or over labels

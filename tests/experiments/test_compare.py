@@ -93,6 +93,7 @@ def test_lines_say_what_the_runs_say(done: list[Path | Compared]) -> None:
     kinds = {"tn": (False, False), "fp": (False, True), "fn": (True, False), "tp": (True, True)}
     assert plain.counts == {kind: sum(((truth == ill), (answer == ill)) == cell for truth, answer in said) for kind, cell in kinds.items()}
     assert plain.bench
+    assert plain.classes == evaluation.classes
     assert comparison.same_test
     assert set(plain.settings) == {"model.weights"}, "what differs, and nothing else"
     assert (plain.settings["model.weights"], from_file.settings["model.weights"].rpartition("/")[2]) == ("none", "start.safetensors")
@@ -133,6 +134,10 @@ def test_pages_hold_every_figure_in_both_languages(done: list[Path | Compared], 
     assert 'dir="rtl"' in persian
     assert "تقسیم خودشان" in persian
     assert english.count("<symbol") == len(comparison.pictures)
+    assert "different questions" not in english
+    first, *others = comparison.lines
+    other = comparison.model_copy(update={"lines": [first.model_copy(update={"classes": ["nv", "mel", "df"]}), *others]})
+    assert "different questions" in write_comparison(other, tmp_path)[0].read_text(encoding="utf-8")
 
 
 def test_an_unfinished_run_is_said(place: Path, done: list[Path | Compared]) -> None:

@@ -112,6 +112,7 @@ def _line(name: str, run: Run, study: Study, model: Model, evaluation: Evaluatio
         epochs=sum(member.epochs for member in model.members),
         members=len(model.members),
         seconds=sum(member.seconds for member in model.members),
+        classes=evaluation.classes,
         rows=test.rows,
         groups=test.groups,
         measures=whole,

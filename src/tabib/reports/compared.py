@@ -68,6 +68,11 @@ def same_labels(comparison: Comparison) -> bool:
     return len({tuple(line.labels) for line in comparison.lines if line.run}) <= 1
 
 
+def same_question(comparison: Comparison) -> bool:
+    """Whether all runs tell the same classes apart; of several labels the table of labels says it."""
+    return len({frozenset(line.classes) for line in comparison.lines if line.run}) <= 1 or bool(labels_of(comparison))
+
+
 def published_measures(comparison: Comparison) -> list[str]:
     """The measures that somebody published."""
     found = {name for work in comparison.published for name in work.figures}
