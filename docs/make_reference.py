@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 import tabib
 from tabib import errors
 from tabib.cli import app
-from tabib.config import Study, parts_in, reading_order
+from tabib.config import Segmentation, Study, parts_in, reading_order
 from tabib.images import MAX_VOXELS
 from tabib.kinds import KINDS
 from tabib.metrics.definitions import OBJECTS, STRUCTURES, Definition
@@ -37,7 +37,24 @@ def study_page() -> str:
         "the file. Any field can be changed for one run with `--set`, as in `--set training.epochs=5`, and that is recorded.",
         "",
     ]
-    for name, part in _parts(Study, "study"):
+    return "\n".join([*lines, *_fields_of(Study)])
+
+
+def mask_study_page() -> str:
+    """Every field of a study of images and masks."""
+    lines = [
+        "# The study file of images and masks",
+        "",
+        "With `task: segmentation` a study learns which part of an image is what. It is written by the same rules as "
+        "[a study of classes](study.md), and these are its fields. How to bring your own masks: [masks](../how-to/masks.md).",
+        "",
+    ]
+    return "\n".join([*lines, *_fields_of(Segmentation)])
+
+
+def _fields_of(study: type[BaseModel]) -> list[str]:
+    lines: list[str] = []
+    for name, part in _parts(study, "study"):
         lines += [f"## {name}", "", _first(part), "", "| field | type | default | meaning |", "|---|---|---|---|"]
         for field in reading_order(part.model_fields):
             info = part.model_fields[field]
@@ -45,7 +62,7 @@ def study_page() -> str:
             default = "required" if info.default is PydanticUndefined else _default(info.default)
             lines.append(f"| `{field}` | {_type(info.annotation, info.metadata)} | {default} | {_cell(description)} |")
         lines.append("")
-    return "\n".join(lines)
+    return lines
 
 
 def commands_page() -> str:
@@ -369,6 +386,7 @@ READMES = [REFERENCE.parents[1] / name for name in ("README.md", "README.fa.md")
 
 PAGES = {
     "study.md": study_page,
+    "mask-study.md": mask_study_page,
     "augmentation.md": augmentation_page,
     "commands.md": commands_page,
     "errors.md": errors_page,
@@ -394,6 +412,8 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
         return " · ".join(f"`{argument}`" for argument in arguments)
     if origin in (Union, types.UnionType):
         return " · ".join(_type(argument) for argument in arguments)
+    if origin is dict:
+        return f"{_type(arguments[0])} to {_type(arguments[1])}"
     if origin is list:
         return f"list of {_type(arguments[0])}"
     if annotation is type(None):

@@ -26,8 +26,8 @@ from tabib.errors import DataError, StudyError, TabibError
 if TYPE_CHECKING:
     import polars as pl
 
-    from tabib.config import Data, Study
-    from tabib.records import Evaluation, Finding, Measure, PartEvaluation
+    from tabib.config import AnyStudy, Data
+    from tabib.records import BasePart, Evaluation, Finding, Measure, SegmentationEvaluation
     from tabib.runs import Run
 
 __all__ = ["app", "main"]
@@ -35,6 +35,7 @@ __all__ = ["app", "main"]
 REFUSED = 3
 """Exit code of a job that is done although some images could not be used."""
 
+MASK_HEADLINES = ("dice", "panoptic_quality", "aji", "count_error")
 HEADLINES = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "exact_match")
 """Measures that are printed when a run is done; the report has all."""
 
@@ -58,6 +59,18 @@ DataFolder = Annotated[
 ]
 Layout = Annotated[
     Literal["auto", "class_folders", "npz", "table", "pattern", "dicom"], typer.Option(help="How the data say what an image is.")
+]
+AnyLayout = Annotated[
+    Literal["auto", "class_folders", "npz", "table", "pattern", "dicom", "image_mask_pairs", "acdc", "nnunet"],
+    typer.Option(help="How the data say what an image is, or how its mask lies."),
+]
+Structure = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="NAME=NUMBER",
+        help="A structure and its number in the masks, as in --label lv=3; may be repeated. Several: lv=3,4.",
+    ),
 ]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", help="The table of labels: CSV, TSV or Parquet.")]
 Column = Annotated[
@@ -115,11 +128,13 @@ def _leave(refused: int) -> None:
 @app.command()
 def look(
     folder: DataFolder,
-    layout: Layout = "auto",
+    layout: AnyLayout = "auto",
+    label: Structure = None,
     table: Table = None,
     column: Column = None,
     pattern: Pattern = None,
     group: Group = None,
+    set_: Overrides = None,
     language: Annotated[Literal["en", "fa"], typer.Option(help="Language of the page.")] = "en",
     runs: Runs = DEFAULT_RUNS,
     as_json: AsJson = False,
@@ -130,7 +145,9 @@ def look(
     from tabib.reports import write_look
     from tabib.runs import FILES, keep_apart, save
 
-    study = _study_of(folder, layout, table=table, column=column, pattern=pattern, group=group, source="tabib look")
+    study = _study_of(
+        folder, layout, labels=label, table=table, column=column, pattern=pattern, group=group, overrides=set_, source="tabib look"
+    )
     keep_apart(runs, study.data.folder)
     progress = ConsoleProgress()
     index = index_folder(study.data, cache_folder=runs / ".cache", progress=progress)
@@ -167,12 +184,13 @@ def plan(
     from tabib.console import ConsoleProgress
     from tabib.plan import plan_study, write_plan
     from tabib.runs import check_folder_place
+    from tabib.study_file import of_classes
 
     check_folder_place(out.parent)
     if out.exists():
         raise StudyError(f"{out} exists, and may have been changed by hand. Name another file, or remove it.")
-    given = _study_of(
-        folder, layout, table=table, column=column, pattern=pattern, group=group, kind=kind, source="tabib plan", name=out.stem
+    given = of_classes(
+        _study_of(folder, layout, table=table, column=column, pattern=pattern, group=group, kind=kind, source="tabib plan", name=out.stem)
     )
     proposed = plan_study(
         given.data, name=given.name, minutes=minutes, positive=positive, cache_folder=runs / ".cache", progress=ConsoleProgress()
@@ -194,21 +212,37 @@ def _study_of(
     source: str,
     kind: str | None = None,
     name: str = "look",
-) -> Study:
-    """The data that options describe, in a study of nothing else."""
+    labels: list[str] | None = None,
+    overrides: list[str] | None = None,
+) -> AnyStudy:
+    """The data that options describe, in a study of nothing else: of masks, where their labels or a layout of theirs are given."""
+    from tabib.dataset import MASK_LAYOUTS
     from tabib.study_file import check_study
 
     if not folder.exists():
         raise DataError(
             f"There is no {folder}. Give a folder of images, an archive of one, or an .npz file; check the name, and from where you call."
         )
-    given = {"table": table, "pattern": pattern, "npz": folder.suffix == ".npz"}
-    layout = layout if layout != "auto" else next((name for name, there in given.items() if there), "class_folders")
     columns: dict[str, Any] = {field: name for field, _, name in (text.partition("=") for text in column or ())}
     columns |= {field: columns[field].split(",") for field in ("facts", "labels") if field in columns}
-    data = {"folder": str(folder), "layout": layout, "table": table and str(table), "columns": columns, "pattern": pattern, "group": group}
-    data["kind"] = kind
-    return check_study({"name": name, "data": data}, source=source)
+    data = {"folder": str(folder), "table": table and str(table), "columns": columns, "group": group, "kind": kind}
+    if labels or layout in MASK_LAYOUTS:
+        if pattern is not None:
+            raise StudyError("--pattern names the class of an image, and images with masks have none. Leave it out.")
+        data |= {"layout": "image_mask_pairs" if layout == "auto" else layout, "labels": dict(map(_numbers_of, labels or ()))}
+        return check_study({"task": "segmentation", "name": name, "data": data}, source=source, overrides=overrides or ())
+    given = {"table": table, "pattern": pattern, "npz": folder.suffix == ".npz"}
+    layout = layout if layout != "auto" else next((name for name, there in given.items() if there), "class_folders")
+    data |= {"layout": layout, "pattern": pattern}
+    return check_study({"name": name, "data": data}, source=source, overrides=overrides or ())
+
+
+def _numbers_of(text: str) -> tuple[str, list[str]]:
+    """The name of a structure and its numbers, of `--label NAME=NUMBER`."""
+    name, equals, numbers = text.partition("=")
+    if not equals:
+        raise StudyError(f"--label {text} has no =. Write it as --label NAME=NUMBER, as in --label lv=3.")
+    return name, [number.strip() for number in numbers.split(",")]
 
 
 @app.command()
@@ -241,7 +275,7 @@ def _travel(
     return _travel_study(load_study(study_file, overrides=overrides or ()), runs=runs, until=until, resume=resume, offline=offline)
 
 
-def _travel_study(study: Study, *, runs: Path, until: str | None = None, resume: bool = False, offline: bool = False) -> tuple[Run, int]:
+def _travel_study(study: AnyStudy, *, runs: Path, until: str | None = None, resume: bool = False, offline: bool = False) -> tuple[Run, int]:
     from tabib.console import ConsoleProgress
     from tabib.runs import Reached, open_run
     from tabib.study import run_study
@@ -289,12 +323,12 @@ def summary(
     from dataclasses import asdict
 
     from tabib.console import summary_lines
-    from tabib.study_file import load_study
+    from tabib.study_file import load_study, of_classes
     from tabib.training import summarise_network
     from tabib.training.classify import class_names
     from tabib.training.resolve import with_channels
 
-    asked, refused = load_study(study, overrides=set_ or ()), 0
+    asked, refused = of_classes(load_study(study, overrides=set_ or ())), 0
     if classes is None:
         run, refused = _travel_study(asked, runs=runs, until="split")
         classes = len(class_names(run.read("split"), asked))
@@ -382,18 +416,27 @@ def demo(runs: Runs = DEFAULT_RUNS, set_: Overrides = None, as_json: AsJson = Fa
 def predict(
     run: RunFolder,
     paths: Annotated[list[Path], typer.Argument(metavar="PATHS", help="Images, or folders of images.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write a table (.csv or .parquet).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="Write a table (.csv or .parquet); of a segmenter, the folder of the masks."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Predict new images with a trained model, as it was judged."""
+    """Predict new images with a trained model, as it was judged: a class, or a mask written into the folder of --out."""
     from tabib.console import ConsoleProgress
     from tabib.prediction import Predictor, predict_paths
     from tabib.records import labels_of
     from tabib.runs import check_table_place, read_run, save
 
+    if out is not None and out.suffix:  # a folder of masks has none
+        check_table_place(out)
+    opened = read_run(run)
+    if opened.given.task == "segmentation":
+        _predict_masks(opened, paths, out, as_json)
+        return
     if out is not None:
         check_table_place(out)
-    predictor = Predictor.load(read_run(run).folder / "model")
+    predictor = Predictor.load(opened.folder / "model")
     table = predict_paths(predictor, paths, progress=ConsoleProgress())
     if out is not None:
         save(out, table)
@@ -406,6 +449,21 @@ def predict(
     ]
     refused = table["refused"].count()
     _tell({"predictions": table.to_dicts(), "refused": refused, "out": out}, [*lines, *([f"Table: {out}"] if out else [])], as_json)
+    _leave(refused)
+
+
+def _predict_masks(run: Run, paths: list[Path], out: Path | None, as_json: bool) -> None:
+    from tabib.console import ConsoleProgress
+    from tabib.prediction import Segmenter, segment_paths
+    from tabib.runs import check_folder_place
+
+    if out is None:
+        raise StudyError("This run is of a segmenter, whose answer is a mask. Say in which folder to write the masks: -o FOLDER.")
+    check_folder_place(out)
+    table = segment_paths(Segmenter.load(run.folder / "model"), paths, out, progress=ConsoleProgress())
+    lines = [f"{row['path']}: refused, {row['refused']}" if row["refused"] else f"{row['path']}: {row['mask']}" for row in table.to_dicts()]
+    refused = table["refused"].count()
+    _tell({"predictions": table.to_dicts(), "refused": refused, "out": out}, [*lines, f"Masks: {out}"], as_json)
     _leave(refused)
 
 
@@ -435,6 +493,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Judge a run's predictions again, without its network; or its model on images of another source."""
+    from tabib.study_file import of_classes
+
     if on is not None or data is not None:
         if on is not None and data is not None:
             raise StudyError("--on and --data are two answers to one question; give one.")
@@ -444,7 +504,7 @@ def evaluate(
             )
         _evaluate_external(
             run,
-            _study_of(on, layout, table=table, column=column, pattern=pattern, group=group, source="tabib evaluate").data
+            of_classes(_study_of(on, layout, table=table, column=column, pattern=pattern, group=group, source="tabib evaluate")).data
             if on
             else _data_in(data),
             name,
@@ -457,32 +517,28 @@ def evaluate(
         raise StudyError(
             f"{', '.join(alone)}: says something of images of another source, and none are named. Give their folder with --on FOLDER."
         )
-    from tabib.evaluation import evaluate as evaluate_predictions
+    from tabib.config import Study
+    from tabib.evaluation import evaluate_masks, judge
     from tabib.runs import read_run
 
     with read_run(run) as opened:
-        split, decision = opened.read("split"), opened.read("decision")
-        evaluation = evaluate_predictions(
-            opened.read("predictions"),
-            opened.read("index"),
-            split,
-            opened.read("study"),
-            threshold=decision.threshold,
-            thresholds=decision.thresholds,
-            test_looks=opened.look_at_test(split, decision),
-            histories=opened.histories(),
-            afterwards=subgroup or (),
-        )
+        split, decision, study = opened.read("split"), opened.read("decision"), opened.read("study")
+        judged = (opened.read("predictions"), opened.read("index"), split, decision)
+        told = {"folder": opened.folder, "test_looks": opened.look_at_test(split, decision), "histories": opened.histories()}
+        if isinstance(study, Study) or subgroup:
+            evaluation = judge(*judged, of_classes(study), **told, afterwards=subgroup or ())
+        else:
+            evaluation = evaluate_masks(*judged, study, **told)
         opened.write("evaluation", evaluation)
     _tell(evaluation.model_dump(), [*_headline(evaluation), f"Evaluation: {opened.path('evaluation')}"], as_json)
 
 
 def _data_in(file: Path | None) -> Data:
     """The `data:` part of a file, whatever else of a study it holds."""
-    from tabib.study_file import load_study
+    from tabib.study_file import load_study, of_classes
 
     assert file is not None
-    return load_study(file, overrides=["name=external"], kind="file with a data: part").data
+    return of_classes(load_study(file, overrides=["name=external"], kind="file with a data: part")).data
 
 
 def _evaluate_external(run: Path, data: Data, name: str | None, labels: list[str], as_json: bool) -> None:
@@ -533,12 +589,13 @@ def explain(
     from tabib.prediction import Predictor
     from tabib.records import labels_of
     from tabib.runs import check_folder_place, keep_apart, read_run, save
+    from tabib.study_file import of_classes
 
     if out is not None:
         check_folder_place(out)
     progress = ConsoleProgress()
     opened = read_run(run)
-    index, split, study = opened.read("index"), opened.read("split"), opened.read("study")
+    index, split, study = opened.read("index"), opened.read("split"), of_classes(opened.read("study"))
     place, cache = opened.folder / "model", opened.cache_folder
     if paths:
         folder = out or Path("explained")
@@ -693,10 +750,16 @@ def _finding_lines(findings: list[Finding]) -> list[str]:
     return lines
 
 
-def _headline(evaluation: Evaluation) -> list[str]:
+def _headline(evaluation: Evaluation | SegmentationEvaluation) -> list[str]:
+    from tabib.records import Evaluation
+
     test = next(part for part in evaluation.parts if part.part == "test")
     of = {"known": "patients", "partly": "groups (some patients unknown)", "unknown": "groups (patients unknown)"}[evaluation.patients]
     lines = [f"Test: {test.rows} images of {test.groups} {of}"]
+    if not isinstance(evaluation, Evaluation):
+        shown = [measure for measure in test.measures if measure.name in MASK_HEADLINES]
+        names = (f"{measure.name} of {measure.of}" if measure.of else measure.name for measure in shown)
+        return [*lines, *(_measure_line(name, measure, test) for name, measure in zip(names, shown, strict=True))]
     for measure in test.measures:
         # Of more than two classes the area under the curve is a mean over classes, of several labels over labels.
         if (measure.of is None or (measure.name, measure.of) == ("auc", "macro")) and measure.name in HEADLINES:
@@ -707,7 +770,7 @@ def _headline(evaluation: Evaluation) -> list[str]:
     return lines
 
 
-def _measure_line(name: str, measure: Measure, part: PartEvaluation) -> str:
+def _measure_line(name: str, measure: Measure, part: BasePart) -> str:
     from tabib.reports.text import language, plain
     from tabib.reports.views import why_no_interval
 

@@ -18,6 +18,7 @@ from tabib.progress import SILENT, Progress
 from tabib.records import External, Model
 from tabib.reports import write_external
 from tabib.runs import Run, keep_apart, save
+from tabib.study_file import of_classes
 
 __all__ = ["judge_external"]
 
@@ -56,7 +57,7 @@ def judge_external(
         raise StudyError(
             f"The name {name!r} of the external images may hold Latin letters, digits, _ and -, and no more than 64. Give another with --name."
         )
-    split, study, own_index = run.read("split"), run.read("study"), run.read("index")
+    split, study, own_index = run.read("split"), of_classes(run.read("study")), run.read("index")
     if study.several != data.columns.several:
         kinds = ("several labels of an image", "one class of an image")
         tells, told = kinds if study.several else kinds[::-1]
@@ -95,7 +96,7 @@ def judge_external(
     save(place / "index.parquet", index)
     save(place / "predictions.parquet", predictions)
     save(place / "evaluation.json", external)
-    return external, write_external(run.folder, run.worded(), external, index=index, predictions=predictions)
+    return external, write_external(run.folder, of_classes(run.worded()), external, index=index, predictions=predictions)
 
 
 def _features(

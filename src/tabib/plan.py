@@ -27,7 +27,7 @@ from tabib.progress import SILENT, Progress
 from tabib.records import Findings, labels_of
 from tabib.reports import phrase
 from tabib.runs import atomic_write
-from tabib.study_file import check_study, dump_fields
+from tabib.study_file import check_study, dump_fields, of_classes
 from tabib.training import faster_precision, packaged_network, plans, resolve_study, time_step
 
 __all__ = ["TRAINING", "Choice", "Plan", "plan_study", "write_plan"]
@@ -156,7 +156,7 @@ def _study(choices: Sequence[Choice]) -> Study:
         for part in parts:
             inner = inner.setdefault(part, {})
         inner[last] = choice.value
-    return check_study(values, source="tabib plan")
+    return of_classes(check_study(values, source="tabib plan"))
 
 
 # --- What the look found ---

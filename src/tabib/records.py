@@ -11,7 +11,7 @@ Tables are polars data frames with the columns named here; everything else is a 
 | model         | record | `training.train`               | `model/model.json`          |
 | decision      | record | `training.calibrate`           | `model/decision.json`       |
 | predictions   | table  | `prediction.predict_index`     | `predictions.parquet`       |
-| evaluation    | record | `evaluation.evaluate`          | `evaluation.json`           |
+| evaluation    | record | `evaluation.evaluate`, `evaluate_masks` | `evaluation.json`  |
 | explanations  | record | `explanation.explain`          | `explanations/explanations.json` |
 """
 
@@ -26,9 +26,14 @@ __all__ = [
     "GALLERY",
     "INDEX_SCHEMA",
     "LABEL_SEPARATOR",
+    "MASKS_SCHEMA",
     "PARTS",
     "SPLIT_SCHEMA",
+    "THIRDS",
+    "Agreement",
     "Answer",
+    "BaseEvaluation",
+    "BasePart",
     "Checks",
     "Compared",
     "Comparison",
@@ -45,14 +50,21 @@ __all__ = [
     "Level",
     "Likeness",
     "Measure",
+    "MeasuredCase",
+    "MeasuredObjects",
+    "MeasuredStructure",
     "Member",
     "Model",
     "Neighbour",
     "OfLabel",
     "PartEvaluation",
+    "PostProcessing",
     "Published",
     "Record",
     "SamePicture",
+    "SegmentationEvaluation",
+    "SegmentationModel",
+    "SegmentedPart",
     "Subgroup",
     "Typical",
     "labels_of",
@@ -81,11 +93,11 @@ LABEL_SEPARATOR = "|"
 INDEX_SCHEMA: dict[str, pl.DataType] = {
     "row": pl.UInt32(),  # 0, 1, 2, ... in the order of `path`
     "path": pl.String(),  # relative to the data folder, "/" between parts; a frame of several "film.dcm[3]"; for npz "train_images[17]"
-    "label": pl.String(),  # class name, or the labels, "" for none (`labels_of`); null where the layout says nothing
+    "label": pl.String(),  # class name, or the labels or structures, "" for none (`labels_of`); null where the layout says nothing, or without a mask
     "given": pl.String(),  # "train", "validation", "test" or "fold 3" where the folder or the table names a part, else null
     "group": pl.String(),  # patient (or slide, animal); null where unknown
     "refused": pl.String(),  # why the row cannot be used, in English; null for a good row
-    "content": pl.String(),  # SHA-256 of the file's bytes (a frame: of that and its number; npz: of the array's bytes and shape), hexadecimal
+    "content": pl.String(),  # SHA-256 of the file's bytes (a frame: of that and its number; with a mask: of both files' digests; npz: of the array's bytes and shape), hexadecimal
     "pixels": pl.String(),  # SHA-256 of the decoded pixels: equal for one picture saved twice in different files
     "perceptual": pl.UInt64(),  # perceptual hash of the grey thumbnail; null for a refused row
     "thumbnail": pl.Binary(),  # 32 x 32 (`images.THUMBNAIL_SIDE`) grey bytes, row by row, stretched to the image's own range
@@ -93,6 +105,7 @@ INDEX_SCHEMA: dict[str, pl.DataType] = {
     "format": pl.String(),  # "JPEG", "PNG", "TIFF", "DICOM", "NPZ"
     "height": pl.Int32(),
     "width": pl.Int32(),
+    "slices": pl.Int32(),  # of a study of masks, whose rows are whole volumes; 1 for a picture. null otherwise
     "channels": pl.Int32(),
     "bits": pl.Int32(),  # bits stored per sample: 8, 12, 16
     "colour": pl.Boolean(),  # whether the channels differ from one another (a grey film saved as RGB does not)
@@ -100,6 +113,7 @@ INDEX_SCHEMA: dict[str, pl.DataType] = {
     "compression": pl.String(),  # JPEG quantisation class, TIFF compression or DICOM transfer syntax; null where none
     "spacing_row_mm": pl.Float64(),  # distance between rows; null where the file does not say
     "spacing_column_mm": pl.Float64(),
+    "spacing_slice_mm": pl.Float64(),  # distance between slices; null where there is one only, or nobody says
     "mean": pl.Float64(),  # mean of the grey picture as a fraction of its nominal range, 0..1
     "contrast": pl.Float64(),  # its standard deviation, same unit
     "border": pl.Float64(),  # share of the outermost ring of pixels that is one constant value, 0..1
@@ -110,7 +124,10 @@ INDEX_SCHEMA: dict[str, pl.DataType] = {
     "scanner": pl.String(),  # DICOM manufacturer and model, EXIF camera; null where the file does not say
     "site": pl.String(),  # DICOM institution; null where the file does not say
     "date": pl.String(),  # acquisition date YYYY-MM-DD; null where the file does not say
-    "facts": pl.String(),  # JSON object {column: text} of `data.columns.facts`, values that are there; null where there are none
+    "facts": pl.String(),  # JSON object {name: text} of `data.columns.facts` and of what the layout says, values that are there; null where there are none
+    "mask": pl.String(),  # path of its mask, relative to the data folder; null where there is none, and in studies without masks
+    "structures": pl.String(),  # JSON object {number: voxels} of the numbers other than 0, as stored in the mask; null without a mask
+    "mask_facts": pl.String(),  # JSON object of `dataset.masks.MaskFacts`: how the mask lies and what its structures look like; null without a mask
 }
 
 SPLIT_SCHEMA: dict[str, pl.DataType] = {
@@ -144,6 +161,16 @@ def prediction_schema(classes: list[str]) -> dict[str, pl.DataType]:
         "refused": pl.String(),  # why there is no prediction; null otherwise
         **{f"p_{name}": pl.Float64() for name in classes},  # calibrated; of classes they sum to 1
     }
+
+
+MASKS_SCHEMA: dict[str, pl.DataType] = {
+    "row": pl.UInt32(),  # row of the index
+    "path": pl.String(),
+    "group": pl.String(),
+    "part": pl.String(),  # "validation" or "test"
+    "mask": pl.String(),  # of the prediction, below the run folder: numbers as in the masks of the data, on the voxels of the image
+}
+"""Columns of a segmenter's table of predictions."""
 
 
 class Record(BaseModel):
@@ -241,6 +268,47 @@ class Decision(Record):
     log_loss_after: float
 
 
+class SegmentationModel(Record):
+    """A trained segmenter: everything needed to build its networks again, and where its weights lie."""
+
+    structures: list[str]  # in the order of the outputs, after the background
+    numbers: list[int]  # what masks call each of them
+    instances: bool  # whether the structure's connected parts are objects
+    network: str
+    encoder: str | None
+    filters: list[int]  # of each level, from the top; nothing where the encoder says them
+    norm: Literal["auto", "batch", "instance"] | None
+    dropout: float
+    deep_supervision: bool
+    dimensions: int
+    patch: list[int]  # rows and columns, or slices, rows and columns, that are seen at once
+    spacing_mm: list[float] | None  # that images are resampled to; None keeps what they have
+    channels: int
+    intensity: Literal["zscore", "percentile", "unit", "ct_window"]
+    window: list[float] | None
+    weights_total: int
+    weights_trainable: int
+    weights_source: str
+    weights_source_sha256: str | None
+    members: list[Member]
+    remarks: list[Finding] = []
+
+
+class PostProcessing(Record):
+    """What is done with a segmenter's masks, chosen on validation images before any test image is predicted."""
+
+    structures: list[str]
+    largest_component: list[str]  # structures of which only the largest connected part stays
+    fill_holes: list[str]  # structures whose holes are filled, slice by slice
+    flips: bool  # whether mirrored images are predicted as well
+    smallest_object: int = 1  # pixels; of a model of `instances`, what is smaller is no object
+    weights_sha256: list[str]  # of the members it was chosen for, in the order of `SegmentationModel.members`
+    validation_rows: int
+    validation_groups: int
+    dice_before: dict[str, float | None]  # of each structure: mean over the validation images, of the network alone
+    dice_after: dict[str, float | None]
+
+
 class Measure(Record):
     """One number, how far it can be trusted, and what stands beside it."""
 
@@ -279,16 +347,21 @@ class Confusion(Record):
     rows: list[int]  # most confident first
 
 
-class PartEvaluation(Record):
-    """What was measured on one part."""
+class BasePart(Record):
+    """What was measured on one part, whatever the task."""
 
     part: Literal["validation", "test"]
     rows: int
     groups: int
     refused: int
+    measures: list[Measure]
+
+
+class PartEvaluation(BasePart):
+    """What was measured on one part."""
+
     class_counts: dict[str, int]
     class_groups: dict[str, int] = {}  # groups that show each class
-    measures: list[Measure]
     confusion: list[Confusion]
     curves: list[Curve]
 
@@ -313,25 +386,14 @@ class Subgroup(Record):
         return f"{self.column} = {said}"
 
 
-class Evaluation(Record):
-    """Is the model any good, how sure is that, and what must not be believed.
+class BaseEvaluation(Record):
+    """Is the model any good, how sure is that, and what must not be believed: what is said of every task."""
 
-    Of several labels each is judged as a study of two classes, the last of which is the label; the whole then has the
-    means over labels and the share of images on which every label is right.
-    """
-
-    classes: list[str]  # or labels
-    labels: list[Evaluation] = []  # of each of several labels, in the order of `classes`
-    positive: str | None
-    threshold: float | None
     patients: Known  # over all images of the three parts
-    parts: list[PartEvaluation]  # validation, then test
     gap: list[Measure]  # test minus validation, with intervals
-    prevalence: float | None = None  # share of positives where the model is to be used
-    at_prevalence: list[Measure] = []  # PPV and NPV of test there
     subgroups: list[Subgroup] = []  # of the test part
     remarks: list[Finding]  # over-fitting, gap, goals, wide intervals, calibration, in codes
-    worst: list[int]  # at most GALLERY index rows of the test part: highest loss first
+    worst: list[int]  # at most GALLERY index rows of the test part: highest loss, or lowest Dice, first
     random: list[int]  # as many, drawn by content hash, not by choice
     confidence: float
     draws: int
@@ -341,6 +403,147 @@ class Evaluation(Record):
     def patients_known(self) -> bool:
         """Whether the patient of every image is known."""
         return self.patients == "known"
+
+
+class Evaluation(BaseEvaluation):
+    """The answers of a classifier, judged.
+
+    Of several labels each is judged as a study of two classes, the last of which is the label; the whole then has the
+    means over labels and the share of images on which every label is right.
+    """
+
+    classes: list[str]  # or labels
+    labels: list[Evaluation] = []  # of each of several labels, in the order of `classes`
+    positive: str | None
+    threshold: float | None
+    parts: list[PartEvaluation]  # validation, then test
+    prevalence: float | None = None  # share of positives where the model is to be used
+    at_prevalence: list[Measure] = []  # PPV and NPV of test there
+
+
+THIRDS = ("apical", "middle", "basal"), ("first", "middle", "last")
+"""What the thirds of the slices that show a structure are called: in a heart, and in any other volume, in the order of its slices."""
+
+
+class MeasuredStructure(Record):
+    """One structure of one case, as `tabib.metrics.definitions.STRUCTURES` defines its measures.
+
+    None is a measure that does not exist, or a distance that is infinite as one of the masks is empty.
+    """
+
+    structure: str
+    true_positive: int  # voxels
+    false_positive: int
+    false_negative: int
+    dice: float | None
+    iou: float | None
+    precision: float | None
+    recall: float | None
+    hausdorff95_mm: float | None
+    surface_distance_mm: float | None
+    surface_dice: float | None
+    truth_ml: float | None
+    prediction_ml: float | None
+    thirds: list[tuple[int, int, int]]  # found, added and missed voxels in each third of the slices that show it; none below 3 slices
+    largest_slice: int  # counted from 1, with most of it in truth and prediction
+    worst_slice: int | None  # counted from 1, with most voxels added or missed; None where none is
+    worst_share: float  # of all voxels added or missed that lie there
+    missed_slices: int  # of those that truly show it: where nothing was found
+    added_slices: int  # of the others: where something was found
+
+    @property
+    def truth(self) -> int:
+        """True voxels."""
+        return self.true_positive + self.false_negative
+
+    @property
+    def prediction(self) -> int:
+        """Predicted voxels."""
+        return self.true_positive + self.false_positive
+
+    @property
+    def missed(self) -> bool:
+        """Whether it is there, and nothing was found."""
+        return self.truth > 0 and self.prediction == 0
+
+    @property
+    def made_up(self) -> bool:
+        """Whether it is not there, and something was found."""
+        return self.truth == 0 and self.prediction > 0
+
+
+class MeasuredObjects(Record):
+    """The objects of one case, as `tabib.metrics.definitions.OBJECTS` defines their measures."""
+
+    truth: int  # objects
+    prediction: int
+    matched: int  # pairs with an IoU above a half
+    matched_iou: float  # sum over them
+    shared: int  # voxels of AJI's intersections
+    joined: int  # and of its unions
+    f1: float | None
+    segmentation_quality: float | None
+    panoptic_quality: float | None
+    aji: float | None
+
+
+class MeasuredCase(Record):
+    """One image whose mask was predicted, measured."""
+
+    row: int
+    path: str
+    group: str  # the patient; an image of an unknown one is a group of its own
+    phase: str | None = None  # "ED" or "ES", where the index says it
+    slices: int
+    millimetres: bool  # whether distances in mm are known
+    confusion: list[list[int]]  # voxels of each structure, the background first, by what they were called, the background first
+    structures: list[MeasuredStructure]
+    objects: MeasuredObjects | None = None
+
+    @property
+    def dice(self) -> float | None:
+        """Mean over the structures that have one."""
+        values = [each.dice for each in self.structures if each.dice is not None]
+        return sum(values) / len(values) if values else None
+
+
+class SegmentedPart(BasePart):
+    """What was measured on one part.
+
+    Of measures `of` is a structure; "structures" is the mean over structures (macro), "voxels" all voxels of all structures and
+    cases together (micro), "objects" all objects of all cases together (micro).
+    """
+
+    present: dict[str, int]  # cases that truly show each structure
+    cases: list[MeasuredCase]  # in the order of the index
+
+
+class Agreement(Record):
+    """How a quantity that was read from the predicted masks agrees with the truth, patient by patient (Bland and Altman 1986)."""
+
+    name: Literal["volume_ml", "edv_ml", "esv_ml", "ejection_fraction", "mass_g"]
+    of: str  # the structure
+    groups: list[str]
+    truth: list[float]
+    prediction: list[float]
+    bias: Measure  # mean of predicted less true
+    deviation: float | None  # standard deviation of the differences
+    low: Measure  # limits of agreement
+    high: Measure
+    correlation: Measure
+
+
+class SegmentationEvaluation(BaseEvaluation):
+    """The masks of a segmenter, judged."""
+
+    structures: list[str]
+    instances: bool
+    tolerance_mm: float  # of the surface Dice
+    parts: list[SegmentedPart]  # validation, then test
+    heart: bool  # whether the structures are those of a heart, and thirds of slices run from its apex to its base
+    thirds: list[Subgroup] = []  # of the test part: Dice of each structure in each third of the slices that show it
+    sizes: list[Subgroup] = []  # and in the thirds of cases by the true size of all structures, in mL or in voxels
+    agreements: list[Agreement] = []  # of the test part
 
 
 class External(Record):

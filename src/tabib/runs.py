@@ -31,15 +31,27 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self, TypeVar
+from types import TracebackType, UnionType
+from typing import IO, Any, Self, TypeVar, cast
 
 import polars as pl
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from tabib.config import BaseData, BaseStudy, Study, run_named
+from tabib.config import TASKS, AnyStudy, BaseData, Segmentation, Study, run_named
 from tabib.errors import RunError, StudyError
-from tabib.records import INDEX_SCHEMA, SPLIT_SCHEMA, Checks, Decision, Evaluation, Explanations, Findings, Model
+from tabib.records import (
+    INDEX_SCHEMA,
+    SPLIT_SCHEMA,
+    Checks,
+    Decision,
+    Evaluation,
+    Explanations,
+    Findings,
+    Model,
+    PostProcessing,
+    SegmentationEvaluation,
+    SegmentationModel,
+)
 from tabib.study_file import dump_study, load_study, what_is_wrong
 
 T = TypeVar("T")
@@ -76,7 +88,7 @@ class _Kind:
     """Where a step's result lies, and what it is."""
 
     path: str
-    record: type[BaseModel] | None = None  # a JSON record; a table otherwise
+    record: type[BaseModel] | UnionType | None = None  # a JSON record, of one task or another; a table otherwise
     schema: dict[str, pl.DataType] | None = None
 
 
@@ -86,10 +98,10 @@ FILES: dict[str, _Kind] = {
     "split": _Kind("split.csv", schema=SPLIT_SCHEMA),
     "study": _Kind("study.yaml", record=Study),
     "checks": _Kind("checks.json", record=Checks),
-    "model": _Kind("model/model.json", record=Model),
-    "decision": _Kind("model/decision.json", record=Decision),
+    "model": _Kind("model/model.json", record=Model | SegmentationModel),
+    "decision": _Kind("model/decision.json", record=Decision | PostProcessing),
     "predictions": _Kind("predictions.parquet"),
-    "evaluation": _Kind("evaluation.json", record=Evaluation),
+    "evaluation": _Kind("evaluation.json", record=Evaluation | SegmentationEvaluation),
     "explanations": _Kind("explanations/explanations.json", record=Explanations),
 }
 """Every step that leaves a file, in the order of the road."""
@@ -141,7 +153,7 @@ def fingerprint(*values: object) -> str:
             buffer = io.BytesIO()
             value.rechunk().write_ipc(buffer, compression="uncompressed")
             digest.update(buffer.getbuffer())
-        elif isinstance(value, BaseStudy):
+        elif isinstance(value, (Study, Segmentation)):
             digest.update(_anywhere(value).model_dump_json(exclude=AFTERWARDS).encode())
         elif isinstance(value, BaseData):
             table = file_hash(value.table) if value.table else ""
@@ -178,25 +190,25 @@ def files_below(folder: Path) -> Iterator[Path]:
         entered.update(places.values())
 
 
-def study_id(study: Study) -> str:
+def study_id(study: AnyStudy) -> str:
     """Twelve hexadecimal digits that name a study (defaults written out, words left out) and its data, wherever they lie."""
     files = [path for path in _files(study) if path.is_file()]
     return fingerprint(study, list_data(study.data.folder), *map(file_hash, files))[:12]
 
 
-def _files(study: Study) -> list[Path]:
+def _files(study: AnyStudy) -> list[Path]:
     """The files that a study names beside its images."""
     run = run_named(study.model.weights)
     weights = study.model.weights if run is None else run / FILES["model"].path
     return [path for path in (study.data.table, study.split.file, weights) if isinstance(path, Path)]
 
 
-def _anywhere(study: Study) -> Study:
+def _anywhere(study: AnyStudy) -> AnyStudy:
     """The study without where its files lie, and what they are called there."""
     return _with_paths(study, lambda path: Path())
 
 
-def _with_paths(study: Study, change: Callable[[Path], Path]) -> Study:
+def _with_paths(study: AnyStudy, change: Callable[[Path], Path]) -> AnyStudy:
     data = study.data.model_copy(update={"folder": change(study.data.folder), "table": study.data.table and change(study.data.table)})
     split = study.split.model_copy(update={"file": study.split.file and change(study.split.file)})
     weights, run = study.model.weights, run_named(study.model.weights)
@@ -321,7 +333,7 @@ def read_histories(run_folder: Path) -> dict[str, list[dict[str, Any]]]:
 def save(path: Path, value: object) -> None:
     """Write a table (CSV or Parquet, by its suffix), a record (JSON) or a study (YAML), atomically."""
     with atomic_write(path) as file:
-        if isinstance(value, BaseStudy):
+        if isinstance(value, (Study, Segmentation)):
             file.write(dump_study(value).encode())
         elif isinstance(value, BaseModel):
             file.write(value.model_dump_json(indent=1).encode())
@@ -349,10 +361,10 @@ def read_result(run_folder: Path, name: str) -> Any:
         raise _damaged(path, error) from None
 
 
-def read_record(path: Path, kind: type[R]) -> R:
+def read_record(path: Path, kind: type[R] | UnionType) -> R:
     """Read a record from its JSON file. Raises `RunError` where the file is damaged."""
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return TypeAdapter(cast(Any, kind)).validate_json(path.read_bytes())
     except (ValueError, OSError) as error:
         raise _damaged(path, error) from None
 
@@ -383,7 +395,7 @@ class Run:
     def __init__(
         self,
         folder: Path,
-        given: Study,
+        given: AnyStudy,
         *,
         command: Sequence[str] = (),
         until: str | None = None,
@@ -460,9 +472,11 @@ class Run:
         value = read_result(self.folder, name)
         if value is None:
             raise RunError(f"{self.folder} has no {FILES[name].path}: the step '{name}' has not been done. Run: tabib run STUDY")
-        if isinstance(value, BaseStudy):  # it may have been resolved before the project was moved, or before what does not count changed
+        if isinstance(value, Study | Segmentation):
+            # It may have been resolved before the project was moved, or before what does not count changed.
             model = value.model.model_copy(update={"weights": self.given.model.weights})
-            given = {name: getattr(self.given, name) for name in ("data", "split", *AFTERWARDS)}
+            words = AFTERWARDS & set(type(value).model_fields)
+            given = {name: getattr(self.given, name) for name in ("data", "split", *words)}
             value = value.model_copy(update={**given, "model": model})
         return value
 
@@ -497,7 +511,7 @@ class Run:
                     file.write("".join(json.dumps(line) + "\n" for line in looks).encode())
         return sum(other["rows"] == rows for other in looks)
 
-    def finish(self, write_reports: Callable[[Path, Study], list[Path]]) -> list[Path]:
+    def finish(self, write_reports: Callable[[Path, AnyStudy], list[Path]]) -> list[Path]:
         """Complete the manifest and write the reports."""
         finished = {
             "finished": _now(),
@@ -508,11 +522,11 @@ class Run:
         write_json(self.folder / MANIFEST, {**read_manifest(self.folder), **finished, **hashes})
         return self.report(write_reports)
 
-    def worded(self) -> Study:
+    def worded(self) -> AnyStudy:
         """The resolved study, as far as there is one, with the words it was last given."""
         return self.read("study") if self.path("study").exists() else self.given
 
-    def report(self, write_reports: Callable[[Path, Study], list[Path]]) -> list[Path]:
+    def report(self, write_reports: Callable[[Path, AnyStudy], list[Path]]) -> list[Path]:
         """Write the reports of what there is, always anew: they are cheap, and words may have changed. Other languages' are removed."""
         pages = write_reports(self.folder, self.worded())
         for old in {*self.folder.glob("report.*.html")} - {*pages}:
@@ -521,7 +535,7 @@ class Run:
 
 
 def open_run(
-    study: Study,
+    study: AnyStudy,
     *,
     root: Path = Path("runs"),
     command: Sequence[str] = (),
@@ -560,7 +574,7 @@ def read_run(folder: Path) -> Run:
     if not manifest:
         raise RunError(f"{folder} is not a run: it has no {MANIFEST}. A run looks like runs/<study>/<id>.")
     try:
-        return Run(folder, Study.model_validate(manifest["given"]))
+        return Run(folder, TASKS[manifest["given"].get("task", "classification")].model_validate(manifest["given"]))
     except (KeyError, ValueError) as error:
         raise _damaged(folder / MANIFEST, error) from None
 
@@ -609,7 +623,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise _damaged(path, error) from None
 
 
-def _manifest(study: Study, command: Sequence[str], started: str | None) -> dict[str, Any]:
+def _manifest(study: AnyStudy, command: Sequence[str], started: str | None) -> dict[str, Any]:
     versions = {name: version for name in PACKAGES if (version := _version(name))}
     return {
         "study": study.name,
@@ -642,7 +656,7 @@ def _processor() -> str:
     return found.group(1) if found else platform.processor()
 
 
-def _what_changed(study: Study, folder: Path) -> str:
+def _what_changed(study: AnyStudy, folder: Path) -> str:
     """Why there is no run to continue: none at all, or the fields in which the latest one differs."""
     others = sorted(folder.parent.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
     if not others:

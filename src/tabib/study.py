@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from tabib.config import Study
+from tabib.config import AnyStudy, Study
 from tabib.dataset import index_folder, inspect_dataset, split_dataset
 from tabib.errors import StudyError
-from tabib.evaluation import check_subgroups, evaluate
+from tabib.evaluation import check_subgroups, evaluate_masks, judge
 from tabib.explanation import explain
-from tabib.prediction import predict_index
+from tabib.prediction import predict_index, predict_masks
 from tabib.progress import SILENT, Progress
 from tabib.records import Finding
 from tabib.reports import finding_codes, phrase, write_reports
 from tabib.runs import Run
-from tabib.training import calibrate, check_layers, check_training, name_own, resolve_study, train
+from tabib.training import (
+    calibrate,
+    calibrate_masks,
+    check_layers,
+    check_segmentation,
+    check_training,
+    name_own,
+    resolve_segmentation,
+    resolve_study,
+    train,
+    train_segmenter,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +36,25 @@ if TYPE_CHECKING:
 __all__ = ["refuse_failures", "run_study"]
 
 
-def run_study(study: Study, run: Run, *, network: nn.Module | None = None, offline: bool = False, progress: Progress = SILENT) -> Run:
+@dataclass(frozen=True)
+class Steps:
+    """The steps of the road that each task does in its own way."""
+
+    resolve: Callable[..., Any]
+    check: Callable[..., Any]
+    train: Callable[..., Any]
+    calibrate: Callable[..., Any]
+    predict: Callable[..., Any]
+    evaluate: Callable[..., Any]
+
+
+STEPS: dict[str, Steps] = {
+    "classification": Steps(resolve_study, check_training, train, calibrate, predict_index, judge),
+    "segmentation": Steps(resolve_segmentation, check_segmentation, train_segmenter, calibrate_masks, predict_masks, evaluate_masks),
+}
+
+
+def run_study(study: AnyStudy, run: Run, *, network: nn.Module | None = None, offline: bool = False, progress: Progress = SILENT) -> Run:
     """Take a folder of images to a trained, judged and documented model.
 
     Each line is a step: its result is a file in the run folder, and a step whose inputs have not changed is loaded.
@@ -31,44 +62,33 @@ def run_study(study: Study, run: Run, *, network: nn.Module | None = None, offli
     `offline` refuses to download the weights that a study may start from.
     `run` comes from `open_run` and is entered: `with open_run(study) as run: run_study(study, run)`.
     """
-    study = name_own(study, network)
-    place, cache = run.folder / "model", run.cache_folder
-    index = run.step("index", index_folder, study.data, cache_folder=cache, progress=progress)
+    study, steps = name_own(study, network), STEPS[study.task]
+    place: dict[str, Any] = {"place": run.folder / "model"}
+    where: dict[str, Any] = {"cache_folder": run.cache_folder, "progress": progress}
+    index = run.step("index", index_folder, study.data, **where)
     check_subgroups(index, study.evaluate.subgroups)
     findings = run.step("findings", inspect_dataset, index, study, progress=progress)
     refuse_failures(findings.findings, study)
     split = run.step("split", split_dataset, index, findings, study)
-    study = run.step("study", resolve_study, study, index, split, cache_folder=cache, own=network, progress=progress)
+    where |= {"own": network} if network is not None else {}
+    study = run.step("study", steps.resolve, study, index, split, **where)
     check_layers(study, split, own=network)
-    checks = run.step("checks", check_training, index, split, study, cache_folder=cache, own=network, offline=offline, progress=progress)
+    checks = run.step("checks", steps.check, index, split, study, **where, offline=offline)
     refuse_failures(checks.checks, study)
-    model = run.step(
-        "model", train, index, split, checks, study, place=place, cache_folder=cache, own=network, offline=offline, progress=progress
-    )
-    decision = run.step("decision", calibrate, model, index, split, study, place=place, cache_folder=cache, own=network, progress=progress)
+    model = run.step("model", steps.train, index, split, checks, study, **where, **place, offline=offline)
+    decision = run.step("decision", steps.calibrate, model, index, split, study, **where, **place)
     looks = run.look_at_test(split, decision)
-    predictions = run.step(
-        "predictions", predict_index, model, decision, index, split, study, place=place, cache_folder=cache, own=network, progress=progress
-    )
-    evaluation = run.step(
-        "evaluation",
-        evaluate,
-        predictions,
-        index,
-        split,
-        study,
-        threshold=decision.threshold,
-        thresholds=decision.thresholds,
-        test_looks=looks,
-        histories=run.histories(),
-    )
-    judged = (model, decision, index, split, predictions, evaluation)
-    run.step("explanations", explain, *judged, study, study.explain, place=place, cache_folder=cache, own=network, progress=progress)
+    predictions = run.step("predictions", steps.predict, model, decision, index, split, study, **where, **place)
+    told = {"folder": run.folder, "test_looks": looks, "histories": run.histories(), "progress": progress}
+    evaluation = run.step("evaluation", steps.evaluate, predictions, index, split, decision, study, **told)
+    if isinstance(study, Study):
+        judged = (model, decision, index, split, predictions, evaluation)
+        run.step("explanations", explain, *judged, study, study.explain, **where, **place)
     run.finish(write_reports)
     return run
 
 
-def refuse_failures(findings: list[Finding], study: Study) -> None:
+def refuse_failures(findings: list[Finding], study: AnyStudy) -> None:
     """Raise `StudyError` for findings of level "fail" that the study does not expect, and for expectations of no known code."""
     for code in study.expect:
         if code not in finding_codes():

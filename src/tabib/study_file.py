@@ -20,10 +20,19 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from tabib import config
-from tabib.config import Study, parts_in, reading_order, run_named
+from tabib.config import TASKS, AnyStudy, Study, parts_in, reading_order, run_named
 from tabib.errors import StudyError
 
-__all__ = ["check_study", "dump_fields", "dump_study", "load_study", "parse_study", "read_fields", "what_is_wrong"]
+__all__ = [
+    "check_study",
+    "dump_fields",
+    "dump_study",
+    "load_study",
+    "of_classes",
+    "parse_study",
+    "read_fields",
+    "what_is_wrong",
+]
 
 Key = tuple[str | int, ...]
 
@@ -42,7 +51,7 @@ class _Read:
     places: dict[Key, str]  # "study.yaml, line 12"
 
 
-def load_study(path: Path, *, changes: Sequence[str] = (), overrides: Sequence[str] = (), kind: str = "study file") -> Study:
+def load_study(path: Path, *, changes: Sequence[str] = (), overrides: Sequence[str] = (), kind: str = "study file") -> AnyStudy:
     """Read a study from a YAML file.
 
     `overrides` are texts such as `training.epochs=5`, applied before anything is checked. Paths in the file are
@@ -73,7 +82,7 @@ def _text_of(path: Path, kind: str) -> str:
 
 def parse_study(
     text: str, *, source: str = "study", base: Path = Path(), changes: Sequence[str] = (), overrides: Sequence[str] = ()
-) -> Study:
+) -> AnyStudy:
     """Read a study from YAML text; `source` names it in errors, `base` is where its relative paths start."""
     read = _read_yaml(text, source)
     if not isinstance(read.values, dict):
@@ -98,20 +107,35 @@ def read_fields(path: Path, *, kind: str) -> dict[str, Any]:
     return values
 
 
-def check_study(values: dict[str, Any], *, source: str) -> Study:
-    """Make a study from plain values, with the errors of a study file; `source` names where they came from."""
-    return _check(_Read(values, {}), source)
+def check_study(values: dict[str, Any], *, source: str, overrides: Sequence[str] = ()) -> AnyStudy:
+    """Make a study from plain values, with the errors of a study file; `source` names where they came from. `overrides` as of `load_study`."""
+    read = _Read(values, {})
+    for override in overrides:
+        _override(read, override)
+    return _check(read, source)
 
 
-def _check(read: _Read, source: str) -> Study:
-    _refuse_unknown_keys(read, Study, (), source)
+def of_classes(study: AnyStudy) -> Study:
+    """The study, which must be of a classifier; StudyError for another task."""
+    if not isinstance(study, Study):
+        raise StudyError(f"The study {study.name} is of task {study.task}, and this is done with task: classification only.")
+    return study
+
+
+def _check(read: _Read, source: str) -> AnyStudy:
+    task = read.values.get("task", "classification")
+    if task not in TASKS:
+        where = read.places.get(("task",), source)
+        raise StudyError(f"{where}: task is {task!r}, and there are {' and '.join(TASKS)}.")
+    kind = TASKS[task]
+    _refuse_unknown_keys(read, kind, (), source)
     try:
-        return Study.model_validate(read.values)
+        return kind.model_validate(read.values)
     except ValidationError as error:
         raise StudyError(_explain(error, read, source)) from None
 
 
-def dump_study(study: Study) -> str:
+def dump_study(study: AnyStudy) -> str:
     """Write a study as YAML that `parse_study` reads back equal, every default written out."""
     fields = study.model_dump(mode="json")
     ordered = {name: fields[name] for name in reading_order(fields)}

@@ -512,6 +512,8 @@ def test_every_line_for_the_study_is_valid() -> None:
         line = study_line(Finding(code=code, level="fail", figures=figures))
         settings = yaml.safe_load(line)
         base: dict[str, Any] = {"name": "test", "data": {"folder": "."}}
+        if "spacing" in line or "dimensions" in line:
+            base |= {"task": "segmentation", "data": {"folder": ".", "labels": {"lv": 1}}}
         for part, value in settings.items():
             base[part] = {**base[part], **value} if isinstance(base.get(part), dict) else value
         study = check_study(base, source="the line")

@@ -279,9 +279,11 @@ VOCABULARY = {
     "augment",
     "augment_reasons",
     "averages",
+    "axes",
     "baselines",
     "choices",
     "chosen",
+    "columns",
     "definitions",
     "file_facts",
     "file_values",
@@ -291,10 +293,16 @@ VOCABULARY = {
     "kinds",
     "language",
     "manifest",
+    "mask_definitions",
+    "mask_intensities",
+    "mask_losses",
     "measures",
     "method",
+    "norms",
+    "quantities",
     "rules",
     "steps",
+    "thirds",
 }
 """Sections whose keys are values of the data: names of measures, facts, settings."""
 

@@ -10,9 +10,7 @@ import sys
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,24 +18,7 @@ from PIL import Image
 
 from tabib.cli import main
 from tabib.images import encode_png
-
-Tabib = Callable[..., tuple[int, dict[str, Any]]]
-
-
-@pytest.fixture
-def tabib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tabib:
-    """Run a verb in an empty folder; its exit code and its JSON."""
-    monkeypatch.chdir(tmp_path)
-
-    def go(*arguments: object) -> tuple[int, dict[str, Any]]:
-        monkeypatch.setattr(sys, "argv", ["tabib", *map(str, arguments), "--json"])
-        with pytest.raises(SystemExit) as left:
-            main()
-        code = left.value.code or 0
-        assert isinstance(code, int)
-        return code, json.loads(capsys.readouterr().out)
-
-    return go
+from verbs import Tabib
 
 
 def film(seed: int, side: int = 24) -> bytes:

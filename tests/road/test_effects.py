@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from pydantic import BaseModel
 
 from listens import Listens
-from tabib.config import Columns, Goals, Study, parts_in
+from seen import PLACES, Change, fields, measures, rates, rows_in, words
+from tabib.config import Columns, Goals, Study
 from tabib.errors import DataError, StudyError
 from tabib.images import encode_png, read_image
 from tabib.progress import SILENT, Advance, Progress
-from tabib.records import Measure
 from tabib.runs import Reached, Run, open_run
 from tabib.study import run_study
 from tiny import tiny_study
-
-Change = dict[str, Any]
 
 PLATEAU: Change = {"schedule": "plateau", "best": "accuracy", "learning_rate": 1e-6, "epochs": 5, "plateau": {"patience": 1, "minimum": 0}}
 """A training in which nothing improves, so that the rate falls."""
@@ -42,32 +36,6 @@ OUTVOTED: Change = {
 """A training that calls every film ill from the first epoch on, and becomes surer of it: the loss improves and the accuracy does not."""
 
 COLOURED: Change = {"films": "coloured", "input": {"channels": 3}}
-
-PLACES = {
-    "title": r"<h1>(.*?)</h1>",
-    "problem": r'<p class="lead">(.*?)</p>',
-    "suggestions": r'<p>([^<]*)</p>\s*</section>\s*<section class="chapter" id="(?:why|definitions)">',
-}
-"""Where in a report the words of a study stand. The report ends with the whole study, where every word is."""
-
-
-def words(name: str, code: str, run: Run) -> str | None:
-    found = re.search(PLACES[name], (run.folder / f"report.{code}.html").read_text(encoding="utf-8"), re.DOTALL)
-    return found and found.group(1)
-
-
-def rows_in(part: str, run: Run) -> int:
-    return int((run.read("split")["part"] == part).sum())
-
-
-def rates(run: Run) -> list[float]:
-    """What the optimizer was set to, epoch by epoch."""
-    return [epoch["learning_rate"] for history in run.histories().values() for epoch in history]
-
-
-def measures(run: Run) -> list[Measure]:
-    return [measure for part in run.read("evaluation").parts for measure in part.measures]
-
 
 SEEN: dict[str, tuple[str | None, Callable[[Run], object]]] = {
     # what a person would compare: (the last step it needs, how to see it)
@@ -244,7 +212,7 @@ EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
 }
 
 WITHOUT = {
-    "task": "has one value until segmentation comes",
+    "task": "is another kind of study: tests/road/test_effects_masks.py",
     "data.folder": "is what every other test changes",
     "model.own_sha256": "is written by the run: tests/training/test_own.py",
     "data.layout": "has a test of its own below",
@@ -265,17 +233,6 @@ WITHOUT = {
     "expect": "has a test of its own below",
 }
 """Fields that have no row above, and why."""
-
-
-def fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every field that holds a value, by its dotted name."""
-    for name, info in model.model_fields.items():
-        parts = list(parts_in(info.annotation))
-        members = get_args(info.annotation) if get_origin(info.annotation) in (Union, UnionType) else (info.annotation,)
-        if any(member not in parts and member is not type(None) for member in members):
-            yield prefix + name
-        for part in parts:
-            yield from fields(part, f"{prefix}{name}.")
 
 
 def test_every_field_has_a_row() -> None:

@@ -3,6 +3,7 @@
 from tabib.config.classification import (
     METRICS,
     OWN,
+    PATTERN_GROUPS,
     Augment,
     Calibrate,
     Columns,
@@ -20,6 +21,7 @@ from tabib.config.classification import (
 )
 from tabib.config.parts import (
     BaseAugment,
+    BaseColumns,
     BaseData,
     BaseStudy,
     BaseTraining,
@@ -33,12 +35,29 @@ from tabib.config.parts import (
     reading_order,
     run_named,
 )
+from tabib.config.segmentation import (
+    PostProcess,
+    Segmentation,
+    SegmentationAugment,
+    SegmentationData,
+    SegmentationEvaluate,
+    SegmentationGoals,
+    SegmentationInput,
+    SegmentationModel,
+    SegmentationNotes,
+    SegmentationTraining,
+)
 
 __all__ = [
     "METRICS",
     "OWN",
+    "PATTERN_GROUPS",
+    "TASKS",
+    "AnyData",
+    "AnyStudy",
     "Augment",
     "BaseAugment",
+    "BaseColumns",
     "BaseData",
     "BaseStudy",
     "BaseTraining",
@@ -55,8 +74,18 @@ __all__ = [
     "Notes",
     "PastWork",
     "Plateau",
+    "PostProcess",
     "Published",
     "Report",
+    "Segmentation",
+    "SegmentationAugment",
+    "SegmentationData",
+    "SegmentationEvaluate",
+    "SegmentationGoals",
+    "SegmentationInput",
+    "SegmentationModel",
+    "SegmentationNotes",
+    "SegmentationTraining",
     "Split",
     "Study",
     "Threshold",
@@ -65,3 +94,9 @@ __all__ = [
     "reading_order",
     "run_named",
 ]
+
+AnyStudy = Study | Segmentation
+AnyData = Data | SegmentationData
+
+TASKS: dict[str, type[Study] | type[Segmentation]] = {"classification": Study, "segmentation": Segmentation}
+"""The kind of study that each `task` has."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -13,9 +13,9 @@ from tabib.config.parts import (
     BaseColumns,
     BaseData,
     BaseEvaluate,
+    BaseNotes,
     BaseStudy,
     BaseTraining,
-    Bilingual,
     Fraction,
     Freeze,
     Part,
@@ -26,11 +26,11 @@ from tabib.config.parts import (
     each_once,
     pattern,
 )
-from tabib.kinds import KINDS
 
 __all__ = [
     "METRICS",
     "OWN",
+    "PATTERN_GROUPS",
     "Augment",
     "Calibrate",
     "Columns",
@@ -147,6 +147,11 @@ class Data(BaseData):
     def patients_listed(self) -> str | None:
         """The column, or the pattern with a group, that says whose an image is."""
         return self.pattern if self.pattern and "(?P<group>" in self.pattern else self.columns.group
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.columns.several
 
 
 class Input(Part):
@@ -359,13 +364,9 @@ class Published(PastWork):
     """What was published, by the names of goals."""
 
 
-class Notes(Part):
+class Notes(BaseNotes):
     """Words for the report that no measurement can give."""
 
-    problem: Bilingual | None = None
-    """What is asked, and why it matters."""
-    suggestions: Bilingual | None = None
-    """What could be done next."""
     past_work: list[Published] = []
     """What others reached."""
 
@@ -387,19 +388,6 @@ class Study(BaseStudy):
     explain: Explain = Explain()
     goals: Goals = Goals()
     notes: Notes = Notes()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _changes_of_the_kind(cls, values: Any) -> Any:
-        # Here and not where images are changed: the values must stand in the study that names the run.
-        data, augment = (
-            part.model_dump(exclude_unset=True) if isinstance(part, Part) else part
-            for part in ((values.get("data"), values.get("augment", {})) if isinstance(values, dict) else (None, None))
-        )
-        if isinstance(data, dict) and isinstance(augment, dict) and isinstance(data.get("kind"), str):
-            rules = KINDS.get(data["kind"], {})
-            return values | {"augment": {name: rule.default for name, rule in rules.items()} | augment}
-        return values
 
     @property
     def several(self) -> bool:

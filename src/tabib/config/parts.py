@@ -10,17 +10,18 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from tabib.kinds import Kind
+from tabib.kinds import KINDS, Kind
 
 __all__ = [
     "BaseAugment",
     "BaseColumns",
     "BaseData",
     "BaseEvaluate",
+    "BaseNotes",
     "BaseStudy",
     "BaseTraining",
     "Bilingual",
@@ -143,6 +144,8 @@ class BaseData(Part):
 
     folder: Place
     """Folder of the images, an archive of one (`.zip`, `.tar`, `.tar.gz` and the like), or the `.npz` file, relative to the study file."""
+    table: Place | None = None
+    """A table (CSV, TSV or Parquet) of the images, relative to the study file."""
     kind: Kind | None = None
     """Kind of image: decides which random changes `augment` makes where it does not say, and which are said to be wrong."""
     group: Annotated[str, AfterValidator(pattern)] | None = None
@@ -154,6 +157,11 @@ class BaseData(Part):
     def patients_listed(self) -> str | None:
         """What says whose an image is, beside `group`; nothing where nothing does."""
         return None
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return False
 
 
 class Split(Part):
@@ -368,6 +376,15 @@ class PastWork(Part):
     """Where to read it."""
 
 
+class BaseNotes(Part):
+    """Words for the report that no measurement can give."""
+
+    problem: Bilingual | None = None
+    """What is asked, and why it matters."""
+    suggestions: Bilingual | None = None
+    """What could be done next."""
+
+
 class BaseStudy(Part):
     """What studies of every task have."""
 
@@ -381,3 +398,16 @@ class BaseStudy(Part):
     report: Report = Report()
     expect: list[str] = []
     """Codes of findings that the study knows of: they are shown, and do not refuse it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _changes_of_the_kind(cls, values: Any) -> Any:
+        # Here and not where images are changed: the values must stand in the study that names the run.
+        data, augment = (
+            part.model_dump(exclude_unset=True) if isinstance(part, Part) else part
+            for part in ((values.get("data"), values.get("augment", {})) if isinstance(values, dict) else (None, None))
+        )
+        if isinstance(data, dict) and isinstance(augment, dict) and isinstance(data.get("kind"), str):
+            rules = KINDS.get(data["kind"], {})
+            return values | {"augment": {name: rule.default for name, rule in rules.items()} | augment}
+        return values

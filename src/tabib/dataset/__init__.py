@@ -2,6 +2,7 @@
 
 from tabib.dataset.archives import OpenedData, open_data
 from tabib.dataset.cache import Cache, CacheEntry, build_cache, clear_cache, kept_array, list_cache
+from tabib.dataset.cases import GEOMETRY, CaseCache, Grid, build_cases, prepare, prepared_shape
 from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import patients_by, patients_known, propose_group_pattern
 from tabib.dataset.hashes import hamming, perceptual_hash
@@ -10,21 +11,31 @@ from tabib.dataset.inspection import inspect_dataset
 from tabib.dataset.labels import as_class, rename_labels, without
 from tabib.dataset.layouts import list_folder
 from tabib.dataset.listing import NO_IMAGES, Listed, given_parts, junk
+from tabib.dataset.mask_layouts import MASK_LAYOUTS
+from tabib.dataset.masks import Case, MaskFacts, case_of, read_case, slice_image, telling_slice
 from tabib.dataset.pixels import STATISTICS, enough_side, fit_image, intensity_statistics
 from tabib.dataset.positive import guess_positive, positive_class
 from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset
 
 __all__ = [
+    "GEOMETRY",
     "LEFT_OUT",
+    "MASK_LAYOUTS",
     "NO_IMAGES",
     "STATISTICS",
     "Cache",
     "CacheEntry",
+    "Case",
+    "CaseCache",
+    "Grid",
     "Listed",
+    "MaskFacts",
     "NearCopies",
     "OpenedData",
     "as_class",
     "build_cache",
+    "build_cases",
+    "case_of",
     "clear_cache",
     "enough_side",
     "find_near_copies",
@@ -45,10 +56,15 @@ __all__ = [
     "patients_known",
     "perceptual_hash",
     "positive_class",
+    "prepare",
+    "prepared_shape",
     "propose_group_pattern",
+    "read_case",
     "read_row_pixels",
     "read_split_csv",
     "rename_labels",
+    "slice_image",
     "split_dataset",
+    "telling_slice",
     "without",
 ]

@@ -36,9 +36,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Generic, NamedTuple, TypeVar
 
-from tabib.config import Data
+from tabib.config import BaseData
 from tabib.dataset.listing import NOT_UNPACKED, Listed, junk
 from tabib.errors import DataError, RunError
 from tabib.images import printable
@@ -71,8 +71,11 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError, struct.error)
 
 
+Data = TypeVar("Data", bound=BaseData)
+
+
 @dataclass(frozen=True)
-class OpenedData:
+class OpenedData(Generic[Data]):
     """The data with a folder that can be walked, and what an archive held that was not unpacked into it."""
 
     data: Data
@@ -94,7 +97,7 @@ def is_archive(path: Path) -> bool:
     return path.name.casefold().endswith(ARCHIVE_SUFFIXES) and path.is_file()
 
 
-def open_data(data: Data, cache_folder: Path | None, *, progress: Progress = SILENT) -> OpenedData:
+def open_data(data: Data, cache_folder: Path | None, *, progress: Progress = SILENT) -> OpenedData[Data]:
     """Give the data as they are or, where `data.folder` is an archive, with the folder that it is unpacked into.
 
     Args:

@@ -39,7 +39,20 @@ from tabib.errors import DataError, ImageError, RunError
 from tabib.progress import SILENT, Progress
 from tabib.runs import write_json
 
-__all__ = ["Cache", "CacheEntry", "build_cache", "clear_cache", "kept_array", "list_cache"]
+__all__ = [
+    "Cache",
+    "CacheEntry",
+    "build_cache",
+    "clear_cache",
+    "kept_array",
+    "list_cache",
+    "load_arrays",
+    "reserve",
+    "whole_or_nothing",
+]
+
+_BESIDE = (".statistics.npy", ".masks.npy")
+"""Second arrays of an entry, of images for classifiers and of images with masks."""
 
 
 @dataclass(frozen=True)
@@ -88,22 +101,24 @@ def build_cache(
     usable = index.filter(pl.col("refused").is_null())
     key = _key(usable, input)
     stem = folder / key
-    arrays = _load(stem)
+    arrays = load_arrays(stem)
     if arrays is None:
         data = open_data(data, folder, progress=progress).data
         _build(data, usable, input, folder=folder, key=key, workers=workers, progress=progress)
-        arrays = _load(stem)
+        arrays = load_arrays(stem)
     assert arrays is not None
     images, statistics = arrays
     return Cache(key=key, images=images, statistics=statistics, rows=usable["row"].to_numpy().astype(np.int64))
 
 
-def _load(stem: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """The two arrays of an entry; None where it is not there whole, or was cut short since."""
+def load_arrays(stem: Path, *, beside: str = "statistics") -> tuple[np.ndarray, np.ndarray] | None:
+    """The two arrays of an entry, mapped; None where it is not there whole, or was cut short since."""
     if not stem.with_suffix(".json").exists():
         return None
     try:
-        return np.load(stem.with_suffix(".npy"), mmap_mode="c"), np.load(stem.with_suffix(".statistics.npy"))
+        return np.load(stem.with_suffix(".npy"), mmap_mode="c"), np.load(
+            stem.with_suffix(f".{beside}.npy"), mmap_mode="c" if beside == "masks" else None
+        )
     except (OSError, ValueError):
         return None
 
@@ -116,7 +131,7 @@ def list_cache(folder: Path) -> list[CacheEntry]:
         files = json.loads(about.read_text(encoding="utf-8"))["files"] if about.exists() and not path.name.startswith(".") else 0
         entries.append(CacheEntry(path, files, sum(file.stat().st_size for file in path.rglob("*") if file.is_file())))
     for path in sorted([*folder.glob("*.npy"), *folder.glob(".*.part")]):
-        if not path.name.endswith(".statistics.npy"):
+        if not path.name.endswith(_BESIDE):
             about = path.with_suffix(".json")
             images = json.loads(about.read_text())["images"] if about.exists() else 0
             entries.append(CacheEntry(path, images, path.stat().st_size))
@@ -130,7 +145,7 @@ def clear_cache(folder: Path) -> list[CacheEntry]:
         if entry.path.is_dir():
             shutil.rmtree(entry.path)
             continue
-        for suffix in (".json", ".statistics.npy"):
+        for suffix in (".json", *_BESIDE):
             entry.path.with_suffix(suffix).unlink(missing_ok=True)
         entry.path.unlink(missing_ok=True)
     return entries
@@ -146,8 +161,8 @@ def kept_array(folder: Path, key: str, *, shape: tuple[int, ...], fill: Callable
     with suppress(OSError, ValueError):
         if about.exists() and np.load(path, mmap_mode="r").shape == shape:
             return np.load(path, mmap_mode="c")
-    with _whole_or_nothing(path) as target:
-        _reserve(target, shape, np.dtype(np.float32))
+    with whole_or_nothing(path) as target:
+        reserve(target, shape, np.dtype(np.float32))
         array = np.lib.format.open_memmap(target, mode="r+")
         fill(array)
         array.flush()
@@ -169,9 +184,9 @@ def _build(data: Data, usable: pl.DataFrame, input: Input, *, folder: Path, key:
     assert input.channels != "auto"
     dtype = np.dtype(np.uint8 if (usable["bits"] <= 8).all() else np.uint16)
     shape = (len(usable), input.channels, input.height, input.width)
-    with _whole_or_nothing(folder / f"{key}.npy") as target, _whole_or_nothing(folder / f"{key}.statistics.npy") as beside:
-        _reserve(target, shape, dtype)
-        _reserve(beside, (len(usable), len(STATISTICS)), np.dtype(np.float32))
+    with whole_or_nothing(folder / f"{key}.npy") as target, whole_or_nothing(folder / f"{key}.statistics.npy") as beside:
+        reserve(target, shape, dtype)
+        reserve(beside, (len(usable), len(STATISTICS)), np.dtype(np.float32))
         store = partial(_store, data=data, input=input, target=target, beside=beside)
         failures = map_in_processes(store, list(enumerate(usable["path"])), workers=workers, progress=progress, name="decode")
         for path, failure in zip(usable["path"], failures, strict=True):
@@ -198,7 +213,7 @@ def _store(item: tuple[int, str], *, data: Data, input: Input, target: Path, bes
     return None
 
 
-def _reserve(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def reserve(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Make an array file of zeros whose space on the disk is taken now, so that a full disk is an error and no crash later."""
     np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
     with path.open("r+b") as file:
@@ -206,7 +221,7 @@ def _reserve(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 
 @contextmanager
-def _whole_or_nothing(path: Path) -> Iterator[Path]:
+def whole_or_nothing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its name at the end, synced; it is removed where anything fails."""
     temporary = None
     try:

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tabib.config import Data
+from tabib.config import AnyData, SegmentationData
 from tabib.dataset.archives import open_data
 from tabib.dataset.hashes import perceptual_hash
 from tabib.dataset.layouts import list_folder
 from tabib.dataset.listing import NO_IMAGES, Listed
+from tabib.dataset.masks import glance_at_case, read_case, slice_image, telling_slice
 from tabib.dataset.npz import image_of, map_array, npz_file, parse_row, read_row, unpack
 from tabib.engines import Crashed, map_in_processes
 from tabib.errors import DataError, ImageError
@@ -33,8 +34,12 @@ __all__ = ["index_folder", "lost_images", "read_row_pixels"]
 NAMESAKE = "a file and a frame of another file are called so; rename the file"
 
 
-def index_folder(data: Data, *, cache_folder: Path | None = None, workers: int | None = None, progress: Progress = SILENT) -> pl.DataFrame:
+def index_folder(
+    data: AnyData, *, cache_folder: Path | None = None, workers: int | None = None, progress: Progress = SILENT
+) -> pl.DataFrame:
     """Make the index: a row per file the layout sees (of a file of several frames, per frame), with label, group, hashes, thumbnail and facts.
+
+    Of a study of masks a row is a picture or a whole volume with its mask, and its label what structures the mask shows.
 
     A file that cannot be read is a row too, with the reason in `refused`. `group` is the joined non-empty captures of
     `data.group` in the path, null where it does not match, or what the table or `data.pattern` says; without either it stands for DICOM's PatientID, null where
@@ -69,7 +74,7 @@ def index_folder(data: Data, *, cache_folder: Path | None = None, workers: int |
             patients.append(values.pop("patient", None))
             for name, column in columns.items():
                 column.append(values.get(name))
-    if data.group is None and data.patients_listed is None:
+    if data.group is None and data.patients_listed is None and not any(entry.group for entry in listed):
         columns["group"] = _pseudonyms(patients, columns["content"])
     index = _without_namesakes(pl.DataFrame(columns, schema=INDEX_SCHEMA))
     if index["refused"].null_count() == 0:
@@ -83,7 +88,7 @@ def index_folder(data: Data, *, cache_folder: Path | None = None, workers: int |
 def _without_namesakes(index: pl.DataFrame) -> pl.DataFrame:
     """Refuse both where a file is called like a frame of another, `film.dcm[3]`: a path stands for one picture."""
     namesake = pl.col("path").is_duplicated()
-    kept = ("row", "path", "label", "given", "group", "content", "bytes", "facts")
+    kept = ("row", "path", "label", "given", "group", "content", "bytes", "facts", "mask")
     reasons = pl.when(namesake).then(pl.lit(NAMESAKE)).otherwise("refused").alias("refused")
     return index.with_columns(
         reasons, *(pl.when(~namesake).then(name).alias(name) for name in INDEX_SCHEMA if name not in (*kept, "refused"))
@@ -96,8 +101,8 @@ def lost_images(index: pl.DataFrame) -> pl.DataFrame:
     return index.filter(reason.is_not_null() & ~pl.any_horizontal(reason.str.starts_with(start) for start in NO_IMAGES))
 
 
-def read_row_pixels(data: Data, index: pl.DataFrame, row: int, *, least: int | None = None) -> Image:
-    """Read again the image behind a good row of the index; `least` as in `read_image`.
+def read_row_pixels(data: AnyData, index: pl.DataFrame, row: int, *, least: int | None = None) -> Image:
+    """Read again the image behind a good row of the index; `least` as in `read_image`. Of a volume it is the slice that shows most of the structures.
 
     Raises:
         ImageError: the file is gone or no longer an image.
@@ -108,6 +113,9 @@ def read_row_pixels(data: Data, index: pl.DataFrame, row: int, *, least: int | N
             return read_row(npz_file(data.folder), path)
         except DataError as error:
             raise ImageError(str(error)) from None
+    if isinstance(data, SegmentationData):
+        case = read_case(data, path, index["mask"][row])
+        return slice_image(case.image, telling_slice(case))
     return read_image(data.folder / path, least=least)
 
 
@@ -145,12 +153,16 @@ def _perceptual(thumbnails: pl.Series) -> pl.Series:
     return pl.Series("perceptual", [None if thumbnail is None else next(hashes) for thumbnail in thumbnails], pl.UInt64())
 
 
-def _see(data: Data, listed: Sequence[Listed], workers: int | None, progress: Progress) -> dict[str, Iterator[dict[str, Any]]]:
+def _see(data: AnyData, listed: Sequence[Listed], workers: int | None, progress: Progress) -> dict[str, Iterator[dict[str, Any]]]:
     """What is seen in each file, in the order of the frames that were asked for, or of all."""
     if data.layout == "npz":
         paths = [entry.path for entry in listed]
         arrays = _see_arrays(npz_file(data.folder), paths, workers, progress)
         return {path: _or_crash(look, 1) for path, look in zip(paths, arrays, strict=True)}
+    if isinstance(data, SegmentationData):
+        cases = [(data, entry.path, entry.mask) for entry in listed]
+        looks = map_in_processes(glance_at_case, cases, workers=workers, progress=progress, name="index")
+        return {path: _or_crash(look, 1) for (_, path, _), look in zip(cases, looks, strict=True)}
     asked: dict[str, list[int]] = {}
     for entry in listed:
         asked.setdefault(entry.file, []).extend([] if entry.frame is None else [entry.frame])

@@ -15,13 +15,14 @@ from pathlib import PurePosixPath
 
 import polars as pl
 
-from tabib.config import Study
+from tabib.config import AnyStudy, Segmentation, Study
 from tabib.dataset.confounders import ACQUISITION, FEWEST, INTENSITY, MARKS, NAMES, NUMBERING, Telltale, try_columns, try_facts
 from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import held_together, patients_by, patients_known, propose_group_pattern
 from tabib.dataset.index import lost_images
 from tabib.dataset.labels import as_class
 from tabib.dataset.listing import NOT_NAMED, NOT_UNPACKED, OF_A_LINE, PART_NAMES, SECOND_COPY, given_parts
+from tabib.dataset.mask_findings import inspect_masks
 from tabib.dataset.positive import guess_positive
 from tabib.dataset.quality import find_faults
 from tabib.progress import SILENT, Progress
@@ -46,7 +47,7 @@ _FLAT = 0.0125  # deviation as a share of the range: four of them, what nearly a
 _FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "tif": "TIFF", "tiff": "TIFF", "dcm": "DICOM", "dicom": "DICOM"}
 
 
-def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = SILENT) -> Findings:
+def inspect_dataset(index: pl.DataFrame, study: AnyStudy, *, progress: Progress = SILENT) -> Findings:
     """Look for what would make a study of these images wrong.
 
     Args:
@@ -66,23 +67,25 @@ def inspect_dataset(index: pl.DataFrame, study: Study, *, progress: Progress = S
         people = held_together(good, patients)
         units = _units(good, people, near)
         advance(1)
-        telltales = list(_telltales_of_labels(good, units) if study.several else _telltales(good, units))
+        of_masks = isinstance(study, Segmentation)
+        told = [] if of_masks else list(_telltales_of_labels(good, units) if study.several else _telltales(good, units))
         advance(1)
+        # That two pictures alike show other structures is no contradiction: one is of another phase, or of the slice beside it.
+        alike = good.with_columns(label=pl.lit(None, pl.String())) if of_masks else good
         findings = [
             *_files(index),
-            *_where(good, study),
-            *([_finding("labels_none", "warn", {"images": len(good)}, page_one=True)] if good["label"].is_null().all() else []),
+            *(inspect_masks(index, study) if of_masks else chain(_where(good, study), _no_labels(good))),
             *_patients(good, study, pattern),
-            *(_labels(good, patients) if study.several else [*_positive(good, study), *_classes(good, patients)]),
-            *_exact_copies(good, study),
-            *_near_copies(good, people, near),
+            *([] if of_masks else _classified(good, patients, study)),
+            *_exact_copies(alike, study),
+            *_near_copies(alike, people, near),
             *_given_parts(good, near, study),
             *_drawn_apart(good, people, near, study),
             *([_finding("bench_scale", "warn", {"images": len(good)}, page_one=True)] if study.scale == "bench" else []),
-            *_pictures(good),
-            *_ranges(good, study),
+            *_pictures(good, stretched=not of_masks),
+            *([] if of_masks else _ranges(good, study)),
             *_faults(good, study),
-            *telltales,
+            *told,
         ]
         advance(1)
     return Findings(findings=findings, near_copies=near.clusters, group_pattern=pattern)
@@ -165,6 +168,11 @@ def _where(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
         yield _finding("classes_in_two_folders", "warn", figures, inner["row"].to_list())
 
 
+def _no_labels(good: pl.DataFrame) -> Iterator[Finding]:
+    if good["label"].is_null().all():
+        yield _finding("labels_none", "warn", {"images": len(good)}, page_one=True)
+
+
 def _above_class(path: str, label: str) -> str:
     """The folder that holds the folder of a file's class, or of the part of the split above it."""
     folders = unicodedata.normalize("NFC", path).split("/")
@@ -172,7 +180,7 @@ def _above_class(path: str, label: str) -> str:
     return "/".join(above[:-1] if above and above[-1].casefold() in PART_NAMES else above)
 
 
-def _pictures(good: pl.DataFrame) -> Iterator[Finding]:
+def _pictures(good: pl.DataFrame, *, stretched: bool) -> Iterator[Finding]:
     flat = good.filter(pl.col("contrast") == 0)
     if len(flat):
         yield _finding("flat_images", "warn", {"images": len(flat), "example": flat["path"][0]}, flat["row"].to_list())
@@ -189,7 +197,8 @@ def _pictures(good: pl.DataFrame) -> Iterator[Finding]:
         }
         for name, (width, height, _) in {"commonest": sizes.row(0), "smallest": by_pixels.row(0), "largest": by_pixels.row(-1)}.items():
             figures |= {f"{name}_width": width, f"{name}_height": height}
-        yield _finding("mixed_shapes" if high / low > _SHAPES else "mixed_sizes", "pass", figures)
+        told = "mixed_shapes" if high / low > _SHAPES else "mixed_sizes"
+        yield _finding(told if stretched else "sizes_kept", "pass", figures)
     colour = int(good["colour"].sum())
     if 0 < colour < len(good):
         rarer = good.filter(pl.col("colour") == (2 * colour <= len(good)))
@@ -216,7 +225,7 @@ def _ranges(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
         yield _finding("flat_range", "warn", figures, flat["row"].to_list(), page_one=share > _SERIOUS)
 
 
-def _faults(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
+def _faults(good: pl.DataFrame, study: AnyStudy) -> Iterator[Finding]:
     labels = dict(zip(good["row"].to_list(), good["label"].to_list(), strict=True))
     paths = dict(zip(good["row"].to_list(), good["path"].to_list(), strict=True))
     # What is usual is asked of each class; of several labels, of all images: few share all of theirs.
@@ -231,7 +240,7 @@ def _faults(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
         yield _finding("pictures_alike", "pass", {"images": len(good)})
 
 
-def _told_apart(label: str | None, study: Study) -> list[str]:
+def _told_apart(label: str | None, study: AnyStudy) -> list[str]:
     """The class of an image, or its labels; "" where there is none."""
     return labels_of(label, several=study.several) or [""]
 
@@ -251,7 +260,7 @@ def _units(good: pl.DataFrame, patients: pl.Series, near: NearCopies) -> list[st
     ]
 
 
-def _patients(good: pl.DataFrame, study: Study, pattern: str | None) -> Iterator[Finding]:
+def _patients(good: pl.DataFrame, study: AnyStudy, pattern: str | None) -> Iterator[Finding]:
     state = patients_known(good["group"])
     if state == "unknown":
         if pattern is None:
@@ -280,6 +289,10 @@ def _patients(good: pl.DataFrame, study: Study, pattern: str | None) -> Iterator
     named_by = study.data.group or study.data.patients_listed
     if len(counts) == len(known) and named_by is not None:
         yield _finding("every_image_a_patient", "warn", {"images": len(known), "pattern": named_by}, page_one=True)
+
+
+def _classified(good: pl.DataFrame, patients: pl.Series, study: Study) -> Iterator[Finding]:
+    return _labels(good, patients) if study.several else chain(_positive(good, study), _classes(good, patients))
 
 
 def _classes(good: pl.DataFrame, patients: pl.Series) -> Iterator[Finding]:
@@ -341,7 +354,7 @@ def _positive(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
 # --- Copies ---
 
 
-def _exact_copies(good: pl.DataFrame, study: Study) -> Iterator[Finding]:
+def _exact_copies(good: pl.DataFrame, study: AnyStudy) -> Iterator[Finding]:
     sets = good.group_by("pixels", maintain_order=True).agg(
         "row",
         pl.len().alias("copies"),
@@ -395,7 +408,7 @@ def _near_copies(good: pl.DataFrame, patients: pl.Series, near: NearCopies) -> I
         yield _finding("near_copy_cluster_large", "warn", figures, largest, page_one=True)
 
 
-def _given_parts(good: pl.DataFrame, near: NearCopies, study: Study) -> Iterator[Finding]:
+def _given_parts(good: pl.DataFrame, near: NearCopies, study: AnyStudy) -> Iterator[Finding]:
     """What stands in the test folder and in another one: a patient, or a copy."""
     good = good.with_columns(given=given_parts(good, study.split.test_fold))
     given = dict(zip(good["row"].to_list(), good["given"].to_list(), strict=True))
@@ -428,7 +441,7 @@ def _given_parts(good: pl.DataFrame, near: NearCopies, study: Study) -> Iterator
         yield _finding("given_leak_copies", "warn", figures, rows, page_one=kept)
 
 
-def _drawn_apart(good: pl.DataFrame, patients: pl.Series, near: NearCopies, study: Study) -> Iterator[Finding]:
+def _drawn_apart(good: pl.DataFrame, patients: pl.Series, near: NearCopies, study: AnyStudy) -> Iterator[Finding]:
     """What a draw of single images may divide."""
     if study.split.by == "image":
         several = good.with_columns(patient=patients).drop_nulls("patient").group_by("patient").len().filter(pl.col("len") > 1)

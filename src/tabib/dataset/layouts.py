@@ -8,7 +8,7 @@
 | `pattern`       | files at any depth below FOLDER, whose paths all follow one pattern                               | `pattern.py`   |
 | `dicom`         | DICOM files at any depth below FOLDER, and a table that names them by an identifier, or none      | `dicom.py`     |
 
-Nothing is skipped in silence: what cannot be an image by its name, place or kind is listed with the reason.
+Those of a study of masks are in `mask_layouts.py`. Nothing is skipped in silence: what cannot be an image by its name, place or kind is listed with the reason.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 
-from tabib.config import Data
+from tabib.config import AnyData, Data, SegmentationData
 from tabib.dataset.dicom import list_dicom
 from tabib.dataset.folders import DRAWING, list_class_folders
 from tabib.dataset.listing import Listed
+from tabib.dataset.mask_layouts import list_cases
 from tabib.dataset.npz import list_arrays
 from tabib.dataset.pattern import list_pattern
 from tabib.dataset.table import list_table
@@ -30,7 +31,7 @@ from tabib.records import labels_of
 __all__ = ["LAYOUTS", "list_folder"]
 
 
-def list_folder(data: Data, *, workers: int | None = None, progress: Progress = SILENT) -> list[Listed]:
+def list_folder(data: AnyData, *, workers: int | None = None, progress: Progress = SILENT) -> list[Listed]:
     """List what the study's layout sees in its folder, sorted by path; no pixels are read.
 
     Args:
@@ -39,11 +40,14 @@ def list_folder(data: Data, *, workers: int | None = None, progress: Progress = 
         progress: told of each header.
 
     Returns:
-        At least two classes among the entries that are not refused; of DICOM files without a table, no labels.
+        At least two classes among the entries that are not refused; of DICOM files without a table, no labels. Of a study of masks,
+        at least one image with its mask.
 
     Raises:
         DataError: the folder is missing or empty, holds no class folders or one class only, or mixes classes and parts.
     """
+    if isinstance(data, SegmentationData):
+        return list_cases(data)
     found = list_dicom(data, workers=workers, progress=progress) if data.layout == "dicom" else LAYOUTS[data.layout](data)
     listed = sorted(found, key=lambda entry: entry.path)
     if data.layout == "dicom" and data.table is None:

@@ -29,6 +29,8 @@ __all__ = [
     "OUTSIDE",
     "PART_NAMES",
     "SECOND_COPY",
+    "WITHOUT_IMAGE",
+    "WITHOUT_MASKS",
     "Listed",
     "Walk",
     "given_parts",
@@ -36,6 +38,7 @@ __all__ = [
     "list_files",
     "out_of_place",
     "part_of",
+    "without_suffix",
 ]
 
 BY_NAME = "refused by name: "
@@ -43,7 +46,10 @@ BY_NAME = "refused by name: "
 
 SECOND_COPY, _EMPTY, NOT_NAMED = "second copy of ", "an empty folder", "the table does not name it"
 
-NO_IMAGES = (BY_NAME, SECOND_COPY, _EMPTY, NOT_NAMED, NO_DICOM, NO_PICTURE)
+WITHOUT_IMAGE, WITHOUT_MASKS = "a mask without an image", "none of the images with masks"
+"""How the reasons of files begin that a layout of masks leaves aside."""
+
+NO_IMAGES = (BY_NAME, SECOND_COPY, _EMPTY, NOT_NAMED, NO_DICOM, NO_PICTURE, WITHOUT_IMAGE, WITHOUT_MASKS)
 """How the reasons of rows begin that take no image away."""
 
 OF_A_LINE = r", line \d+\)$|^stands in .* several times|names frames of it, too|^no DICOM picture below|^the line names no picture$"
@@ -101,6 +107,7 @@ class Listed:
     group: str | None = None
     facts: Mapping[str, str | None] = field(default_factory=dict)  # columns of the index that the table fills
     frame: int | None = None  # where one of a file was asked for
+    mask: str | None = None  # path of its mask, relative to the data folder
 
     @property
     def file(self) -> str:
@@ -119,6 +126,11 @@ def junk(name: str) -> str | None:
 def out_of_place(name: str, reason: str) -> str:
     """Why a file is not used; by its name, where that is none of an image."""
     return reason if "." not in name or name.casefold().endswith(IMAGE_SUFFIXES) else BY_NAME + reason
+
+
+def without_suffix(path: str) -> str:
+    """A path without the suffix of its file, of `.nii.gz` without both."""
+    return re.sub(r"(\.nii)?\.[^./]+$", "", path)
 
 
 def list_files(folder: Path) -> list[Listed]:

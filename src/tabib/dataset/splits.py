@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from tabib.config import Data, Split, Study
+from tabib.config import AnyData, AnyStudy, Data, Segmentation, SegmentationData, Split, Study
 from tabib.dataset.balance import divide
 from tabib.dataset.groups import frames_of, held_together
 from tabib.dataset.listing import FOLD, given_parts
@@ -37,7 +37,7 @@ BENCH = {"train": 40, "validation": 20, "test": 20}
 """Images of each class that `scale: bench` leaves in each part."""
 
 
-def split_dataset(index: pl.DataFrame, findings: Findings, study: Study) -> pl.DataFrame:
+def split_dataset(index: pl.DataFrame, findings: Findings, study: AnyStudy) -> pl.DataFrame:
     """Give every row of the index its part.
 
     The draw depends on the seed, the groups and the contents of the images, never on the order of rows or on file
@@ -60,12 +60,16 @@ def split_dataset(index: pl.DataFrame, findings: Findings, study: Study) -> pl.D
     """
     split = study.split
     if index["label"].null_count() == len(index):
+        if isinstance(study, Segmentation):
+            raise DataError(
+                f"None of the {index['refused'].null_count():,} images has a mask, and a segmenter learns from masks. Check data.folder."
+            )
         raise DataError(
             f"None of the {index['refused'].null_count():,} images has a label, and a classifier learns from labels. Bring a table that says them, as in "
             "data: {layout: dicom, table: labels.csv, columns: {path: StudyInstanceUID, label: diagnosis}}."
         )
     table = _Table(index, findings, study)
-    if study.positive is not None:
+    if isinstance(study, Study) and study.positive is not None:
         positive_class(study.positive, sorted({label for kinds in table.kinds for label in kinds}))
     if split.given or split.file is not None:
         _place_given(table, study.data, split)
@@ -76,7 +80,8 @@ def split_dataset(index: pl.DataFrame, findings: Findings, study: Study) -> pl.D
         _leave_out_copies(table, keep_one=study.data.copies == "keep_one")
     _check_classes_left(table)
     _draw(table, split)
-    _check_parts(table)
+    if not isinstance(study, Segmentation):  # every image of a part may well show the same structures
+        _check_parts(table)
     if study.scale == "bench":
         _thin(table)
     return table.frame()
@@ -85,12 +90,13 @@ def split_dataset(index: pl.DataFrame, findings: Findings, study: Study) -> pl.D
 class _Table:
     """The split while it is made: a value per row of the index."""
 
-    def __init__(self, index: pl.DataFrame, findings: Findings, study: Study) -> None:
+    def __init__(self, index: pl.DataFrame, findings: Findings, study: AnyStudy) -> None:
         self.path: list[str] = index["path"].to_list()
         self.content: list[str | None] = index["content"].to_list()
         self.pixels: list[str | None] = index["pixels"].to_list()
         self.label: list[str | None] = index["label"].to_list()
         self.several = study.several
+        self.word = "structure" if isinstance(study, Segmentation) else "label" if study.several else "class"  # what is to be told apart
         self.kinds = [labels_of(label, several=self.several) for label in self.label]  # what each row counts for
         self.given: list[str | None] = given_parts(index, study.split.test_fold).to_list()
         self.folds_given = set(index["given"])
@@ -104,7 +110,7 @@ class _Table:
             if refused is not None:
                 self.leave_out(row, f"refused: {refused}")
             elif self.label[row] is None:
-                self.leave_out(row, "has no label")
+                self.leave_out(row, "has no mask" if isinstance(study, Segmentation) else "has no label")
         self.good = [row for row in range(len(index)) if self.part[row] is None]
         copies = (self.content, self.pixels)
         self.units = self._joined((self.patient, *copies), findings.near_copies)
@@ -116,11 +122,6 @@ class _Table:
             self.drawn = self._joined((self.patient,), findings.near_copies)
         unit_of = {row: name for name, rows in self.units.items() for row in rows}
         self.group: list[str | None] = [unit_of.get(row, self.patient[row]) for row in range(len(index))]
-
-    @property
-    def word(self) -> str:
-        """What a message calls what is to be told apart."""
-        return "label" if self.several else "class"
 
     def leave_out(self, row: int, reason: str) -> None:
         self.part[row], self.fold[row], self.reason[row] = LEFT_OUT, None, reason
@@ -188,7 +189,7 @@ class _Joined:
         self._parent[other] = one
 
 
-def _place_given(table: _Table, data: Data, split: Split) -> None:
+def _place_given(table: _Table, data: AnyData, split: Split) -> None:
     if split.file is not None:
         _place_by_file(table, split.file)
     else:
@@ -208,14 +209,16 @@ def _place_given(table: _Table, data: Data, split: Split) -> None:
         raise DataError(f"{len(missing)} images are in no given part, as {_examples(missing)}. {_given_by(data, split)[1]}.")
 
 
-def _given_by(data: Data, split: Split) -> tuple[str, str]:
+def _given_by(data: AnyData, split: Split) -> tuple[str, str]:
     """What says which part an image is in, and how it is to say it."""
     parts = ", ".join(PARTS)
     if split.file is not None:
         return str(split.file), f"Expected one of {parts} in its column `part`"
     if data.layout in ("class_folders", "npz"):
         return str(data.folder), f"Expected {'folders' if data.layout == 'class_folders' else 'arrays'} named after {parts}"
-    if data.pattern is not None:
+    if isinstance(data, SegmentationData) and data.columns.part is None:
+        return str(data.folder), f"Expected folders named after {parts}, or a column of data.table that says them"
+    if isinstance(data, Data) and data.pattern is not None:
         return "data.pattern", f"Expected one of {parts} where its group `part` matches"
     if data.columns.part is None:
         return str(data.table), f"Name the column that says {parts} or the number of a fold, as in data: {{columns: {{part: split}}}}"

@@ -20,13 +20,13 @@ from typing import Any
 
 import polars as pl
 
-from tabib.config import Columns, Data
-from tabib.dataset.listing import NOT_NAMED, PART_NAMES, Listed, list_files, part_of
+from tabib.config import AnyData, BaseColumns, Columns, Data
+from tabib.dataset.listing import NOT_NAMED, PART_NAMES, Listed, list_files, part_of, without_suffix
 from tabib.errors import DataError, StudyError
 from tabib.images import name_and_frame
 from tabib.records import LABEL_SEPARATOR
 
-__all__ = ["Files", "keep_line", "list_table", "read_lines", "read_table", "said_of"]
+__all__ = ["Files", "keep_line", "list_table", "read_lines", "read_table", "said_in_table", "said_of"]
 
 SEPARATORS = (",", ";", "\t", "|")
 
@@ -44,11 +44,7 @@ def list_table(data: Data) -> list[Listed]:
     """List what the table of a study says of the files below its folder; a file that it does not name is refused."""
     assert data.table is not None
     found = {entry.path: entry for entry in list_files(data.folder)}
-    files = Files([path for path, entry in found.items() if entry.refused is None])
-    listed: dict[str, Listed] = {}
-    for place, row in read_lines(data):
-        entry = _of_line(row, files, data.columns, place)
-        keep_line(listed, entry.path, entry, data.table)
+    listed = said_in_table(data, [path for path, entry in found.items() if entry.refused is None])
     named = {entry.file for entry in listed.values()}
     for file in {entry.file for entry in listed.values() if entry.frame is not None} & listed.keys():
         listed[file] = replace(listed[file], refused=f"{data.table.name} names frames of it, too; name the file or its frames")
@@ -58,11 +54,22 @@ def list_table(data: Data) -> list[Listed]:
     return list(listed.values())
 
 
-def read_lines(data: Data) -> Iterator[tuple[str, dict[str, Any]]]:
+def said_in_table(data: AnyData, paths: list[str]) -> dict[str, Listed]:
+    """What the lines of the study's table say of files, by path; a line that names none of them stands under its own name, refused."""
+    assert data.table is not None
+    files = Files(paths)
+    said: dict[str, Listed] = {}
+    for place, row in read_lines(data):
+        entry = _of_line(row, files, data.columns, place)
+        keep_line(said, entry.path, entry, data.table)
+    return said
+
+
+def read_lines(data: AnyData) -> Iterator[tuple[str, dict[str, Any]]]:
     """The lines of the study's table, each with its place: a value per field of `data.columns`; `StudyError` where a column is missing."""
     assert data.table is not None
     table = read_table(data.table)
-    labels = data.columns.labels
+    labels = data.columns.labels if isinstance(data.columns, Columns) else []
     no_names = {"facts", "labels", "separator", "no_finding", *(["label"] if labels else [])}
     columns = {field: name for field, name in data.columns.model_dump(exclude=no_names).items() if name is not None}
     asked = [*columns.items(), *(("labels", name) for name in labels), *(("facts", name) for name in data.columns.facts)]
@@ -94,7 +101,7 @@ def keep_line(said: dict[str, Listed], name: str, entry: Listed, table: Path) ->
         said[name] = replace(other, refused=f"stands in {table.name} several times, and not with the same values")
 
 
-def said_of(path: str, row: dict[str, Any], columns: Columns, place: str) -> Listed:
+def said_of(path: str, row: dict[str, Any], columns: BaseColumns, place: str) -> Listed:
     """What a line of a table says of the image at a path."""
     part = row.get("part")
     given, refused = part_of(part) if part else None, None
@@ -108,7 +115,7 @@ def said_of(path: str, row: dict[str, Any], columns: Columns, place: str) -> Lis
     return Listed(path, label, given, refused, row.get("group"), facts)
 
 
-def _of_line(row: dict[str, Any], files: Files, columns: Columns, place: str) -> Listed:
+def _of_line(row: dict[str, Any], files: Files, columns: BaseColumns, place: str) -> Listed:
     """What one line of a table says of an image."""
     name = row["path"]
     found, frame = (files.find(name), None) if name else ([], None)
@@ -125,8 +132,10 @@ def _of_line(row: dict[str, Any], files: Files, columns: Columns, place: str) ->
     return replace(said_of(name or place, row, columns, place), refused=refused)
 
 
-def _label_of(row: dict[str, Any], columns: Columns) -> tuple[str | None, str | None]:
+def _label_of(row: dict[str, Any], columns: BaseColumns) -> tuple[str | None, str | None]:
     """The label of a line, null where it says nothing, and why it cannot be told."""
+    if not isinstance(columns, Columns):
+        return None, None
     if columns.labels:
         said: dict[str, str | None] = row["labels"]
         if not any(said.values()):
@@ -242,7 +251,7 @@ class Files:
         self._paths = set(paths)
         self._called: dict[str, list[str]] = defaultdict(list)
         for path in paths:
-            for name in dict.fromkeys((path, _without_suffix(path), _last(path), _without_suffix(_last(path)))):
+            for name in dict.fromkeys((path, without_suffix(path), _last(path), without_suffix(_last(path)))):
                 self._called[name].append(path)
 
     def find(self, name: str) -> list[str]:
@@ -261,10 +270,6 @@ class Files:
 
 
 _FROM_ROOT = re.compile(r"^([A-Za-z]:)?/+")
-
-
-def _without_suffix(path: str) -> str:
-    return re.sub(r"(\.nii)?\.[^./]+$", "", path)
 
 
 def _last(path: str) -> str:

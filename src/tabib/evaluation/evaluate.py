@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
 from tabib.config import Study
-from tabib.dataset import as_class, given_parts, patients_known
+from tabib.dataset import as_class, patients_known
 from tabib.evaluation.answers import Answers, answers_of
 from tabib.evaluation.baselines import answer_baselines
 from tabib.evaluation.curves import curves_of
@@ -19,6 +19,7 @@ from tabib.evaluation.gallery import confusion_cells, random_rows, worst_rows
 from tabib.evaluation.history import judge_histories
 from tabib.evaluation.labels import OF_ALL_LABELS, mean_measures, predictions_of_label
 from tabib.evaluation.measures import gaps, measure_all, predictive_values
+from tabib.evaluation.parts import leaked_rows, seed_of, unpredicted_rows
 from tabib.evaluation.remarks import (
     baseline_remarks,
     gap_remarks,
@@ -30,9 +31,40 @@ from tabib.evaluation.remarks import (
 )
 from tabib.evaluation.subgroups import measure_subgroups
 from tabib.metrics.intervals import Sureness
-from tabib.records import PARTS, Evaluation, Finding, PartEvaluation
+from tabib.progress import SILENT, Progress
+from tabib.records import PARTS, Decision, Evaluation, Finding, PartEvaluation
 
-__all__ = ["Judged", "evaluate", "join_labels", "judge_part"]
+__all__ = ["Judged", "evaluate", "join_labels", "judge", "judge_part"]
+
+
+def judge(
+    predictions: pl.DataFrame,
+    index: pl.DataFrame,
+    split: pl.DataFrame,
+    decision: Decision,
+    study: Study,
+    *,
+    folder: Path,
+    test_looks: int = 1,
+    histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    afterwards: Sequence[str] = (),
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Evaluate a classifier at the operating point that was decided; the other arguments are those of `evaluate`.
+
+    `folder` and `progress` are what the steps of every task are given, and are not looked at.
+    """
+    return evaluate(
+        predictions,
+        index,
+        split,
+        study,
+        threshold=decision.threshold,
+        thresholds=decision.thresholds,
+        test_looks=test_looks,
+        histories=histories,
+        afterwards=afterwards,
+    )
 
 
 def evaluate(
@@ -84,7 +116,7 @@ def _judge_parts(predictions: pl.DataFrame, index: pl.DataFrame, split: pl.DataF
     )
     train = index[split.filter(pl.col("part") == "train")["row"].to_numpy()]
     validation, test = (
-        judge_part(part, table, classes, index, train, study, lost=_unpredicted(part, table, index, split, study))
+        judge_part(part, table, classes, index, train, study, lost=unpredicted_rows(part, table["row"], index, split, study))
         for part in ("validation", "test")
     )
     return validation, test
@@ -104,7 +136,7 @@ def _told(
     """Everything that is said of two judged parts."""
     used = index.join(split.filter(pl.col("part").is_in(PARTS)).select("row"), on="row").filter(pl.col("refused").is_null())
     gap = gaps(validation.evaluation.measures, test.evaluation.measures, apart=_apart(validation, test))
-    leaked = _leaked(split, index, test.answers.rows)
+    leaked = leaked_rows(split, index, test.answers.rows)
     measures = test.evaluation.measures
     unnamed = index.filter(pl.col("row").is_in(test.answers.rows.tolist()) & pl.col("group").is_null()).height
     subgroups = measure_subgroups(test.answers, index, study.evaluate.subgroups, test.sure)
@@ -243,7 +275,7 @@ def judge_part(
     # An image without a group is known by its content, so that its group does not hang on the other files.
     groups = judged.select(pl.coalesce("group", pl.lit("image ") + pl.col("content")))["group"].to_list()
     answers = answers_of(judged, classes, groups)
-    sure = Sureness(study.evaluate.confidence, study.evaluate.draws, _seed(part, judged["content"].to_list()))
+    sure = Sureness(study.evaluate.confidence, study.evaluate.draws, seed_of(part, judged["content"].to_list()))
     asked = index[answers.rows.astype(np.int64)]
     # Under folds the validation rows are the training rows: what learnt from them cannot be judged on them.
     unseen = part == "test" or not train["row"].is_in(asked["row"].implode()).any()
@@ -262,25 +294,3 @@ def judge_part(
         curves=curves_of(answers),
     )
     return Judged(evaluation, answers, baselines, sure, groups, refused, mine.filter(predicted & ~labelled)["row"].to_list())
-
-
-def _unpredicted(part: str, table: pl.DataFrame, index: pl.DataFrame, split: pl.DataFrame, study: Study) -> list[int]:
-    """Rows that belong to the part and never came to be predicted: those that could not be read in a given part, too."""
-    belongs = split.filter(pl.col("part") == part)["row"].to_list()
-    if study.split.given:
-        given = given_parts(index, study.split.test_fold)
-        belongs += index.filter((given == part) & pl.col("refused").is_not_null())["row"].to_list()
-    return sorted(set(belongs) - set(table["row"]))
-
-
-def _leaked(split: pl.DataFrame, index: pl.DataFrame, test_rows: np.ndarray) -> list[int]:
-    """Judged test rows whose group or picture is in training or validation as well."""
-    table = split.select("row", "part", "group").join(index.select("row", "content", "pixels"), on="row")
-    known = table.filter(pl.col("part").is_in(["train", "validation"]))
-    test = table.filter((pl.col("part") == "test") & pl.col("row").is_in(test_rows.tolist()))
-    shared = pl.any_horizontal(pl.col(name).is_in(known[name].drop_nulls().unique().to_list()) for name in ("group", "content", "pixels"))
-    return test.filter(shared.fill_null(value=False))["row"].to_list()
-
-
-def _seed(part: str, contents: list[str]) -> int:
-    return int.from_bytes(hashlib.sha256("\n".join([part, *contents]).encode()).digest()[:8])

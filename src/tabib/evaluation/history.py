@@ -6,7 +6,7 @@ With V the validation loss by epoch, smoothed by a running median of three, and 
   loss still fell. *Early* where that point lies in the first third of the epochs, else *late*.
 - still improving: no over-fitting, and over the last quarter V fell by more than a twentieth and by more than the noise.
 - none: neither.
-- unstable, beside any of these: in the second half the validation accuracy typically moved by 0.04 or more from epoch to epoch.
+- unstable, beside any of these: in the second half the validation accuracy, or Dice, typically moved by 0.04 or more from epoch to epoch.
 
 Fewer than `FEWEST_EPOCHS` epochs say nothing.
 """
@@ -51,7 +51,7 @@ def judge_histories(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> lis
     """One finding for every verdict that a member's curves have, with the figures of the first such member.
 
     `histories`: for every member the lines of its `history.jsonl`, with `epoch`, `train_loss`, `validation_loss` and,
-    where there is one, `validation_balanced_accuracy`.
+    where there is one, `validation_balanced_accuracy` or `validation_dice`.
     """
     verdicts: dict[str, list[tuple[str, dict[str, float | int | str]]]] = {}
     for member, history in histories.items():
@@ -99,7 +99,7 @@ def _swing_verdict(curves: Curves) -> list[tuple[str, dict[str, float | int | st
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> Curves:
-    names = ("validation_balanced_accuracy", "validation_accuracy")
+    names = ("validation_balanced_accuracy", "validation_accuracy", "validation_dice")
     watched = next((name for name in names if any(name in line for line in history)), names[0])
     columns = ("epoch", "train_loss", "validation_loss", watched)
     table = np.array([[_number(line.get(name)) for name in columns] for line in history], dtype=np.float64).reshape(-1, 4)

@@ -90,7 +90,7 @@ def made_measure(
 
 
 def gaps(validation: list[Measure], test: list[Measure], *, apart: bool) -> list[Measure]:
-    """Test minus validation for every measure of the whole and every plain mean over classes.
+    """Test minus validation for every measure of the whole and every plain mean over classes or structures.
 
     `apart` says that no group is in both parts: only then has the difference an interval.
     """
@@ -98,7 +98,7 @@ def gaps(validation: list[Measure], test: list[Measure], *, apart: bool) -> list
     found = []
     for after in test:
         other = before[after.name, after.of]
-        if after.of not in (None, MACRO) or after.value is None or other.value is None:
+        if after.of not in (None, MACRO, "structures") or after.value is None or other.value is None:
             continue
         interval = difference_interval(after.value, interval_of(after), other.value, interval_of(other)) if apart else Interval()
         rows, groups = min(after.rows, other.rows), min(after.groups, other.groups)

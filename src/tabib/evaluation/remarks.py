@@ -10,7 +10,7 @@ from tabib.config import Study, Threshold
 from tabib.evaluation.answers import MACRO, Answers
 from tabib.evaluation.measures import paired_difference
 from tabib.metrics.intervals import APPROXIMATE, FEWEST, Sureness
-from tabib.records import Finding, Level, Measure, PartEvaluation, Subgroup
+from tabib.records import BasePart, Finding, Level, Measure, PartEvaluation, Subgroup
 
 __all__ = [
     "baseline_remarks",
@@ -18,8 +18,10 @@ __all__ = [
     "gap_remarks",
     "goal_remarks",
     "part_remarks",
+    "remark",
     "subgroup_remarks",
     "sureness_remarks",
+    "told",
     "trust_remarks",
 ]
 
@@ -42,21 +44,22 @@ ROWS = 200
 """Most rows that a remark names."""
 
 
-def part_remarks(part: PartEvaluation, *, refused: Sequence[int], unlabelled: Sequence[int]) -> list[Finding]:
+def part_remarks(part: BasePart, *, refused: Sequence[int], unlabelled: Sequence[int]) -> list[Finding]:
     """What is missing from a part: images, labels, classes, measures. `refused` and `unlabelled` are rows."""
     found = []
     if refused:
         share = len(refused) / (len(refused) + part.rows)
         figures = {"part": part.part, "refused": len(refused), "rows": part.rows, "share": share}
-        found.append(_remark("refused_rows", "warn", figures, rows=refused, page_one=share > MANY_REFUSED))
+        found.append(remark("refused_rows", "warn", figures, rows=refused, page_one=share > MANY_REFUSED))
     if unlabelled:
-        found.append(_remark("unlabelled_rows", "warn", {"part": part.part, "rows": len(unlabelled)}, rows=unlabelled))
-    missing = [name for name, count in part.class_counts.items() if not count]
-    if missing:
-        found.append(_remark("class_missing", "warn", {"part": part.part, "classes": ", ".join(missing)}, page_one=True))
-    undefined = dict.fromkeys(measure.name for measure in part.measures if measure.value is None)
-    if undefined:
-        found.append(_remark("undefined_measures", "warn", {"part": part.part, "measures": ", ".join(undefined)}))
+        found.append(remark("unlabelled_rows", "warn", {"part": part.part, "rows": len(unlabelled)}, rows=unlabelled))
+    if isinstance(part, PartEvaluation):
+        missing = [name for name, count in part.class_counts.items() if not count]
+        if missing:
+            found.append(remark("class_missing", "warn", {"part": part.part, "classes": ", ".join(missing)}, page_one=True))
+        undefined = dict.fromkeys(measure.name for measure in part.measures if measure.value is None)
+        if undefined:
+            found.append(remark("undefined_measures", "warn", {"part": part.part, "measures": ", ".join(undefined)}))
     return found
 
 
@@ -72,14 +75,17 @@ def goal_remarks(measures: Sequence[Measure]) -> list[Finding]:
             code = "goal_without_interval"
         else:
             code = "goal_reached" if measure.low >= measure.goal else "goal_missed" if measure.high < measure.goal else "goal_undecided"
-        found.append(_remark(code, "pass" if code == "goal_reached" else "warn", {**_told(measure), "goal": measure.goal}))
+        found.append(remark(code, "pass" if code == "goal_reached" else "warn", {**told(measure), "goal": measure.goal}))
     return found
 
 
-def gap_remarks(gap: Sequence[Measure], validation: Sequence[Measure], test: Sequence[Measure]) -> list[Finding]:
-    """Whether validation flattered: a difference to test that is larger than chance, in AUC or balanced accuracy."""
+def gap_remarks(
+    gap: Sequence[Measure], validation: Sequence[Measure], test: Sequence[Measure], *, names: Sequence[tuple[str, str | None]] = ()
+) -> list[Finding]:
+    """Whether validation flattered: a difference to test that is larger than chance, in the measures of these names, else in AUC or balanced accuracy."""
     found = []
-    for name, of in (_headline(test), ("balanced_accuracy", None)):
+    names = names or (_headline(test), ("balanced_accuracy", None))
+    for name, of in names:
         measure = next((each for each in gap if (each.name, each.of) == (name, of)), None)
         if measure is None or measure.low is None or measure.high is None:
             continue
@@ -87,11 +93,11 @@ def gap_remarks(gap: Sequence[Measure], validation: Sequence[Measure], test: Seq
         figures = {"measure": name, "validation": before.value, "test": after.value, "gap": measure.value}
         figures |= {"low": measure.low, "high": measure.high}
         if measure.high < 0:
-            found.append(_remark("validation_flatters", "warn", figures, page_one=True))
+            found.append(remark("validation_flatters", "warn", figures, page_one=True))
         elif measure.low > 0:
-            found.append(_remark("test_easier", "warn", figures))
-        elif name == "auc":
-            found.append(_remark("validation_agrees", "pass", figures))
+            found.append(remark("test_easier", "warn", figures))
+        elif name == names[0][0]:
+            found.append(remark("validation_agrees", "pass", figures))
     return found
 
 
@@ -108,9 +114,9 @@ def drop_remarks(drop: Sequence[Measure], own: Sequence[Measure], external: Sequ
         figures = {"measure": name, "own": _measure(own, name, of).value, "external": _measure(external, name, of).value}
         figures |= {"gap": measure.value, "low": measure.low, "high": measure.high}
         if measure.high < 0:
-            found.append(_remark("external_drop", "warn", figures, page_one=True))
+            found.append(remark("external_drop", "warn", figures, page_one=True))
         else:
-            found.append(_remark("external_gain" if measure.low > 0 else "external_holds", "pass", figures))
+            found.append(remark("external_gain" if measure.low > 0 else "external_holds", "pass", figures))
     return found
 
 
@@ -122,21 +128,21 @@ def baseline_remarks(model: Answers, baselines: Mapping[str, Answers], measures:
     headline, accuracy = _measure(measures, name, of), _measure(measures, "accuracy", None)
     compared = {key: paired_difference(model, other, name, of, sure) for key, other in baselines.items()}
     if any(interval.low is None for _, interval in compared.values()):
-        return [_remark("baseline_not_compared", "warn", {"groups": model.group_count})]
+        return [remark("baseline_not_compared", "warn", {"groups": model.group_count})]
     beaten, unbeaten = [], []
     for key, (difference, interval) in sorted(compared.items(), key=lambda pair: pair[1][0]):
-        figures = {**_told(headline), "baseline": key, "baseline_value": headline.baselines[key], "difference": difference}
+        figures = {**told(headline), "baseline": key, "baseline_value": headline.baselines[key], "difference": difference}
         (beaten if interval.low is not None and interval.low > 0 else unbeaten).append(
             {**figures, "low": interval.low, "high": interval.high}
         )
     # The hardest baseline comes first: where it is beaten, all are.
-    found = [_remark("not_better_than_baseline", "warn", figures, page_one=True) for figures in unbeaten]
+    found = [remark("not_better_than_baseline", "warn", figures, page_one=True) for figures in unbeaten]
     if not unbeaten:
-        found.append(_remark("better_than_baselines", "pass", beaten[0]))
+        found.append(remark("better_than_baselines", "pass", beaten[0]))
     difference, interval = paired_difference(model, baselines["majority_class"], "accuracy", None, sure)
     if interval.low is not None and interval.low <= 0:
         figures = {"accuracy": accuracy.value, "majority": accuracy.baselines["majority_class"], "difference": difference}
-        found.append(_remark("accuracy_not_above_majority", "warn", {**figures, "low": interval.low, "high": interval.high}))
+        found.append(remark("accuracy_not_above_majority", "warn", {**figures, "low": interval.low, "high": interval.high}))
     return found
 
 
@@ -147,23 +153,23 @@ def sureness_remarks(answers: Answers, measures: Sequence[Measure], *, unnamed: 
     if unnamed:
         share = unnamed / len(answers.truth)
         figures = {**size, "unnamed": unnamed, "share": share}
-        found.append(_remark("intervals_without_patients", "warn", figures, page_one=share >= MANY_UNNAMED))
+        found.append(remark("intervals_without_patients", "warn", figures, page_one=share >= MANY_UNNAMED))
     if answers.group_count < APPROXIMATE:
-        found.append(_remark("few_test_groups", "warn", size, page_one=True))
+        found.append(remark("few_test_groups", "warn", size, page_one=True))
     for place, name in enumerate(answers.classes):
         inside = answers.truth == place
         held = len(np.unique(answers.groups[inside]))
         if 0 < held < FEWEST and answers.group_count >= APPROXIMATE:
-            found.append(_remark("few_groups_of_class", "warn", {"class": name, "groups": held, "rows": int(inside.sum())}))
+            found.append(remark("few_groups_of_class", "warn", {"class": name, "groups": held, "rows": int(inside.sum())}))
     for measure in measures:
-        told = (measure.name, measure.of) in (
+        shown = (measure.name, measure.of) in (
             _headline(measures),
             ("sensitivity", None),
             ("specificity", None),
             ("balanced_accuracy", None),
         )
-        if told and measure.low is not None and measure.high is not None and measure.high - measure.low > WIDE:
-            found.append(_remark("wide_interval", "warn", _told(measure)))
+        if shown and measure.low is not None and measure.high is not None and measure.high - measure.low > WIDE:
+            found.append(remark("wide_interval", "warn", told(measure)))
     return found
 
 
@@ -173,14 +179,14 @@ def trust_remarks(answers: Answers, measures: Sequence[Measure], study: Study, *
     if leaked:
         groups = len(np.unique(answers.groups[np.isin(answers.rows, leaked)]))
         figures = {"rows": len(leaked), "groups": groups, "share": len(leaked) / len(answers.rows)}
-        found.append(_remark("given_leak_kept", "warn", figures, rows=leaked, page_one=True))
+        found.append(remark("given_leak_kept", "warn", figures, rows=leaked, page_one=True))
     if test_looks > 1:
-        found.append(_remark("test_looked_often", "warn", {"looks": test_looks}, page_one=test_looks >= MANY_LOOKS))
+        found.append(remark("test_looked_often", "warn", {"looks": test_looks}, page_one=test_looks >= MANY_LOOKS))
     ece = _measure(measures, "ece", None)
     if ece.value is not None and ece.low is not None and ece.value >= POOR_ECE and ece.low > 0:
         said, happened = _on_the_whole(answers)
         figures = {"ece": ece.value, "low": ece.low, "high": ece.high, "said": said, "happened": happened}
-        found.append(_remark("poor_calibration", "warn", figures))
+        found.append(remark("poor_calibration", "warn", figures))
     if answers.positive is not None and 0 < answers.truth.sum() < len(answers.truth):
         found += _operating_point(answers, measures, study)
     return found
@@ -193,13 +199,13 @@ def subgroup_remarks(subgroups: Sequence[Subgroup], *, confidence: float) -> lis
     for subgroup in subgroups:
         for each in subgroup.differences:
             if each.low is not None and each.high is not None and (each.low > 0 or each.high < 0):
-                figures = {**_told(each), "subgroup": subgroup.name, "compared": compared, "chance": (1 - confidence) * compared}
-                found.append(_remark("subgroup_differs", "warn", figures, page_one=each.high < 0))
+                figures = {**told(each), "subgroup": subgroup.name, "compared": compared, "chance": (1 - confidence) * compared}
+                found.append(remark("subgroup_differs", "warn", figures, page_one=each.high < 0))
         if subgroup.groups < APPROXIMATE:
             figures = {"subgroup": subgroup.name, "groups": subgroup.groups, "rows": subgroup.rows}
-            found.append(_remark("subgroup_small", "warn", figures))
+            found.append(remark("subgroup_small", "warn", figures))
     if compared and not any(remark.code == "subgroup_differs" for remark in found):
-        found.append(_remark("subgroups_alike", "pass", {"compared": compared}))
+        found.append(remark("subgroups_alike", "pass", {"compared": compared}))
     return found
 
 
@@ -209,21 +215,19 @@ def _operating_point(answers: Answers, measures: Sequence[Measure], study: Study
     figures = {"sensitivity": sensitivity.value, "specificity": specificity.value}
     figures |= {"missed": int((positive & ~called).sum()), "positives": int(positive.sum())}
     figures |= {"alarms": int((~positive & called).sum()), "negatives": int((~positive).sum())}
-    found = [_remark("operating_point", "pass", figures)]
+    found = [remark("operating_point", "pass", figures)]
     rule = study.calibrate.threshold
     if not isinstance(rule, Threshold):
         return found
     for measure, wanted in ((sensitivity, rule.sensitivity), (specificity, rule.specificity)):
         if wanted is not None and measure.high is not None and measure.high < wanted:
-            found.append(_remark("operating_point_missed", "warn", {**_told(measure), "wanted": wanted}))
+            found.append(remark("operating_point_missed", "warn", {**told(measure), "wanted": wanted}))
     if rule.cost_ratio is not None and sensitivity.value is not None and specificity.value is not None:
         share = study.evaluate.prevalence or float(positive.mean())
         ill, well = 100 * share * rule.cost_ratio, 100 * (1 - share)
         cost = ill * (1 - sensitivity.value) + well * (1 - specificity.value)
         figures = {"ratio": rule.cost_ratio, "prevalence": share, "cost": cost, "all": well, "nobody": ill}
-        found.append(
-            _remark("operating_cost", "pass", figures) if cost < min(ill, well) else _remark("operating_cost_high", "warn", figures)
-        )
+        found.append(remark("operating_cost", "pass", figures) if cost < min(ill, well) else remark("operating_cost_high", "warn", figures))
     return found
 
 
@@ -243,7 +247,8 @@ def _measure(measures: Sequence[Measure], name: str, of: str | None) -> Measure:
     return next(measure for measure in measures if (measure.name, measure.of) == (name, of))
 
 
-def _told(measure: Measure) -> dict[str, float | int | str | None]:
+def told(measure: Measure) -> dict[str, float | int | str | None]:
+    """The figures of a measure, as the words of remarks name them."""
     return {
         "measure": measure.name,
         "of": measure.of or "",
@@ -254,9 +259,10 @@ def _told(measure: Measure) -> dict[str, float | int | str | None]:
     }
 
 
-def _remark(
+def remark(
     code: str, level: Level, figures: Mapping[str, float | int | str | None], *, rows: Sequence[int] = (), page_one: bool = False
 ) -> Finding:
+    """A finding of the judge; figures that do not exist are left out."""
     return Finding(
         code=code,
         level=level,

@@ -22,7 +22,7 @@ from tabib.evaluation.measures import interval_of, made_measure, measure_all
 from tabib.metrics.intervals import Sureness, difference_interval, leave_groups_out
 from tabib.records import INDEX_SCHEMA, Measure, Subgroup
 
-__all__ = ["check_subgroups", "measure_subgroups", "said_columns"]
+__all__ = ["check_subgroups", "divide_rows", "measure_subgroups", "said_columns", "values_of"]
 
 MEASURED: dict[int, tuple[tuple[str, str | None], ...]] = {2: (("auc", None), ("sensitivity", None), ("specificity", None))}
 """What is measured in a subgroup, by the number of classes. Predictive values would differ with the prevalence alone."""
@@ -58,7 +58,9 @@ def measure_subgroups(answers: Answers, index: pl.DataFrame, columns: Sequence[s
     check_subgroups(index, columns)
     asked = index[answers.rows.astype(np.int64)]
     return [
-        _measured(answers, subgroup, inside, sure) for column in columns for subgroup, inside in _divide(column, _values(asked, column))
+        _measured(answers, subgroup, inside, sure)
+        for column in columns
+        for subgroup, inside in divide_rows(column, values_of(asked, column))
     ]
 
 
@@ -67,8 +69,8 @@ def _known(index: pl.DataFrame) -> list[str]:
     return [*(name for name in INDEX_SCHEMA if name not in NO_FACTS), *sorted(named - INDEX_SCHEMA.keys())]
 
 
-def _values(asked: pl.DataFrame, column: str) -> pl.Series:
-    """Numbers, or words; null where nothing is known."""
+def values_of(asked: pl.DataFrame, column: str) -> pl.Series:
+    """What a column of the index, or a fact by that name, says of some rows: numbers, or words; null where nothing is known."""
     told = [json.loads(facts).get(column) if facts else None for facts in asked["facts"]]
     values = asked[column] if column in asked.columns and not any(text is not None for text in told) else pl.Series(told, dtype=pl.String())
     if values.dtype == pl.Boolean():
@@ -80,7 +82,8 @@ def _values(asked: pl.DataFrame, column: str) -> pl.Series:
     return values.cast(pl.Float64).fill_nan(None)
 
 
-def _divide(column: str, values: pl.Series) -> Iterator[tuple[Subgroup, np.ndarray]]:
+def divide_rows(column: str, values: pl.Series) -> Iterator[tuple[Subgroup, np.ndarray]]:
+    """Subgroups of rows by what a column says of them, still without measures, and which rows are in each, (N,) bool."""
     known = values.is_not_null().to_numpy()
     counts = values.drop_nulls().value_counts().sort("count", values.name, descending=[True, False])
     ordered = values.dtype == pl.Float64() or column == "date"

@@ -13,6 +13,7 @@ from tabib.errors import RunError, StudyError
 from tabib.records import Answer, Compared, Comparison, Evaluation, Model, Published, SamePicture
 from tabib.reports import write_comparison_pages
 from tabib.runs import Run, read_run, write_json
+from tabib.study_file import of_classes
 
 __all__ = ["compare_runs", "write_comparison"]
 
@@ -53,7 +54,7 @@ def compare_runs(runs: Sequence[Path | Compared], *, title: Mapping[str, str], n
         for step in ("model", "evaluation", "predictions"):
             if not opened.path(step).exists():
                 raise RunError(f"{run} has no {opened.path(step).name}: its run is not finished. Finish it with: tabib run STUDY")
-        study: Study = opened.read("study")
+        study = of_classes(opened.read("study"))
         if seen and study.several != bool(seen[0][0].labels):
             raise StudyError(
                 f"Of {seen[0][1].folder} and {run} one tells several labels of an image and the other one class: no figure of one is a figure "

@@ -5,8 +5,12 @@ from tabib.images.glance import MARK_PLACES, THUMBNAIL_SIDE, glance, glance_at_f
 from tabib.images.heat import heat_colours, lay_heat
 from tabib.images.identify import IDENTIFIERS, NO_DICOM, NO_PICTURE, DicomHeader, identify_dicom
 from tabib.images.image import MAX_BYTES, MAX_PIXELS, Image, ImageFacts, has_colour, printable, shown_name, spread, to_grey
+from tabib.images.levels import strides_of
+from tabib.images.overlay import OUTLINES, outline, overlay
 from tabib.images.read import count_frames, name_and_frame, read_file, read_image, read_image_bytes
 from tabib.images.read_volume import as_labels, read_mask, read_volume
+from tabib.images.regions import fill_holes, keep_largest
+from tabib.images.resample import resample, resample_labels
 from tabib.images.resize import Fit, resize
 from tabib.images.segmentation_object import encode_dicom_seg, read_dicom_seg
 from tabib.images.series import Fault, Series, Slice, find_series, read_series
@@ -22,6 +26,7 @@ __all__ = [
     "MAX_VOXELS",
     "NO_DICOM",
     "NO_PICTURE",
+    "OUTLINES",
     "THUMBNAIL_SIDE",
     "DicomHeader",
     "Fault",
@@ -44,14 +49,18 @@ __all__ = [
     "encode_nifti_like",
     "encode_png",
     "fill_contour",
+    "fill_holes",
     "find_series",
     "glance",
     "glance_at_file",
     "has_colour",
     "heat_colours",
     "identify_dicom",
+    "keep_largest",
     "lay_heat",
     "name_and_frame",
+    "outline",
+    "overlay",
     "printable",
     "read_contour",
     "read_dicom_seg",
@@ -61,10 +70,13 @@ __all__ = [
     "read_mask",
     "read_series",
     "read_volume",
+    "resample",
+    "resample_labels",
     "resize",
     "shown_name",
     "spacing_of",
     "spread",
+    "strides_of",
     "to_eight_bit",
     "to_grey",
 ]

@@ -43,10 +43,10 @@ def to_eight_bit(image: Image | np.ndarray, low: float | None = None, high: floa
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
-def encode_jpeg(pixels: np.ndarray, quality: int = 80) -> bytes:
-    """Write (H, W) or (H, W, 3) uint8 as JPEG; `quality` 1..95 is that of the IJG library."""
+def encode_jpeg(pixels: np.ndarray, quality: int = 80, *, thin_lines: bool = False) -> bytes:
+    """Write (H, W) or (H, W, 3) uint8 as JPEG; `quality` 1..95 is that of the IJG library. `thin_lines` keeps the colour of every pixel."""
     stream = io.BytesIO()
-    Pillow.fromarray(np.ascontiguousarray(pixels)).save(stream, "JPEG", quality=quality)
+    Pillow.fromarray(np.ascontiguousarray(pixels)).save(stream, "JPEG", quality=quality, subsampling="4:4:4" if thin_lines else "4:2:0")
     return stream.getvalue()
 
 

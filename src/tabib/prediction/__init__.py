@@ -3,6 +3,19 @@
 from tabib.prediction.external import features_of, predict_external
 from tabib.prediction.folder import predict_paths
 from tabib.prediction.index import predict_index
+from tabib.prediction.masks import predict_masks, segment_paths, write_mask
 from tabib.prediction.predictor import Predictor, prepare
+from tabib.prediction.segmenter import Segmenter
 
-__all__ = ["Predictor", "features_of", "predict_external", "predict_index", "predict_paths", "prepare"]
+__all__ = [
+    "Predictor",
+    "Segmenter",
+    "features_of",
+    "predict_external",
+    "predict_index",
+    "predict_masks",
+    "predict_paths",
+    "prepare",
+    "segment_paths",
+    "write_mask",
+]

@@ -20,7 +20,7 @@ from tabib.records import Model, prediction_schema
 from tabib.runs import files_below
 from tabib.training.inference import INFERENCE_BATCH
 
-__all__ = ["image_files", "path_text", "predict_paths", "prepare_files"]
+__all__ = ["files_of", "image_files", "path_text", "predict_paths", "prepare_files"]
 
 _BLOCK_BYTES = 64 * 2**20
 """Decoded images held at a time."""
@@ -56,9 +56,14 @@ def image_files(paths: Sequence[Path], *, workers: int | None = None, progress: 
     Raises:
         DataError: a folder that holds no files.
     """
-    whole = [file for path in paths for file in _files(path)]
+    whole = files_of(paths)
     frames = map_in_processes(_count, whole, workers=workers, progress=progress, name="index")
     return [each for file, count in zip(whole, frames, strict=True) for each in _frames(file, count)]
+
+
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """Files, and of folders every file at any depth but what `junk` names. Raises `DataError` for a folder that holds no files."""
+    return [file for path in paths for file in _files(path)]
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -20,14 +20,14 @@ from tabib.engines import tame_allocator
 from tabib.errors import RunError
 from tabib.images import read_image
 from tabib.metrics import apply_temperature
-from tabib.records import LABEL_SEPARATOR, Decision, Model
+from tabib.records import LABEL_SEPARATOR, Decision, Model, PostProcessing, SegmentationModel
 from tabib.runs import read_record
 from tabib.training.batches import unit_range
 from tabib.training.calibrate import load_networks
 from tabib.training.inference import INFERENCE_BATCH, mean_of_members, say
 from tabib.training.networks import Network
 
-__all__ = ["Predictor", "prepare", "to_tensors"]
+__all__ = ["Predictor", "prepare", "read_decided", "to_tensors"]
 
 
 def prepare(path: Path, model: Model) -> np.ndarray:
@@ -44,6 +44,28 @@ def to_tensors(prepared: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     statistics = torch.from_numpy(np.stack([intensity_statistics(pixels) for pixels in prepared]))
     # One by one: 8 and 16 bits may stand side by side.
     return torch.cat([unit_range(torch.tensor(pixels)[None]) for pixels in prepared]), statistics
+
+
+M = TypeVar("M", Model, SegmentationModel)
+D = TypeVar("D", Decision, PostProcessing)
+
+
+def read_decided(folder: Path, model: type[M], decision: type[D]) -> tuple[M, D]:
+    """Read the model of a run and what was decided for its weights.
+
+    Raises:
+        RunError: a file is missing, or the decision was made for other weights.
+    """
+    for name in ("model.json", "decision.json"):
+        if not (folder / name).exists():
+            raise RunError(f"{folder} has no {name}: its run is not finished. Finish it with: tabib run STUDY")
+    found, decided = read_record(folder / "model.json", model), read_record(folder / "decision.json", decision)
+    if decided.weights_sha256 != [member.weights_sha256 for member in found.members]:
+        raise RunError(
+            f"{folder / 'decision.json'} was made for other weights than those of the model, which was trained again since and not judged. "
+            "Finish its run with: tabib run STUDY"
+        )
+    return found, decided
 
 
 @dataclass(frozen=True)
@@ -68,15 +90,7 @@ class Predictor:
             StudyError: the network is the user's own, and no module is given.
         """
         tame_allocator()
-        for name in ("model.json", "decision.json"):
-            if not (folder / name).exists():
-                raise RunError(f"{folder} has no {name}: its run is not finished. Finish it with: tabib run STUDY")
-        model, decision = read_record(folder / "model.json", Model), read_record(folder / "decision.json", Decision)
-        if decision.weights_sha256 != [member.weights_sha256 for member in model.members]:
-            raise RunError(
-                f"{folder / 'decision.json'} was made for other weights than those of the model, which was trained again since and not judged. "
-                "Finish its run with: tabib run STUDY"
-            )
+        model, decision = read_decided(folder, Model, Decision)
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model, decision, load_networks(model, folder, device=where, own=network))
 

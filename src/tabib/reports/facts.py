@@ -14,13 +14,14 @@ from typing import Any
 
 import polars as pl
 
-from tabib.config import Data, Notes, Study
+from tabib.config import AnyData, AnyStudy, Data, Notes, Segmentation, SegmentationData, Study
 from tabib.dataset import patients_known, rename_labels, without
 from tabib.dataset.listing import NOT_UNPACKED
 from tabib.errors import RunError
 from tabib.records import (
     GALLERY,
     PARTS,
+    BasePart,
     Checks,
     Confusion,
     Decision,
@@ -32,9 +33,13 @@ from tabib.records import (
     Findings,
     Known,
     Measure,
+    MeasuredCase,
     Model,
     OfLabel,
     PartEvaluation,
+    PostProcessing,
+    SegmentationEvaluation,
+    SegmentationModel,
     labels_of,
 )
 from tabib.reports.text import reason_kind
@@ -99,8 +104,8 @@ class ExplainedImage:
 class Facts:
     """All that a report tells. What a run has no file for is `None` or empty."""
 
-    study: Study | None
-    data: Data
+    study: AnyStudy | None
+    data: AnyData
     cache_folder: Path  # where an archive is unpacked
     index: pl.DataFrame
     classes: Sequence[str]
@@ -111,35 +116,45 @@ class Facts:
     left_out: Sequence[Refusal]
     folds: int
     checks: Checks | None
-    model: Model | None
-    decision: Decision | None
+    model: Model | SegmentationModel | None
+    decision: Decision | PostProcessing | None
     histories: Mapping[str, Sequence[Mapping[str, Any]]]
     augmented: Sequence[Augmented]
     predictions: Mapping[int, Mapping[str, Any]]  # by row of the index
-    evaluation: Evaluation | None
+    evaluation: Evaluation | SegmentationEvaluation | None
     explanations: Explanations
     explained: Sequence[ExplainedImage]
     layer_maps: Mapping[str, Path]  # feature maps of the first explained image, by layer
     manifest: Mapping[str, Any]
     label: int | None = None  # which of several labels these facts are about
+    folder: Path | None = None  # of the run
 
     @property
     def several(self) -> bool:
         """Whether an image may have several labels, or none, and all are told of."""
-        return self.data.columns.several and self.label is None
+        return self.data.several and self.label is None
+
+    @property
+    def masked(self) -> bool:
+        """Whether the images have masks, and their labels are the structures these show."""
+        return isinstance(self.data, SegmentationData)
+
+    def said(self, words: str, of_classes: str) -> str:
+        """The key of some words: of structures, of several labels, or `of_classes`."""
+        return f"structures.{words}" if self.masked else f"labels.{words}" if self.several else of_classes
 
     def labels(self, row: int) -> str:
         """The class of an image as it is shown, or its labels."""
         label = self.index["label"][row]
-        return shown_labels(label) if self.data.columns.several else label
+        return shown_labels(label) if self.data.several else label
 
     def of_labels(self, name_without: Callable[[str], str] = without) -> list[Facts]:
         """The facts of each of several labels, judged as two classes; `name_without` names the other class."""
-        return [self._of_label(number, name_without) for number in range(len(self.evaluation.labels))] if self.evaluation else []
+        return [self._of_label(number, name_without) for number in range(len(self.classified.labels))] if self.classified else []
 
     def _of_label(self, number: int, name_without: Callable[[str], str]) -> Facts:
-        assert self.evaluation is not None
-        label, mine = self.classes[number], self.evaluation.labels[number]
+        assert self.classified is not None
+        label, mine = self.classes[number], self.classified.labels[number]
         other = name_without(label)
         names = {without(label): other, label: label}
 
@@ -152,7 +167,7 @@ class Facts:
             classes=[other, label],
             positive=label,
             evaluation=Evaluation.model_validate(_renamed(mine.model_dump(), names)),
-            decision=self.decision and self.decision.model_copy(update={"threshold": self.decision.thresholds[number]}),
+            decision=self.decided and self.decided.model_copy(update={"threshold": self.decided.thresholds[number]}),
             predictions={
                 row: {
                     "part": each["part"],
@@ -196,11 +211,34 @@ class Facts:
     @property
     def threshold(self) -> float | None:
         """The operating point of a two-class model."""
-        return self.decision.threshold if self.decision else self.evaluation.threshold if self.evaluation else None
+        return self.decided.threshold if self.decided else self.classified.threshold if self.classified else None
 
-    def part(self, name: str) -> PartEvaluation | None:
+    @property
+    def classified(self) -> Evaluation | None:
+        """The judgement of a classifier."""
+        return self.evaluation if isinstance(self.evaluation, Evaluation) else None
+
+    @property
+    def segmented(self) -> SegmentationEvaluation | None:
+        """The judgement of a segmenter."""
+        return self.evaluation if isinstance(self.evaluation, SegmentationEvaluation) else None
+
+    @property
+    def decided(self) -> Decision | None:
+        """What was chosen for a classifier after its training."""
+        return self.decision if isinstance(self.decision, Decision) else None
+
+    def part(self, name: str) -> BasePart | None:
         """What was measured on one part."""
         return next((part for part in self.evaluation.parts if part.part == name), None) if self.evaluation else None
+
+    def answered(self, name: str) -> PartEvaluation | None:
+        """What was measured on one part of a classifier's answers."""
+        return next((part for part in self.classified.parts if part.part == name), None) if self.classified else None
+
+    def measured(self, name: str) -> list[MeasuredCase]:
+        """The cases of one part whose masks were measured."""
+        return next((part.cases for part in self.segmented.parts if part.part == name), []) if self.segmented else []
 
     def counted(self, name: str) -> PartCount | None:
         """How much one part of the split holds."""
@@ -257,10 +295,14 @@ class Facts:
         """What was found before and while training."""
         return [*(self.checks.checks if self.checks else []), *(self.model.remarks if self.model else [])]
 
+    def masked_samples(self) -> list[int]:
+        """A few images with masks, drawn as `samples` are."""
+        return self.good.filter(pl.col("mask").is_not_null()).sort("content")["row"].head(GALLERY).to_list() if self.masked else []
+
     def samples(self) -> dict[str, list[int]]:
         """A few images of each class, drawn by content hash: not by choice, and the same in every report."""
         rows = self.good.sort("content")
-        several = self.data.columns.several
+        several = self.data.several
         own = {row: labels_of(label, several=several) for row, label in rows.select("row", "label").iter_rows()}
         return {name: [row for row, labels in own.items() if name in labels][:SAMPLES_PER_CLASS] for name in self.classes}
 
@@ -278,7 +320,7 @@ class Facts:
 
     def filled_cells(self) -> list[Confusion]:
         """Cells of the confusion matrix of the test part that hold an image."""
-        test = self.part("test")
+        test = self.answered("test")
         return [cell for cell in test.confusion if cell.count] if test else []
 
     def cells(self) -> list[Confusion]:
@@ -286,7 +328,7 @@ class Facts:
         return sorted(self.filled_cells(), key=lambda cell: (cell.truth == cell.predicted, -cell.count))[:CELLS]
 
 
-def read_facts(run_folder: Path, study: Study) -> Facts:
+def read_facts(run_folder: Path, study: AnyStudy) -> Facts:
     """Read the files of a run. Raises `RunError` where there is no index yet."""
     index = read_result(run_folder, "index")
     if index is None:
@@ -305,8 +347,8 @@ def read_facts(run_folder: Path, study: Study) -> Facts:
         data=study.data,
         cache_folder=run_folder.parent.parent / ".cache",
         index=index,
-        classes=judge.classes if judge else _classes(index, several=study.several),
-        positive=judge.positive if judge else study.positive,
+        classes=_judged_classes(judge) or _study_classes(study, index),
+        positive=judge.positive if isinstance(judge, Evaluation | Model) else study.positive if isinstance(study, Study) else None,
         findings=read_result(run_folder, "findings") or Findings(findings=[]),
         parts=[] if split is None else _parts(split, several=study.several),
         refused=_refusals(index, "refused"),
@@ -328,20 +370,21 @@ def read_facts(run_folder: Path, study: Study) -> Facts:
         ],
         layer_maps=_present(pictures, explanations.feature_maps),
         manifest=read_manifest(run_folder),
+        folder=run_folder,
     )
 
 
-def see_facts(data: Data, index: pl.DataFrame, findings: Findings, *, cache_folder: Path) -> Facts:
+def see_facts(data: AnyData, index: pl.DataFrame, findings: Findings, *, cache_folder: Path) -> Facts:
     """The facts of a first look at a folder: no study, no network."""
     return Facts(
         study=None,
         data=data,
         cache_folder=cache_folder,
         index=index,
-        classes=_classes(index, several=data.columns.several),
+        classes=data.structures if isinstance(data, SegmentationData) else _classes(index, several=data.several),
         positive=None,
         findings=findings,
-        parts=_parts(_given(index), several=data.columns.several) if index["given"].drop_nulls().len() else [],
+        parts=_parts(_given(index), several=data.several) if index["given"].drop_nulls().len() else [],
         refused=_refusals(index, "refused"),
         left_out=[],
         folds=0,
@@ -396,6 +439,14 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
 
 def _classes(index: pl.DataFrame, *, several: bool) -> list[str]:
     return sorted({name for label in index["label"].unique() for name in labels_of(label, several=several)})
+
+
+def _judged_classes(judge: Evaluation | Model | SegmentationEvaluation | SegmentationModel | None) -> list[str]:
+    return [] if judge is None else judge.classes if isinstance(judge, Evaluation | Model) else judge.structures
+
+
+def _study_classes(study: AnyStudy, index: pl.DataFrame) -> list[str]:
+    return study.data.structures if isinstance(study, Segmentation) else _classes(index, several=study.several)
 
 
 def _given(index: pl.DataFrame) -> pl.DataFrame:

@@ -18,7 +18,7 @@ from tabib.images import heat_colours
 from tabib.records import Measure
 from tabib.reports.text import Language
 
-__all__ = ["Line", "Plot", "axis_strip", "bar", "heat_key", "hundred", "interval_strip", "plot", "ticks"]
+__all__ = ["Block", "Line", "Plot", "axis_strip", "bar", "case_strip", "heat_key", "hundred", "interval_strip", "network", "plot", "ticks"]
 
 Write = Callable[[float], str]
 Side = Literal["left", "middle", "right"]
@@ -128,6 +128,78 @@ def interval_strip(measure: Measure, axis: Sequence[float], title: str) -> Marku
     if measure.value is not None:
         parts.append(_mark(across(measure.value), middle, "value"))
     return _svg(STRIP_WIDTH, STRIP_HEIGHT, title, "strip", parts)
+
+
+def case_strip(values: Sequence[float], axis: Sequence[float], title: str) -> Markup:
+    """Every case of one structure on an axis: a dot each, a box from the first to the third quartile, and a line at the median."""
+    low, high, height = axis[0], axis[-1], 40
+    middle = height / 2
+
+    def across(value: float) -> float:
+        return round(INSET + (STRIP_WIDTH - 2 * INSET) * (min(max(value, low), high) - low) / (high - low), 1)
+
+    parts = [_line(across(value), 0, across(value), height, "grid") for value in axis]
+    parts.append(_line(INSET, middle, STRIP_WIDTH - INSET, middle, "axis"))
+    first, median, third = (across(float(value)) for value in np.quantile(values, (0.25, 0.5, 0.75)))
+    parts.append(
+        Markup('<rect class="box" x="{}" y="{}" width="{}" height="24" rx="2"/>').format(first, middle - 12, max(1, third - first))
+    )
+    stacked: dict[int, int] = {}
+    for value in sorted(values):
+        x = across(value)
+        number = stacked[int(x) // 4] = stacked.get(int(x) // 4, -1) + 1
+        y = middle + (number + 1) // 2 * 4.5 * (-1) ** number
+        parts.append(Markup('<circle class="case" cx="{}" cy="{:.1f}" r="2.6"/>').format(x, min(max(y, 3), height - 3)))
+    parts.append(_line(median, middle - 13, median, middle + 13, "median"))
+    return _svg(STRIP_WIDTH, height, title, "strip", parts)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A level of a network: what it is called, and the size of what it sees."""
+
+    maps: str
+    size: str
+    stride: str  # by how much the level above was made coarser; "" for the first
+
+
+def network(language: Language, blocks: Sequence[Block], *, image: str, answer: str, skip: str, title: str, gated: bool) -> Markup:
+    """A network in the shape of a U, drawn from its levels: boxes narrow as the image gets coarser, lines across are what is handed over."""
+    width, tall, gap, top = 340, 34, 26, 30
+    height = top + len(blocks) * (tall + gap) - gap + 4
+    parts = [_text(language, 62, 16, image, "middle", "name"), _text(language, width - 62, 16, answer, "middle", "name")]
+    last = len(blocks) - 1
+    for place, block in enumerate(blocks):
+        y = top + place * (tall + gap)
+        sides = (width / 2,) if place == last else (62, width - 62)
+        for centre in sides:
+            parts.append(
+                Markup('<rect class="level-box" x="{:.1f}" y="{:.1f}" width="112" height="{}" rx="3"/>').format(centre - 56, y, tall)
+            )
+            parts.append(_text(language, centre, y + 14, block.maps, "middle", "tick"))
+            parts.append(_text(language, centre, y + 28, block.size, "middle", "tick"))
+        parts.append(_arrow(62, 20, 62, y) if place == 0 else Markup(""))
+        parts.append(_arrow(width - 62, y, width - 62, 20) if place == 0 else Markup(""))
+        if place < last:
+            parts.append(_arrow(118, y + tall / 2, width - 118, y + tall / 2, style="skip gated" if gated else "skip"))
+            if place == 0:
+                parts.append(_text(language, width / 2, y + tall / 2 - 5, skip, "middle", "tick"))
+            below, step = y + tall + gap, blocks[place + 1].stride
+            into = (width / 2 - 40, width / 2 + 40) if place + 1 == last else (62, width - 62)
+            parts += [_arrow(62, y + tall, into[0], below), _arrow(into[1], below, width - 62, y + tall)]
+            parts.append(
+                _text(language, 62, below + 10, step, "middle", "tick")
+                if place + 1 == last
+                else _text(language, 70, below - 9, step, "left", "tick")
+            )
+    return _svg(width, height, title, "network", parts)
+
+
+def _arrow(x1: float, y1: float, x2: float, y2: float, *, style: str = "way") -> Markup:
+    length = math.hypot(x2 - x1, y2 - y1) or 1
+    dx, dy = 5 * (x2 - x1) / length, 5 * (y2 - y1) / length
+    head = f"M{x2:.1f} {y2:.1f}L{x2 - dx - dy * 0.6:.1f} {y2 - dy + dx * 0.6:.1f}L{x2 - dx + dy * 0.6:.1f} {y2 - dy - dx * 0.6:.1f}Z"
+    return _line(x1, y1, x2 - dx / 2, y2 - dy / 2, style) + Markup('<path class="head {}" d="{}"/>').format(style, head)
 
 
 def axis_strip(language: Language, axis: Sequence[float], write: Write) -> Markup:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
@@ -14,13 +14,13 @@ import polars as pl
 from markupsafe import Markup, escape
 
 import tabib
-from tabib.config import Bilingual, Data, Study
+from tabib.config import AnyData, AnyStudy, Bilingual, SegmentationData, Study
 from tabib.dataset import open_data
 from tabib.errors import RunError
 from tabib.records import Comparison, External, Finding, Findings
-from tabib.reports import compared, figures, judged, views, why
+from tabib.reports import compared, figures, judged, segmented, views, why
 from tabib.reports.facts import Facts, external_facts, read_facts, see_facts, shown_labels
-from tabib.reports.pictures import Gallery, take_pictures
+from tabib.reports.pictures import Gallery, Overlay, Picture, take_overlays, take_pictures
 from tabib.reports.text import (
     END,
     FIRST_STRONG,
@@ -59,7 +59,7 @@ class Told:
     rows: list[int]
 
 
-def write_reports(run_folder: Path, study: Study) -> list[Path]:
+def write_reports(run_folder: Path, study: AnyStudy) -> list[Path]:
     """Write `report.<language>.html` for every language of the study, from the plain files of a run.
 
     `study` carries the words (title, notes, languages) and the resolved settings. Returns the files written.
@@ -76,7 +76,7 @@ def write_reports(run_folder: Path, study: Study) -> list[Path]:
     return written
 
 
-def write_look(path: Path, data: Data, *, index: pl.DataFrame, findings: Findings, code: str = "en") -> Path:
+def write_look(path: Path, data: AnyData, *, index: pl.DataFrame, findings: Findings, code: str = "en") -> Path:
     """Write one page of a first look at a folder: pictures, counts, findings, and what to do.
 
     `code` is the language. Returns `path`.
@@ -131,7 +131,7 @@ def write_comparison_pages(comparison: Comparison, folder: Path, *, languages: S
 
 def take_gallery(facts: Facts) -> Gallery:
     """Take the pictures a page can show, the most telling first."""
-    wanted: list[int | tuple[Path, ...]] = [row for sample in facts.samples().values() for row in sample]
+    wanted: list[int | tuple[Path, ...]] = [*facts.masked_samples(), *(row for sample in facts.samples().values() for row in sample)]
     if facts.evaluation:
         wanted += [*facts.evaluation.worst, *facts.confident_mistakes(), *facts.evaluation.random]
     wanted += [(each.original, *each.versions) for each in facts.augmented]
@@ -151,7 +151,17 @@ def take_gallery(facts: Facts) -> Gallery:
         wanted += each.evaluation.worst if each.evaluation else []
         for cell in each.cells():
             wanted += cell.rows[: cell_limit(facts)]
-    return take_pictures(open_data(facts.data, facts.cache_folder).data, facts.index, wanted)
+    gallery = take_pictures(open_data(facts.data, facts.cache_folder).data, facts.index, wanted)
+    return replace(gallery, overlays=_overlays(facts)) if facts.masked and facts.folder else gallery
+
+
+def _overlays(facts: Facts) -> dict[Overlay, Picture]:
+    data = open_data(facts.data, facts.cache_folder).data
+    if facts.folder is None or not isinstance(data, SegmentationData):
+        return {}
+    masks = {row: facts.folder / each["mask"] for row, each in facts.predictions.items()}
+    # The words do not matter here: which pictures are shown is the same in every language.
+    return take_overlays(data, facts.index, segmented.wanted_overlays(facts, language(LANGUAGES[0])), masks)
 
 
 def cell_limit(facts: Facts) -> int:
@@ -178,11 +188,13 @@ def render(template: str, facts: Facts, gallery: Gallery, code: str, *, external
         "here": _here,
         "in_words": in_words,
         "judged": judged,
+        "overlays": lambda overlay: gallery.overlays.get(overlay),
+        "segmented": segmented,
         "labels": facts.of_labels(lambda label: reader.text("labels.without", {"label": label})),
         "percent": lambda value: mark(reader.percent(value)),
         "pictures_per_finding": PICTURES_PER_FINDING,
         "run_day": _run_day(facts, reader),
-        "steps": reader.words["steps"],
+        "steps": views.shown_steps(facts, reader),
         "study_yaml": dump_study(facts.study) if facts.study else "",
         "told": told,
         "views": views,
@@ -241,6 +253,8 @@ STUDY_LINES = {
     "mixed_colour": "input: {{channels: 1}}",
     "mixed_shapes": "input: {{fit: pad}}",
     "intensity_outliers": "input: {{intensity: percentile}}",
+    "spacing_round": "data: {{spacing: nominal}}",
+    "single_slices": "input: {{dimensions: 2}}",
     "flat_range": "input: {{intensity: percentile}}",
     "acquisition_confounder": "expect: [acquisition_confounder]",
     "marks_tell_class": "expect: [marks_tell_class]",

@@ -22,6 +22,7 @@ __all__ = [
     "decision_curve",
     "drop_rows",
     "expected_rows",
+    "forests",
     "predictive_rows",
     "subgroup_forests",
     "subgroup_note",
@@ -58,10 +59,15 @@ class Forest:
     axis: Sequence[float]
     blocks: Sequence[tuple[str, Sequence[SubgroupRow]]]
 
+    @property
+    def compared(self) -> bool:
+        """Whether any row says how it differs from all others."""
+        return any(row.difference for _, rows in self.blocks for row in rows)
+
 
 def decision_curve(facts: Facts, reader: Language) -> Decided | None:
     """The net benefit of the model on test beside that of treating everybody and nobody; `None` where there is no curve."""
-    test = facts.part("test")
+    test = facts.answered("test")
     curve = next((curve for curve in test.curves if curve.name == "net_benefit"), None) if test else None
     if test is None or curve is None:
         return None
@@ -124,24 +130,31 @@ def _longest(marks: np.ndarray) -> tuple[int, int]:
 
 def predictive_rows(facts: Facts, reader: Language) -> list[tuple[str, str, str]]:
     """PPV and NPV: name, as measured on test, and at the prevalence of the study, each with its interval."""
-    there = facts.evaluation.at_prevalence if facts.evaluation else []
+    there = facts.classified.at_prevalence if facts.classified else []
     return _side_by_side(facts, reader, [(each, facts.measure(each.name), each) for each in there])
 
 
 def subgroup_forests(facts: Facts, reader: Language) -> list[Forest]:
     """Each column's subgroups; a tick in each drawing marks the whole test set."""
+    return forests(facts, reader, facts.evaluation.subgroups if facts.evaluation else [])
+
+
+def forests(facts: Facts, reader: Language, subgroups: Sequence[Subgroup]) -> list[Forest]:
+    """Some subgroups, column by column."""
     found = []
-    subgroups = facts.evaluation.subgroups if facts.evaluation else []
     for column in dict.fromkeys(subgroup.column for subgroup in subgroups):
         mine = [subgroup for subgroup in subgroups if subgroup.column == column]
         asked = [(each.name, each.of) for each in mine[0].measures]
         marked = [[_beside_whole(facts, subgroup.measures[place]) for subgroup in mine] for place in range(len(asked))]
         axis = axis_of([each for row in marked for each in row])
         blocks = [
-            (reader.name("measures", name), list(_subgroup_rows(facts, reader, mine, row, axis)))
-            for (name, _), row in zip(asked, marked, strict=True)
+            (
+                reader.name("measures", name) + (f" · {isolated(of)}" if of is not None and of in facts.classes and facts.masked else ""),
+                list(_subgroup_rows(facts, reader, mine, row, axis)),
+            )
+            for (name, of), row in zip(asked, marked, strict=True)
         ]
-        found.append(Forest(isolated(column), axis, blocks))
+        found.append(Forest(reader.name("columns", column), axis, blocks))
     return found
 
 
@@ -174,7 +187,9 @@ def _subgroup_name(reader: Language, subgroup: Subgroup) -> str:
     if subgroup.joined:
         return reader.text("subgroups.joined", {"n": subgroup.joined})
     ends = [
-        reader.number(end, 4) if isinstance(end, float) else isolated(str(end)) for end in (subgroup.low, subgroup.high) if end is not None
+        reader.number(end, 4) if isinstance(end, float) else reader.name("thirds", end)
+        for end in (subgroup.low, subgroup.high)
+        if end is not None
     ]
     if not ends:
         return reader.text("subgroups.unknown")

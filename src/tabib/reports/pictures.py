@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from tabib.config import Data
-from tabib.dataset import read_row_pixels
+from tabib.config import AnyData, SegmentationData
+from tabib.dataset import Case, case_of, read_case, read_row_pixels, slice_image, telling_slice
 from tabib.errors import ImageError
-from tabib.images import THUMBNAIL_SIDE, Image, encode_jpeg, read_image, resize, to_eight_bit
+from tabib.images import THUMBNAIL_SIDE, Image, encode_jpeg, overlay, read_image, read_mask, resize, to_eight_bit
 
-__all__ = ["Gallery", "Picture", "take_pictures"]
+__all__ = ["Gallery", "Overlay", "Picture", "outlined", "take_overlays", "take_pictures"]
 
 LARGEST_SIDE = 160
+LARGEST_ENLARGED = 3.0  # times as large as its pixels
+LEAST_AROUND = 8  # pixels around a structure
 QUALITY = 80
 BUDGET_BYTES = 8_000_000
 """Of the base64 of all pictures of a page, so that it stays below 15 MB: its tables and curves take up to 6 MB with 100 classes."""
@@ -38,9 +40,48 @@ class Gallery:
 
     rows: Mapping[int, Picture]  # by row of the index
     files: Mapping[Path, Picture]  # by file that the run itself wrote
+    overlays: Mapping[Overlay, Picture] = field(default_factory=dict)
 
 
-def take_pictures(data: Data, index: pl.DataFrame, wanted: Iterable[int | tuple[Path, ...]]) -> Gallery:
+@dataclass(frozen=True)
+class Overlay:
+    """A slice of a case with the outlines of a mask."""
+
+    row: int
+    slice: int  # counted from 1
+    predicted: bool  # the predicted mask, or the true one
+
+
+def take_overlays(
+    data: SegmentationData, index: pl.DataFrame, wanted: Iterable[tuple[int, int]], masks: Mapping[int, Path]
+) -> dict[Overlay, Picture]:
+    """Take slices (row of the index, slice counted from 1) with the true and with the predicted outlines, cut alike, until half of the budget is used up.
+
+    `masks` are the predicted ones by row. A case whose files cannot be read any more is left out.
+    """
+    slices: dict[int, list[int]] = {}
+    for row, number in dict.fromkeys(each for each in wanted if each[0] in masks):
+        slices.setdefault(row, []).append(number)
+    taken: dict[Overlay, Picture] = {}
+    used = 0
+    for row, numbers in slices.items():
+        try:
+            truth = read_case(data, index["path"][row], index["mask"][row])
+            said = case_of(data, truth.image, read_mask(masks[row]))
+        except (ImageError, OSError):
+            continue
+        around = truth.structures | said.structures
+        for number in numbers:
+            for case, predicted in ((truth, False), (said, True)):
+                picture = _embed(outlined(case, number=number - 1, around=around))
+                used += len(picture.address)
+                taken[Overlay(row, number, predicted)] = picture
+        if used > BUDGET_BYTES / 2:
+            break
+    return taken
+
+
+def take_pictures(data: AnyData, index: pl.DataFrame, wanted: Iterable[int | tuple[Path, ...]]) -> Gallery:
     """Take small pictures of rows of the index and of files, in the order asked for, until the budget is used up.
 
     Files of one tuple are shown side by side: all of them are taken, or none. A picture of a row whose file has gone is
@@ -60,19 +101,55 @@ def take_pictures(data: Data, index: pl.DataFrame, wanted: Iterable[int | tuple[
     )
 
 
-def _pictures(data: Data, index: pl.DataFrame, wanted: int | tuple[Path, ...]) -> Iterator[tuple[int | Path, Picture]]:
+def _pictures(data: AnyData, index: pl.DataFrame, wanted: int | tuple[Path, ...]) -> Iterator[tuple[int | Path, Picture]]:
     if isinstance(wanted, tuple):
         yield from ((path, _embed(_shrink(read_image(path)))) for path in wanted)
     elif (pixels := _row_pixels(data, index, wanted)) is not None:
-        yield wanted, _embed(pixels)
+        yield wanted, _embed(pixels, thin_lines=isinstance(data, SegmentationData))
 
 
-def _row_pixels(data: Data, index: pl.DataFrame, row: int) -> np.ndarray | None:
+def _row_pixels(data: AnyData, index: pl.DataFrame, row: int) -> np.ndarray | None:
     try:
+        if isinstance(data, SegmentationData):
+            return outlined(read_case(data, index["path"][row], index["mask"][row]))
         return _shrink(read_row_pixels(data, index, row))
     except (ImageError, OSError):
         thumbnail = index["thumbnail"][row]
         return None if thumbnail is None else np.frombuffer(thumbnail, np.uint8).reshape(THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+
+
+def outlined(case: Case, *, number: int | None = None, around: np.ndarray | None = None) -> np.ndarray:
+    """A slice of a case with the outline of each structure, (H, W, 3) bytes of at most `LARGEST_SIDE` a side.
+
+    It is cut to where the structures of the case are, with as much around them on either side as half of their own size.
+
+    Args:
+        case: image and mask.
+        number: of the slice; the one that shows most of the structures when not given.
+        around: (D, H, W), not 0 where the cut is to be made; the structures of the case when not given.
+    """
+    number = telling_slice(case) if number is None else number
+    image, box = slice_image(case.image, number), _around(case.structures if around is None else around)
+    height, width = image.pixels[box].shape[:2]
+    scale = min(LARGEST_ENLARGED, LARGEST_SIDE / max(height, width))
+    sides = max(1, round(height * scale)), max(1, round(width * scale))
+    pixels = to_eight_bit(resize(np.ascontiguousarray(image.pixels[box]), *sides), image.low, image.high)
+    # A label is never the mean of two: of each pixel of the picture the one at its centre.
+    nearest = np.ix_(*(((np.arange(side) + 0.5) * old / side).astype(int) for side, old in zip(sides, (height, width), strict=True)))
+    objects = None if case.objects is None else case.objects[number][box][nearest]
+    return overlay(pixels, case.structures[number][box][nearest], objects=objects)
+
+
+def _around(structures: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of what all slices show of the structures and of what is around; everything where they show none."""
+    box = []
+    for axis, side in ((1, structures.shape[1]), (2, structures.shape[2])):
+        shown = np.flatnonzero(structures.any(axis=(0, 3 - axis)))
+        if len(shown) == 0:
+            return slice(None), slice(None)
+        margin = max((shown[-1] + 1 - shown[0]) // 2, LEAST_AROUND)
+        box.append(slice(max(0, shown[0] - margin), min(side, shown[-1] + 1 + margin)))
+    return box[0], box[1]
 
 
 def _shrink(image: Image) -> np.ndarray:
@@ -83,6 +160,6 @@ def _shrink(image: Image) -> np.ndarray:
     return to_eight_bit(small, image.low, image.high)
 
 
-def _embed(pixels: np.ndarray) -> Picture:
-    code = base64.b64encode(encode_jpeg(pixels, QUALITY)).decode("ascii")
+def _embed(pixels: np.ndarray, *, thin_lines: bool = False) -> Picture:
+    code = base64.b64encode(encode_jpeg(pixels, QUALITY, thin_lines=thin_lines)).decode("ascii")
     return Picture(f"data:image/jpeg;base64,{code}", pixels.shape[0], pixels.shape[1])

@@ -64,6 +64,9 @@ REASONS = {
     "data.pattern does not match its path": "unmatched",
     "not unpacked: ": "not_unpacked",
     "is no DICOM file": "no_dicom",
+    "a mask without an image": "no_image",
+    "none of the images with masks": "no_masks",
+    "has no mask": "no_mask",
     "is a DICOM object without a picture": "no_picture",
 }
 """How the reasons begin for which an image is not used and that have words in every language; others are shown in English."""

@@ -12,9 +12,10 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from tabib.config import METRICS, OWN, Augment, Study
+from tabib.config import METRICS, OWN, BaseAugment, BaseTraining, Segmentation, Study
+from tabib.images import OUTLINES
 from tabib.metrics.intervals import FEWEST
-from tabib.records import PARTS, Confusion, Curve, Measure, PartEvaluation, labels_of
+from tabib.records import PARTS, BasePart, Confusion, Curve, Measure, Model, PartEvaluation, PostProcessing, SegmentationModel, labels_of
 from tabib.reports.facts import Facts
 from tabib.reports.figures import Line, Plot, bar, hundred, interval_strip, plot, ticks
 from tabib.reports.text import END, LEFT_TO_RIGHT, Language, Value, isolated
@@ -35,6 +36,7 @@ __all__ = [
     "axis_of",
     "bracketed",
     "cell_id",
+    "choice",
     "class_bars",
     "class_curves",
     "confusion",
@@ -65,7 +67,8 @@ __all__ = [
 MAIN = {2: ("auc", "sensitivity", "specificity", "ppv", "npv", "accuracy")}
 MAIN_OF_MANY = ("auc", "accuracy", "balanced_accuracy", "f1")
 MAIN_OF_LABELS = ("auc", "average_precision", "balanced_accuracy", "f1", "exact_match")
-"""Measures of the first page, for two classes, for more, and for several labels; measures with a goal join them."""
+MAIN_OF_MASKS = ("dice", "iou", "precision", "recall", "surface_dice", "aji", "panoptic_quality")
+"""Measures of the first page, for two classes, for more, for several labels, and for masks; measures with a goal join them."""
 
 Bar = tuple[str, str, str, Markup]
 """One line of a bar chart: its name, count, share and bar."""
@@ -188,7 +191,7 @@ def main_rows(facts: Facts, reader: Language) -> tuple[list[MeasureRow], list[fl
     test = facts.part("test")
     if test is None:
         return [], [0.0, 1.0]
-    wanted = list(MAIN_OF_LABELS if facts.several else MAIN.get(len(facts.classes), MAIN_OF_MANY))
+    wanted = list(MAIN_OF_MASKS if facts.masked else MAIN_OF_LABELS if facts.several else MAIN.get(len(facts.classes), MAIN_OF_MANY))
     wanted += [each.name for each in test.measures if each.goal is not None and each.name not in wanted]
     chosen = [_fair_baselines(measure) for name in wanted if (measure := whole_measure(facts, name))]
     axis = axis_of(chosen)
@@ -230,7 +233,7 @@ def _fair_baselines(measure: Measure) -> Measure:
 
 def whole_measure(facts: Facts, name: str) -> Measure | None:
     """A measure of the whole, of the positive class, or its mean over classes: the first there is."""
-    choices = [facts.measure(name, of) for of in (None, facts.positive, "macro")]
+    choices = [facts.measure(name, of) for of in (None, facts.positive, "macro", "structures")]
     return next((measure for measure in choices if measure), None)
 
 
@@ -299,11 +302,12 @@ def written_interval(facts: Facts, reader: Language, measure: Measure) -> str:
     return reader.interval(*(written_number(reader, end, places_of(facts)) for end in (measure.low, measure.high)))
 
 
-def why_no_interval(reader: Language, part: PartEvaluation | None, measure: Measure) -> str:
+def why_no_interval(reader: Language, part: BasePart | None, measure: Measure) -> str:
     """Why a measure of a part has a value and no interval; "" where it has both, or neither."""
     if part is None or measure.value is None or measure.low is not None:
         return ""
-    of = part.class_groups if measure.of not in part.class_groups else {measure.of: part.class_groups[measure.of]}
+    known = part.class_groups if isinstance(part, PartEvaluation) else {}
+    of = known if measure.of not in known else {measure.of: known[measure.of]}
     thin = [(name, groups) for name, groups in of.items() if groups < 2]
     if part.groups >= FEWEST and thin:
         name, groups = thin[0]
@@ -325,7 +329,9 @@ def hundreds(facts: Facts, reader: Language) -> list[Hundred]:
     if facts.positive is not None and facts.negative is not None:
         told.append((whole_measure(facts, "sensitivity"), "first.finds", {"positive": facts.positive}))
         told.append((whole_measure(facts, "specificity"), "first.spares", {"negative": facts.negative}))
-    if facts.several:
+    if facts.masked:
+        told += [(facts.measure(name, "structures"), f"structures.{name}", {}) for name in ("recall", "precision")]
+    elif facts.several:
         told.append((whole_measure(facts, "exact_match"), "labels.all_right", {}))
     accuracy = None if facts.several else whole_measure(facts, "accuracy")
     majority = accuracy.baselines.get("majority_class") if accuracy else None
@@ -373,11 +379,20 @@ def class_bars(facts: Facts, reader: Language) -> list[Bar]:
     return _bars(facts, reader, counts, "test", of=len(labelled))
 
 
+def outline_colour(number: int) -> str:
+    """The colour of the outlines of a structure, from 0, as style sheets write it."""
+    return "#{:02x}{:02x}{:02x}".format(*OUTLINES[number % len(OUTLINES)])
+
+
 def augmentation(facts: Facts, reader: Language) -> Augmentation | None:
     """Classes before and after augmentation; `None` before there is a model."""
     train = facts.counted("train")
     if facts.model is None or facts.study is None or train is None or not train.images:
         return None
+    if not isinstance(facts.study, Study):
+        words = augment_words(facts.study.augment, reader)
+        said = reader.text("structures.augmentation", {"changes": reader.series(words)}) if words else reader.text("data.augmentation_off")
+        return Augmentation(said, [])
     epochs = round(sum(member.epochs for member in facts.model.members) / max(1, len(facts.model.members)))
     words = augment_words(facts.study.augment, reader)
     copies = facts.study.augment.copies
@@ -454,10 +469,10 @@ def split_words(facts: Facts, reader: Language) -> list[str]:
     keys += [f"leaks_{split.leaks}"] if split.given or split.file else []
     keys += ["scope_split"] if split.given and split.group_scope == "split" else []
     keys += {"known": [], "partly": ["groups_partly"], "unknown": ["groups_unknown"]}[facts.patients]
-    return [reader.text("labels.ratio" if facts.several and key == "ratio" else f"split.{key}", figures) for key in keys]
+    return [reader.text(facts.said("ratio", "split.ratio") if key == "ratio" else f"split.{key}", figures) for key in keys]
 
 
-def augment_words(augment: Augment, reader: Language) -> list[str]:
+def augment_words(augment: BaseAugment, reader: Language) -> list[str]:
     """The random changes of a study that are switched on."""
     return [
         reader.text(f"augment.{name}", {"value": value})
@@ -480,12 +495,21 @@ def training_plots(facts: Facts, reader: Language) -> list[Figure]:
     wanted = [("training.loss", ["train_loss", "validation_loss"], both, "loss")]
     if watched in keys:
         wanted.append((f"history.{watched}", [watched], [both[1]], watched.removeprefix("validation_")))
+    for name in facts.classes if facts.masked else ():
+        if (column := f"validation_dice_{name}") in keys and len(facts.classes) > 1:
+            wanted.append((column, [column], [both[1]], "dice"))
     if "learning_rate" in keys:
         wanted.append(("training.learning_rate", ["learning_rate"], [], ""))
     return [
-        Figure(title := reader.text(name), plot(reader, _history_plot(facts, reader, title, columns, best == rule)), key)
+        Figure(title := _curve_title(facts, reader, name), plot(reader, _history_plot(facts, reader, title, columns, best == rule)), key)
         for name, columns, key, rule in wanted
     ]
+
+
+def _curve_title(facts: Facts, reader: Language, name: str) -> str:
+    """The heading of a curve; of a single structure its name stands in it."""
+    structure = name.removeprefix("validation_dice_")
+    return f"{reader.text('history.validation_dice')} · {isolated(structure)}" if structure in facts.classes else reader.text(name)
 
 
 def _history_plot(facts: Facts, reader: Language, title: str, columns: Sequence[str], mark_best: bool) -> Plot:
@@ -531,54 +555,77 @@ def settings_rows(facts: Facts, reader: Language) -> list[tuple[str, str]]:
 
 
 def _settings(facts: Facts, reader: Language) -> Iterator[tuple[str, str]]:
-    model, study, decision = facts.model, facts.study, facts.decision
-
-    def choice(value: Value) -> str:
-        return reader.name("choices", "none" if value is None else value)
-
-    def numbers(values: Sequence[float]) -> str:
-        return reader.series([reader.number(value) for value in values]) or choice(None)
-
+    model, study = facts.model, facts.study
     if model:
         yield "network", reader.text("settings.own") if model.network == OWN else isolated(model.network)
         yield "weights_source", _source(facts, reader)
         yield "weights", reader.text("settings.weights_counted", {"total": model.weights_total, "trainable": model.weights_trainable})
+    if isinstance(model, Model):
         yield "input", reader.text("settings.input_size", {"height": model.height, "width": model.width, "channels": model.channels})
-    if study:
-        train, freeze = study.training, study.model.freeze
-        yield "fit", choice(study.input.fit)
-        yield "intensity", choice(study.input.intensity)
-        if study.model.network != OWN:  # its module says these
-            yield "head", numbers(study.model.head)
-            yield "dropout", _dropout(study, reader) or choice(None)
-            yield "initialiser", choice(study.model.initialiser)
-        yield "outputs", "" if facts.several else choice(study.model.outputs)
-        yield "freeze", choice(freeze) if freeze is None or isinstance(freeze, str) else isolated(str(freeze.through or freeze.trainable))
-        yield "frozen_features", "" if freeze is None else choice(train.frozen_features)
-        yield "augment", reader.series(augment_words(study.augment, reader)) or choice(None)
-        yield "optimizer", choice(train.optimizer)
-        yield "learning_rate", reader.number(train.learning_rate)
-        yield "momentum", "" if train.optimizer == "rmsprop" else reader.number(train.momentum)
-        yield "weight_decay", reader.number(train.weight_decay)
-        yield "schedule", choice(train.schedule)
-        yield "warm_up", reader.text("settings.warm_up_share", {"share": train.warm_up}) if train.schedule == "cosine" else ""
-        yield "epochs", reader.integer(train.epochs)
-        yield "batch", reader.integer(train.batch)
-        yield "accumulate", reader.integer(train.accumulate) if train.accumulate > 1 else ""
-        seen, copies = choice(train.sampling), study.augment.copies
-        yield "sampling", reader.text("settings.sampling_copies", {"each": seen, "copies": copies}) if copies else seen
-        yield "loss", choice(train.loss)
-        yield "focal_gamma", reader.number(train.focal_gamma) if train.loss == "focal" else ""
-        yield "class_weights", choice(train.class_weights)
-        yield "label_smoothing", reader.number(train.label_smoothing)
-        yield "clip", choice(None) if train.clip is None else reader.number(train.clip)
-        yield "average", choice(None) if train.average is None else reader.number(train.average)
-        yield "best", choice(train.best)
-        yield "stop_after", choice(None) if train.stop_after is None else reader.text("settings.stop_epochs", {"n": train.stop_after})
-        yield "seeds", numbers(train.seeds)
-        yield "device", choice(train.device)
-        yield "precision", choice(train.precision)
-        yield "threads", reader.value(train.threads)
+    if isinstance(study, Study):
+        yield from _classifier_settings(facts, study, reader)
+    elif study:
+        yield from mask_settings(facts, study, reader)
+
+
+def choice(reader: Language, value: Value) -> str:
+    """A choice among names, in the reader's words."""
+    return reader.name("choices", "none" if value is None else value)
+
+
+def optimiser_settings(train: BaseTraining, reader: Language) -> Iterator[tuple[str, str]]:
+    """How the weights are moved."""
+    yield "optimizer", choice(reader, train.optimizer)
+    yield "learning_rate", reader.number(train.learning_rate)
+    yield "momentum", "" if train.optimizer == "rmsprop" else reader.number(train.momentum)
+    yield "weight_decay", reader.number(train.weight_decay)
+    yield "schedule", choice(reader, train.schedule)
+    yield "warm_up", reader.text("settings.warm_up_share", {"share": train.warm_up}) if train.schedule == "cosine" else ""
+    yield "epochs", reader.integer(train.epochs)
+    yield "batch", reader.integer(train.batch)
+    yield "accumulate", reader.integer(train.accumulate) if train.accumulate > 1 else ""
+
+
+def machine_settings(train: BaseTraining, best: str, reader: Language) -> Iterator[tuple[str, str]]:
+    """What is kept, and what it runs on. `best` says by what, in the reader's words."""
+    yield "clip", choice(reader, None) if train.clip is None else reader.number(train.clip)
+    yield "average", choice(reader, None) if train.average is None else reader.number(train.average)
+    yield "best", best
+    yield "stop_after", choice(reader, None) if train.stop_after is None else reader.text("settings.stop_epochs", {"n": train.stop_after})
+    yield "seeds", _numbers(reader, train.seeds)
+    yield "device", choice(reader, train.device)
+    yield "precision", choice(reader, train.precision)
+    yield "threads", reader.value(train.threads)
+
+
+def _numbers(reader: Language, values: Sequence[float]) -> str:
+    return reader.series([reader.number(value) for value in values]) or choice(reader, None)
+
+
+def _classifier_settings(facts: Facts, study: Study, reader: Language) -> Iterator[tuple[str, str]]:
+    train, freeze = study.training, study.model.freeze
+    yield "fit", choice(reader, study.input.fit)
+    yield "intensity", choice(reader, study.input.intensity)
+    if study.model.network != OWN:  # its module says these
+        yield "head", _numbers(reader, study.model.head)
+        yield "dropout", _dropout(study, reader) or choice(reader, None)
+        yield "initialiser", choice(reader, study.model.initialiser)
+    yield "outputs", "" if facts.several else choice(reader, study.model.outputs)
+    yield (
+        "freeze",
+        choice(reader, freeze) if freeze is None or isinstance(freeze, str) else isolated(str(freeze.through or freeze.trainable)),
+    )
+    yield "frozen_features", "" if freeze is None else choice(reader, train.frozen_features)
+    yield "augment", reader.series(augment_words(study.augment, reader)) or choice(reader, None)
+    yield from optimiser_settings(train, reader)
+    seen, copies = choice(reader, train.sampling), study.augment.copies
+    yield "sampling", reader.text("settings.sampling_copies", {"each": seen, "copies": copies}) if copies else seen
+    yield "loss", choice(reader, train.loss)
+    yield "focal_gamma", reader.number(train.focal_gamma) if train.loss == "focal" else ""
+    yield "class_weights", choice(reader, train.class_weights)
+    yield "label_smoothing", reader.number(train.label_smoothing)
+    yield from machine_settings(train, choice(reader, train.best), reader)
+    decision = facts.decided
     if decision:
         figures: dict[str, Value] = {
             "temperature": decision.temperature,
@@ -595,6 +642,39 @@ def _settings(facts: Facts, reader: Language) -> Iterator[tuple[str, str]]:
             yield "temperature", reader.text("settings.temperature_value", figures)
         if decision.threshold is not None:
             yield "threshold", reader.text("settings.threshold_value", figures)
+
+
+def mask_settings(facts: Facts, study: Segmentation, reader: Language) -> Iterator[tuple[str, str]]:
+    """The settings that only segmenters have, among those of every training."""
+    train, model = study.training, facts.model
+    yield "encoder", isolated(study.model.encoder) if study.model.encoder else ""
+    yield "dimensions", reader.integer(study.input.dimensions)
+    yield "patch", sides(reader, study.input.patch) if isinstance(study.input.patch, list) else ""
+    spacing = study.input.spacing_mm
+    yield "spacing_mm", sides(reader, spacing) if isinstance(spacing, list) else reader.text("settings.spacing_kept")
+    yield "channels", reader.value(model.channels if isinstance(model, SegmentationModel) else study.input.channels)
+    yield "intensity", reader.name("mask_intensities", study.input.intensity)
+    yield "window", _numbers(reader, study.input.window) if study.input.window else ""
+    yield "filters", _numbers(reader, model.filters) if isinstance(model, SegmentationModel) and model.filters else ""
+    yield "norm", reader.name("norms", study.model.norm)
+    yield "dropout", reader.number(study.model.dropout) if study.model.dropout else ""
+    yield "freeze", reader.text("settings.encoder_frozen") if study.model.freeze else choice(reader, None)
+    yield "augment", reader.series(augment_words(study.augment, reader)) or choice(reader, None)
+    yield from optimiser_settings(train, reader)
+    yield "patches", reader.value(train.patches)
+    yield "foreground", reader.percent(train.foreground)
+    yield "loss", reader.name("mask_losses", train.loss)
+    yield from machine_settings(train, choice(reader, train.best), reader)
+    decision = facts.decision
+    if isinstance(decision, PostProcessing):
+        yield "largest_component", reader.series([isolated(name) for name in decision.largest_component]) or choice(reader, None)
+        yield "fill_holes", reader.series([isolated(name) for name in decision.fill_holes]) or choice(reader, None)
+        yield "flips", reader.text("settings.flips_on" if decision.flips else "settings.flips_off")
+
+
+def sides(reader: Language, lengths: Sequence[float]) -> str:
+    """Lengths along the axes of an image, slices first, as a formula writes them."""
+    return f"{LEFT_TO_RIGHT}{' × '.join(reader.number(length, 4) for length in lengths)}{END}"
 
 
 def _of_each(facts: Facts, reader: Language, values: Sequence[float]) -> str:
@@ -618,7 +698,7 @@ def _source(facts: Facts, reader: Language) -> str:
 
 def confusion(facts: Facts, reader: Language) -> Matrix:
     """The confusion matrix of the test part."""
-    test = facts.part("test")
+    test = facts.answered("test")
     cells = {(cell.truth, cell.predicted): cell for cell in test.confusion} if test else {}
     opened = {(cell.truth, cell.predicted) for cell in facts.cells()}
     rows = []
@@ -675,7 +755,7 @@ def label_rows(facts: Facts, reader: Language) -> list[LabelRow]:
     """Each of several labels: how many test images have it, and how it is told."""
     rows = []
     for each in facts.of_labels():
-        test = each.part("test")
+        test = each.answered("test")
         measures = [measure for name in LABEL_MEASURES if (measure := each.measure(name))]
         values = [(written_number(reader, measure.value, places_of(each)), written_interval(each, reader, measure)) for measure in measures]
         threshold = "" if each.threshold is None else reader.number(each.threshold)
@@ -750,14 +830,14 @@ def _curve_figure(facts: Facts, reader: Language, kind: str, of: str) -> Figure 
 
 
 def _curve(facts: Facts, part: str, kind: str, of: str) -> Curve | None:
-    judged = facts.part(part)
+    judged = facts.answered(part)
     return next((curve for curve in judged.curves if curve.name == kind and curve.of == of), None) if judged else None
 
 
 def _chance(facts: Facts, kind: str, of: str) -> Line:
     if kind != "precision_recall":
         return Line([0, 1], [0, 1], "chance")
-    test = facts.part("test")
+    test = facts.answered("test")
     counts = test.class_counts if test else {}
     prevalence = counts.get(of, 0) / (sum(counts.values()) or 1)
     return Line([0, 1], [prevalence, prevalence], "chance")
@@ -784,23 +864,57 @@ def formula(facts: Facts, reader: Language, name: str) -> str:
     return (None if two else reader.template(f"formulas.{name}_many")) or reader.template(f"formulas.{name}") or ""
 
 
+STEPS_OF_MASKS = (
+    "groups",
+    "copies",
+    "patches",
+    "augmentation",
+    "transfer",
+    "dice_loss",
+    "overfitting",
+    "post_processing",
+    "test",
+    "intervals",
+)
+"""What is explained of a study of masks; of other studies every step but those that only masks have."""
+
+ONLY_MASKS = ("patches", "dice_loss", "post_processing")
+
+
+def shown_steps(facts: Facts, reader: Language) -> list[str]:
+    """The explanations that belong to the task."""
+    return list(STEPS_OF_MASKS) if facts.masked else [key for key in reader.words["steps"] if key != "here" and key not in ONLY_MASKS]
+
+
 def step_figures(facts: Facts, reader: Language) -> Mapping[str, Value]:
     """What this run did, for the last line of each explanation; a missing figure leaves the line out."""
     figures: dict[str, Value] = {}
     if facts.study:
+        figures["augment"] = reader.series(augment_words(facts.study.augment, reader)) or None
+        figures["best"] = facts.study.training.best
+    if isinstance(facts.study, Study):
         study = facts.study
         figures |= {
             "height": study.input.height,
             "width": study.input.width,
-            "augment": reader.series(augment_words(study.augment, reader)) or None,
             "dropout": _dropout(study, reader) or None,
-            "best": study.training.best,
+        }
+    elif facts.study:
+        figures |= {
+            "patch": sides(reader, facts.study.input.patch) if isinstance(facts.study.input.patch, list) else None,
+            "mask_loss": reader.name("mask_losses", facts.study.training.loss),
         }
     if facts.model:
         model = facts.model
         figures |= {"weights": _source(facts, reader), "trainable": model.weights_trainable, "total": model.weights_total}
-    if facts.decision:
-        figures |= {"temperature": facts.decision.temperature, "threshold": facts.decision.threshold, "rule": facts.decision.rule}
+    if facts.decided:
+        figures |= {"temperature": facts.decided.temperature, "threshold": facts.decided.threshold, "rule": facts.decided.rule}
+    if isinstance(facts.decision, PostProcessing):
+        largest, filled = facts.decision.largest_component, facts.decision.fill_holes
+        figures |= {
+            "largest": reader.series([isolated(name) for name in largest]) or choice(reader, None),
+            "filled": reader.series([isolated(name) for name in filled]) or choice(reader, None),
+        }
     return figures
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tabib.config import Explain
+from tabib.config import Explain, Study
 from tabib.records import Explained, OfLabel
 from tabib.reports.facts import Facts
 from tabib.reports.text import Language
@@ -12,7 +12,7 @@ __all__ = ["caption", "notes", "one_group"]
 
 def notes(facts: Facts, reader: Language) -> list[str]:
     """What the pictures that explain answers show, as far as there are any."""
-    explain, layer = facts.study.explain if facts.study else Explain(), facts.explanations.layer
+    explain, layer = facts.study.explain if isinstance(facts.study, Study) else Explain(), facts.explanations.layer
     words = [reader.text("why.gradcam_note", {"layer": layer})] if layer else []
     words += [reader.text("why.occlusion_note")] if explain.occlusion else []
     return words + ([reader.text(f"why.neighbours_{facts.explanations.features}")] if explain.neighbours else [])

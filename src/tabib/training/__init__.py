@@ -1,23 +1,32 @@
 """From rows to weights, and from weights to a decision."""
 
 from tabib.training.calibrate import calibrate
-from tabib.training.classify import check_layers, plans, train
+from tabib.training.classify import check_layers, train
 from tabib.training.doctor import check_training
+from tabib.training.members import plans
 from tabib.training.own import name_own
 from tabib.training.resolve import faster_precision, resolve_study, time_step
+from tabib.training.segment import train_segmenter
+from tabib.training.segment_calibrate import calibrate_masks
+from tabib.training.segment_check import check_segmentation
+from tabib.training.segment_resolve import resolve_segmentation
 from tabib.training.summary import summarise_network
 from tabib.training.weights import packaged_network
 
 __all__ = [
     "calibrate",
+    "calibrate_masks",
     "check_layers",
+    "check_segmentation",
     "check_training",
     "faster_precision",
     "name_own",
     "packaged_network",
     "plans",
+    "resolve_segmentation",
     "resolve_study",
     "summarise_network",
     "time_step",
     "train",
+    "train_segmenter",
 ]

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tabib.config import Augment
+from tabib.config import BaseAugment
 from tabib.training.randomness import bits
 
-__all__ = ["Draws", "apply", "draw"]
+__all__ = ["Draws", "apply", "apply_with_masks", "draw"]
 
 _LUMA = torch.tensor([0.213, 0.715, 0.072]).expand(3, 3)
 _HUE = torch.tensor([[-0.213, -0.715, 0.928], [0.143, 0.140, -0.283], [-0.787, 0.715, 0.072]])
@@ -60,7 +60,7 @@ class Draws:
     noise_seed: Tensor  # int64, seed of the image's noise
 
 
-def draw(augment: Augment, *, seed: int, epoch: int, content: np.ndarray) -> Draws:
+def draw(augment: BaseAugment, *, seed: int, epoch: int, content: np.ndarray) -> Draws:
     """Draw what happens to each image in one epoch.
 
     Args:
@@ -115,7 +115,7 @@ def draw(augment: Augment, *, seed: int, epoch: int, content: np.ndarray) -> Dra
     )
 
 
-def apply(images: Tensor, draws: Draws, augment: Augment) -> Tensor:
+def apply(images: Tensor, draws: Draws, augment: BaseAugment) -> Tensor:
     """Change a batch of images as drawn: all geometry in one bilinear resampling, then blur, colours, contrast and brightness, gamma, noise.
 
     Args:
@@ -132,7 +132,6 @@ def apply(images: Tensor, draws: Draws, augment: Augment) -> Tensor:
     "Whole-slide mitosis detection in H&E breast histology using PHH3 as a reference to train distilled stain-invariant
     convolutional networks".
     """
-    layout = torch.channels_last if images.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
     changed = images
     theta = _output_to_input(draws, height=images.shape[2], width=images.shape[3])
     moved = (theta != torch.eye(2, 3)).any(dim=(1, 2)) | (draws.elastic != 0).any(dim=(1, 2, 3))
@@ -141,6 +140,37 @@ def apply(images: Tensor, draws: Draws, augment: Augment) -> Tensor:
     elif moved.any():  # an image that stays where it is keeps its pixels to the bit
         where = moved.nonzero()[:, 0].to(images.device)
         changed = images.index_copy(0, where, _resample(images[where], theta[moved], draws.elastic[moved], augment))
+    layout = torch.channels_last if images.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    changed = _recolour(changed, draws, augment, layout=layout)
+    return images.clone() if changed is images else changed.clamp_(0, 1)
+
+
+def apply_with_masks(images: Tensor, masks: Tensor, draws: Draws, augment: BaseAugment, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Change images and their masks as drawn, and cut out the middle: what a turn brings in from outside it is the image itself.
+
+    Every slice of a volume is moved alike. Sides and fractions of sides are those of the result.
+
+    Args:
+        images: (B, C, H, W) float32 in 0..1, the slices of a volume as channels; not changed.
+        masks: (B, D, H, W) of any integer type; values are taken from the nearest pixel, and 0 from beyond the border.
+        draws: one entry per image.
+        augment: the settings that the draws were made with.
+        size: height and width of the result, at most those of the images.
+
+    Returns:
+        (B, C, *size) and (B, D, *size).
+    """
+    theta = _output_to_input(draws, height=size[0], width=size[1])
+    part = torch.tensor([size[1] / images.shape[3], size[0] / images.shape[2]], device=images.device)
+    grid = _grid(theta, draws.elastic, augment, *size, device=images.device) * part
+    changed = _recolour(_sample(images, grid, augment), draws, augment, layout=torch.contiguous_format).clamp_(0, 1)
+    moved = functional.grid_sample(masks.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    return changed, moved.to(masks.dtype)
+
+
+def _recolour(images: Tensor, draws: Draws, augment: BaseAugment, *, layout: torch.memory_format) -> Tensor:
+    """Blur, colours, contrast and brightness, gamma and noise; what is off costs nothing, and where all is off the images are given back."""
+    changed = images
     if augment.blur:
         changed = _blur(changed, draws.blur)
     if augment.stain:
@@ -156,7 +186,7 @@ def apply(images: Tensor, draws: Draws, augment: Augment) -> Tensor:
         changed = changed.pow(_per_image(draws.gamma, images))
     if augment.noise:
         changed = torch.addcmul(changed, _gaussian(draws.noise_seed, like=changed), _per_image(draws.noise, images))
-    return images.clone() if changed is images else changed.clamp_(0, 1)
+    return changed
 
 
 def _output_to_input(draws: Draws, *, height: int, width: int) -> Tensor:
@@ -183,16 +213,24 @@ def _output_to_input(draws: Draws, *, height: int, width: int) -> Tensor:
     return torch.stack([x, y], dim=1).float()
 
 
-def _resample(images: Tensor, theta: Tensor, elastic: Tensor, augment: Augment) -> Tensor:
-    theta = theta.to(images.device)[:, None, None]
+def _resample(images: Tensor, theta: Tensor, elastic: Tensor, augment: BaseAugment) -> Tensor:
     height, width = images.shape[2:]
-    y, x = ((torch.arange(side, device=images.device) * 2 + 1) / side - 1 for side in (height, width))
+    return _sample(images, _grid(theta, elastic, augment, height, width, device=images.device), augment)
+
+
+def _grid(theta: Tensor, elastic: Tensor, augment: BaseAugment, height: int, width: int, *, device: torch.device) -> Tensor:
+    """Places (B, height, width, 2) in the source, x then y, of each pixel of the result."""
+    theta = theta.to(device)[:, None, None]
+    y, x = ((torch.arange(side, device=device) * 2 + 1) / side - 1 for side in (height, width))
     y = y[:, None]
     if augment.elastic:
-        down, right = (_spline(side, augment.elastic_cells).to(images.device) for side in (height, width))
-        x, y = (place + 2 * (down @ moves.to(images.device) @ right.T) for place, moves in zip((x, y), elastic.unbind(1), strict=True))
+        down, right = (_spline(side, augment.elastic_cells).to(device) for side in (height, width))
+        x, y = (place + 2 * (down @ moves.to(device) @ right.T) for place, moves in zip((x, y), elastic.unbind(1), strict=True))
     # Not affine_grid: its matrix product loses bits where TF32 or autocast is on, and two broadcasts cost less.
-    grid = theta[..., 0] * x[..., None] + (theta[..., 1] * y[..., None] + theta[..., 2])
+    return theta[..., 0] * x[..., None] + (theta[..., 1] * y[..., None] + theta[..., 2])
+
+
+def _sample(images: Tensor, grid: Tensor, augment: BaseAugment) -> Tensor:
     value = augment.fill_value if augment.fill == "constant" else 0.0  # sampling fills with zero, so zero is made to mean the value
     shifted = images - value if value else images
     sampled = functional.grid_sample(shifted, grid, mode="bilinear", padding_mode=_PADDING[augment.fill], align_corners=False)

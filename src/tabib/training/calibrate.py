@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from tabib.config import ModelPart, Study
 from tabib.dataset import Cache, build_cache
-from tabib.errors import DataError, RunError
+from tabib.errors import DataError
 from tabib.metrics import apply_temperature, choose_threshold, fit_temperature, log_loss
 from tabib.progress import SILENT, Progress
 from tabib.records import Decision, Model
-from tabib.runs import file_hash
 from tabib.training.batches import label_numbers, load_samples
 from tabib.training.inference import log_probabilities, mean_of_members
+from tabib.training.members import weights_of
 from tabib.training.networks import Network, build_network
 from tabib.training.own import load_own
 from tabib.training.session import running
@@ -129,16 +128,12 @@ def load_networks(model: Model, place: Path, *, device: torch.device, own: nn.Mo
     part = ModelPart(network=model.network, weights=None, head=model.head, dropout=model.dropout, outputs=model.outputs)
     networks = []
     for member in model.members:
-        path = place / "members" / member.name / "weights.safetensors"
-        if not path.exists():
-            raise RunError(f"{path} is missing: the weights of member {member.name}. Copy the run folder whole, or start its run again.")
-        if file_hash(path) != member.weights_sha256:
-            raise RunError(f"{path} does not hold the weights that were trained and judged. Copy them again, or start the run again.")
+        weights = weights_of(place, member)
         network = build_network(part, classes=len(model.classes), channels=model.channels, height=model.height, width=model.width, own=own)
         if own is None:
-            network.load_state_dict(load_file(path))
+            network.load_state_dict(weights)
         else:
-            load_own(network, load_file(path), kept=member.probe, shape=(model.channels, model.height, model.width))
+            load_own(network, weights, kept=member.probe, shape=(model.channels, model.height, model.width))
         network.mean.copy_(torch.tensor(model.mean).reshape(network.mean.shape))
         network.std.copy_(torch.tensor(model.std).reshape(network.std.shape))
         network.to(device=device, memory_format=network.layout)  # pyright: ignore[reportCallIssue]

@@ -99,7 +99,13 @@ def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
 
 
 def _serialised(tensors: dict[str, Tensor], metadata: dict[str, str] | None) -> bytes:
-    return save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata)
+    written, seen = dict[str, Tensor](), set[int]()
+    for name, value in tensors.items():
+        tensor = value.detach().cpu().contiguous()
+        # A layer that stands in a network under two names is written under both, which safetensors asks to be two tensors.
+        written[name] = tensor.clone() if tensor.numel() and tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    return save(written, metadata)
 
 
 def _weights(optimizer: Optimizer) -> list[Tensor]:

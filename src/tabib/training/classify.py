@@ -3,53 +3,33 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 import torch
 from torch import Tensor, nn
 
-from tabib.config import Study
+from tabib.config import AnyStudy, Study
 from tabib.dataset import Cache, build_cache
-from tabib.errors import DataError, StudyError
+from tabib.errors import StudyError
 from tabib.progress import SILENT, Progress
-from tabib.records import Checks, Finding, Member, Model, Record, labels_of
-from tabib.runs import code_of, file_hash, fingerprint, save
+from tabib.records import Checks, Model, labels_of
+from tabib.runs import code_of, fingerprint
 from tabib.training.batches import Intensity, load_samples
-from tabib.training.checkpoint import write_weights
 from tabib.training.class_work import ClassWork
 from tabib.training.examples import save_examples, write_copies
 from tabib.training.freezing import Counts, freeze
-from tabib.training.loop import fit, start
+from tabib.training.loop import start
+from tabib.training.members import Plan, Trained, plans, refuse_failed, train_member, trained_before
 from tabib.training.networks import Network, build_network, resolve_model
 from tabib.training.other_run import refuse_other_scale
 from tabib.training.own import probe
 from tabib.training.prefix import UNCHANGED, cut_off, find_cut, kept_features
 from tabib.training.session import running
 
-__all__ = ["Plan", "build", "check_layers", "class_names", "plans", "refuse_unknown_layers", "train"]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One member to be trained."""
-
-    name: str  # "seed0", "fold3", "fold3_seed1"
-    seed: int
-    fold: int | None
-    train: pl.DataFrame  # rows of the split
-    validation: pl.DataFrame
-
-
-class _Trained(Record):
-    """What is written when a member is done."""
-
-    key: str
-    member: Member
-    remarks: list[Finding]
+__all__ = ["build", "check_layers", "class_names", "refuse_unknown_layers", "train"]
 
 
 def train(
@@ -85,12 +65,12 @@ def train(
         TrainingError: a loss that is no longer a number.
         RunError: the disk is full.
     """
-    _refuse(checks, study)
+    refuse_failed(checks, study)
     classes = class_names(split, study)
     assert study.training.threads != "auto"
     with running(study.training.device, threads=study.training.threads) as device:
         cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
-        members: list[_Trained] = []
+        members: list[Trained] = []
         network, counts = build(
             study, classes=classes, seed=study.training.seeds[0], device=device, own=own, offline=offline, progress=progress
         )
@@ -152,31 +132,6 @@ def class_names(split: pl.DataFrame, study: Study) -> list[str]:
     )
 
 
-def plans(split: pl.DataFrame, study: Study) -> Iterator[Plan]:
-    """The members of a study: its seeds, or its folds (times its seeds where there are several).
-
-    Raises:
-        DataError: a member without rows to train or to choose on.
-    """
-    folds: list[int | None] = sorted(split["fold"].drop_nulls().unique()) or [None]
-    for fold in folds:
-        training = split.filter(pl.col("part") == "train")
-        if fold is None:
-            validation = split.filter(pl.col("part") == "validation")
-        else:
-            validation, training = training.filter(pl.col("fold") == fold), training.filter(pl.col("fold") != fold)
-        if len(training) < 2 or not len(validation):
-            raise DataError(
-                f"{len(training)} images train and {len(validation)} validate{'' if fold is None else f' in fold {fold}'}, and at least 2 and 1 "
-                "must. Give validation a share in split, or more images."
-            )
-        for seed in study.training.seeds:
-            names = [f"fold{fold}"] if fold is not None else []
-            if fold is None or len(study.training.seeds) > 1:
-                names.append(f"seed{seed}")
-            yield Plan(name="_".join(names), seed=seed, fold=fold, train=training, validation=validation)
-
-
 def build(
     study: Study,
     *,
@@ -216,12 +171,12 @@ def build(
     return network.to(device), counts
 
 
-def check_layers(study: Study, split: pl.DataFrame, *, own: nn.Module | None = None) -> None:
+def check_layers(study: AnyStudy, split: pl.DataFrame, *, own: nn.Module | None = None) -> None:
     """Raise `StudyError` where the resolved study's `explain.layers` names what its network does not have.
 
     The steps that build the network may all be done when these names change, so they are looked at in every run.
     """
-    if study.explain.layers:
+    if isinstance(study, Study) and study.explain.layers:
         fresh = study.model_copy(update={"model": study.model.model_copy(update={"weights": None})})
         build(fresh, classes=class_names(split, study), seed=0, device=torch.device("cpu"), own=own)
 
@@ -249,18 +204,14 @@ def _train_member(
     device: torch.device,
     own: nn.Module | None,
     progress: Progress,
-) -> _Trained:
+) -> Trained:
     folder = place / "members" / plan.name
-    done, weights = folder / "member.json", folder / "weights.safetensors"
     network, _ = build(study, classes=classes, seed=plan.seed, device=device, own=own)
     sources = [network.weights_source, network.weights_source_sha256]
     alone = study.model_copy(update={"training": study.training.model_copy(update={"seeds": [plan.seed]})})
     key = fingerprint(cache.key, plan.train, plan.validation, alone, plan.name, *sources, code_of(__name__), torch.__version__)
-    if done.exists() and weights.exists():
-        with suppress(ValueError):  # a damaged note of what is done: it is done again
-            trained = _Trained.model_validate_json(done.read_bytes())
-            if trained.key == key and trained.member.weights_sha256 == file_hash(weights):
-                return trained
+    if trained := trained_before(folder, key=key):
+        return trained
 
     intensity: Intensity = study.input.intensity
     augment = study.augment
@@ -289,23 +240,17 @@ def _train_member(
             load_samples(cache, rows, classes=classes, device=device, several=study.several) for rows in (plan.train, plan.validation)
         )
     work = ClassWork.of(study.training, augment, intensity, train, validation, classes=len(classes), seed=plan.seed)
-    state = fit(start(network, study.training), work, folder=folder, logs=place.parent, key=key, progress=progress)
-    write_weights(weights, best := before | state.best)
-    member = Member(
-        name=plan.name,
-        seed=plan.seed,
-        fold=plan.fold,
-        epochs=state.epoch,
-        best_epoch=state.best_epoch,
-        best_value=state.history[state.best_epoch - 1][f"validation_{study.training.best}"],
-        weights_sha256=file_hash(weights),
-        seconds=round(state.seconds, 3),
-        probe=[] if own is None else _probe(study, best, classes=classes, own=own),
+    return train_member(
+        plan,
+        start(network, study.training),
+        work,
+        folder=folder,
+        logs=place.parent,
+        key=key,
+        before=before,
+        probe=None if own is None else partial(_probe, study, classes=classes, own=own),
+        progress=progress,
     )
-    trained = _Trained(key=key, member=member, remarks=state.remarks)
-    save(done, trained)
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
-    return trained
 
 
 def _probe(study: Study, weights: dict[str, Tensor], *, classes: list[str], own: nn.Module) -> list[list[float]]:
@@ -315,12 +260,3 @@ def _probe(study: Study, weights: dict[str, Tensor], *, classes: list[str], own:
     shape = study.input
     assert shape.channels != "auto"
     return probe(network, shape.channels, shape.height, shape.width)
-
-
-def _refuse(checks: Checks, study: Study) -> None:
-    failed = [check.code for check in checks.checks if check.level == "fail" and check.code not in study.expect]
-    if failed:
-        raise StudyError(
-            f"The training doctor refuses this study: {', '.join(failed)}. Change what it points at, or, if it is meant, "
-            f"write it into the study: expect: [{', '.join(failed)}]"
-        )

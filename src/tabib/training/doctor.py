@@ -11,21 +11,22 @@ import polars as pl
 import torch
 from torch import nn
 
-from tabib.config import Augment, ModelPart, Study, Training, run_named
+from tabib.config import AnyStudy, Augment, BaseTraining, ModelPart, SegmentationModel, Study, run_named
 from tabib.dataset import build_cache
 from tabib.kinds import KINDS
 from tabib.progress import SILENT, Progress
 from tabib.records import Checks, Finding
 from tabib.training.batches import Samples, load_samples, shuffled
 from tabib.training.class_work import ClassWork
-from tabib.training.classify import build, class_names, plans
+from tabib.training.classify import build, class_names
 from tabib.training.inference import INFERENCE_BATCH, log_probabilities
 from tabib.training.loop import seconds_per_step, start
+from tabib.training.members import plans
 from tabib.training.other_run import seen_before
 from tabib.training.prefix import UNCHANGED, cut_off, features_of, find_cut
 from tabib.training.session import running
 
-__all__ = ["check_training"]
+__all__ = ["against_kind", "check_training", "high_rate", "initial_loss", "seen_test", "two_patiences"]
 
 _LOOKED_AT = 4 * INFERENCE_BATCH
 _LOSS_FACTOR = 1.5
@@ -103,12 +104,12 @@ def check_training(
     seconds = once + steps * step + training.epochs * seconds_per_image * sum(len(member.validation) for member in members)
     budget = {"seconds": round(seconds, 1), "steps": steps, "seconds_per_step": step, "members": len(members), "epochs": training.epochs}
     checks = [
-        *([] if network.answers else _initial_loss(loss, expected)),
-        *_rate(training),
+        *([] if network.answers else initial_loss(loss, expected)),
+        *high_rate(training),
         *_initialiser(study.model),
-        *_origin(study.model, index, split),
-        *_patiences(training),
-        *_against_kind(study),
+        *seen_test(study.model, index, split),
+        *two_patiences(training),
+        *against_kind(study),
         *_fill(study.augment, train),
         Finding(code="budget_estimate", level="pass", figures=budget),
     ]
@@ -117,13 +118,15 @@ def check_training(
     return Checks(checks=checks, initial_loss=loss, expected_initial_loss=expected, seconds_per_step=step, predicted_seconds=seconds)
 
 
-def _initial_loss(loss: float, expected: float) -> list[Finding]:
+def initial_loss(loss: float, expected: float) -> list[Finding]:
+    """`initial_loss_off` where the two are far apart."""
     if expected / _LOSS_FACTOR <= loss <= expected * _LOSS_FACTOR:
         return []
     return [Finding(code="initial_loss_off", level="warn", figures={"loss": loss, "expected": expected})]
 
 
-def _rate(training: Training) -> list[Finding]:
+def high_rate(training: BaseTraining) -> list[Finding]:
+    """`adam_rate_high` where the optimizer does not train with the rate."""
     highest = _HIGH_RATES.get(training.optimizer)
     if highest is None or training.learning_rate < highest:
         return []
@@ -137,7 +140,8 @@ def _initialiser(model: ModelPart) -> list[Finding]:
     return [Finding(code="initialiser_cannot_learn", level="fail", figures={"initialiser": model.initialiser}, page_one=True)]
 
 
-def _origin(model: ModelPart, index: pl.DataFrame, split: pl.DataFrame) -> list[Finding]:
+def seen_test(model: ModelPart | SegmentationModel, index: pl.DataFrame, split: pl.DataFrame) -> list[Finding]:
+    """`weights_saw_test` where the run that the weights come from used images of the test part."""
     run = run_named(model.weights)
     if run is None or not (seen := seen_before(run, index, split)):
         return []
@@ -145,14 +149,16 @@ def _origin(model: ModelPart, index: pl.DataFrame, split: pl.DataFrame) -> list[
     return [Finding(code="weights_saw_test", level="fail", figures=figures, rows=seen[:200], page_one=True)]
 
 
-def _patiences(training: Training) -> list[Finding]:
+def two_patiences(training: BaseTraining) -> list[Finding]:
+    """`two_patiences` where training stops before a reduced rate can help."""
     patience, stop = training.plateau.patience, training.stop_after
     if training.schedule != "plateau" or stop is None or stop >= 2 * patience:
         return []
     return [Finding(code="two_patiences", level="warn", figures={"patience": patience, "stop_after": stop})]
 
 
-def _against_kind(study: Study) -> list[Finding]:
+def against_kind(study: AnyStudy) -> list[Finding]:
+    """`augmentation_against_kind` for each change that this kind of image does not have."""
     rules = KINDS[study.data.kind] if study.data.kind else {}
     return [
         Finding(

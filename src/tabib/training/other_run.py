@@ -9,9 +9,9 @@ import polars as pl
 from safetensors.torch import load_file
 from torch import nn
 
-from tabib.config import Study, run_named
+from tabib.config import AnyStudy, run_named
 from tabib.errors import StudyError, WeightsError
-from tabib.records import Model
+from tabib.records import Model, SegmentationModel
 from tabib.runs import file_hash, read_result
 from tabib.training.weights import Found
 
@@ -32,22 +32,25 @@ def find_in_run(run: Path) -> Found:
             f"{path} is missing, or does not hold the weights that its run trained. Copy the run folder whole, or finish its run."
         )
     source = f"run {run.parent.name}/{run.name}, {member.name} ({model.network})"
-    return Found(path, source, tuple(model.mean), tuple(model.std))
+    mean, std = (tuple(model.mean), tuple(model.std)) if isinstance(model, Model) else ((0.0,), (1.0,))
+    return Found(path, source, mean, std)
 
 
 def load_head(run: Path, head: nn.Module, *, class_names: Sequence[str]) -> bool:
-    """Load the head of a run's first member, too, where it tells the same classes apart and has the same layers; say whether it does."""
+    """Load the head of a run's first member, too, where it tells the same classes (or structures) apart and has the same layers; say whether it does."""
     model = _model(run)
     tensors = load_file(_weights(run, model))
     found = {name.removeprefix("head."): tensor for name, tensor in tensors.items() if name.startswith("head.")}
     shapes = {name: tensor.shape for name, tensor in head.state_dict().items()}
-    if list(class_names) != model.classes or shapes != {name: tensor.shape for name, tensor in found.items()}:
+    if list(class_names) != (model.classes if isinstance(model, Model) else model.structures) or shapes != {
+        name: tensor.shape for name, tensor in found.items()
+    }:
         return False
     head.load_state_dict(found)
     return True
 
 
-def refuse_other_scale(study: Study) -> None:
+def refuse_other_scale(study: AnyStudy) -> None:
     """Raise `StudyError` where the run that a study's weights come from saw images scaled otherwise."""
     run = run_named(study.model.weights)
     if run is not None and (theirs := _model(run).intensity) != study.input.intensity:
@@ -70,11 +73,11 @@ def seen_before(run: Path, index: pl.DataFrame, split: pl.DataFrame) -> list[int
     return test.filter(pl.col("pixels").is_in(used.implode()))["row"].sort().to_list()
 
 
-def _weights(run: Path, model: Model) -> Path:
+def _weights(run: Path, model: Model | SegmentationModel) -> Path:
     return run / "model" / "members" / model.members[0].name / "weights.safetensors"
 
 
-def _model(run: Path) -> Model:
+def _model(run: Path) -> Model | SegmentationModel:
     model = read_result(run, "model")
     if model is None:
         raise WeightsError(f"{run} holds no trained model. Give the folder of a run, as in run:runs/chest/0123456789ab, or finish it.")

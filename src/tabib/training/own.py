@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from tabib.config import OWN, Study
+from tabib.config import OWN, AnyStudy, Study
 from tabib.errors import RunError, StudyError
 
 __all__ = ["Own", "before_last_linear", "check_own", "load_own", "name_own", "probe", "refuse_mismatch"]
@@ -35,14 +35,14 @@ class Own:
     layout: torch.memory_format  # `view` of feature maps works in one of them only
 
 
-def name_own(study: Study, module: nn.Module | None) -> Study:
+def name_own(study: AnyStudy, module: nn.Module | None) -> AnyStudy:
     """The study with the hash of the module that is given with it, and its number of outputs; without one, the study as it is.
 
     Raises:
         StudyError: a module without `network: own` or the reverse, one that is not the study's, or one that cannot be trained.
     """
     refuse_mismatch(study.model.network, module)
-    if module is None:
+    if module is None or not isinstance(study, Study):
         return study
     assert study.input.channels != "auto"
     shape = (study.input.channels, study.input.height, study.input.width)

@@ -1,0 +1,240 @@
+"""An image and its mask: what lies where, and what is said of both in a row of the index.
+
+A mask lies on its image voxel by voxel. One of another shape, or whose values are no labels, is refused: nothing is resized,
+rounded or moved to make it fit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tabib.config import SegmentationData
+from tabib.errors import ImageError
+from tabib.images import Image, Volume, glance, read_file, read_mask, read_volume
+from tabib.records import LABEL_SEPARATOR
+
+__all__ = ["Case", "MaskFacts", "case_of", "glance_at_case", "read_case", "slice_image", "telling_slice"]
+
+_HIGHEST = 2**16 - 1  # of the numbers that a study can name
+_ISLAND = 0.01  # of the largest piece: a speck, no part of the structure
+_APART = 0.01  # of a voxel: rounding moves an affine matrix by less
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An image and what its mask says of every voxel."""
+
+    image: Volume  # as measured
+    structures: np.ndarray  # (D, H, W) uint8: 0 background, k the k-th of `data.structures`; all 0 where there is no mask
+    objects: np.ndarray | None  # (D, H, W) int32: 0, and the objects from 1 on, of `data.instances`
+
+
+@dataclass(frozen=True)
+class MaskFacts:
+    """How a mask lies and what its structures look like: the column `mask_facts` of the index."""
+
+    moved_mm: float | None  # how far the geometry of its file is from that of the image; None where they agree or one says nothing
+    slices: dict[str, int]  # by structure, where there is any of it: slices that show it
+    islands: dict[str, int]  # specks of less than a hundredth of its largest piece; objects of several pieces
+    holes: dict[str, int]  # places of a slice that it encloses; objects with such a place
+    border: list[str]  # structures that touch the frame of a slice
+
+
+def read_case(data: SegmentationData, path: str, mask: str | None) -> Case:
+    """Read an image and its mask.
+
+    Numbers of the mask that the study does not name are background here; the index counts them.
+
+    Args:
+        data: folder, labels, `ignored` and `instances`.
+        path: of the image, relative to the data folder, as in the index.
+        mask: of the mask; without one no voxel has a structure.
+
+    Raises:
+        ImageError: one of the files cannot be read, or the mask does not lie on the image; the message names both files.
+    """
+    image = read_volume(data.folder / path)
+    stored = None if mask is None else _read_mask(data.folder, path, mask, image)
+    return case_of(data, image, stored)
+
+
+def _read_mask(folder: Path, path: str, mask: str, image: Volume) -> Volume:
+    try:
+        stored = read_mask(folder / mask)
+    except ImageError as error:
+        raise ImageError(f"the mask {mask!r} of {path!r} cannot be used: {error}") from None
+    of_mask, of_image = stored.voxels.shape, image.voxels.shape[:3]
+    if of_mask != of_image:
+        raise ImageError(
+            f"the mask {mask!r} has {_sides(of_mask)}, and the image {path!r} {_sides(of_image)}: a mask must lie on its image voxel by "
+            "voxel; export it again on the image that it was drawn on. Nothing is resized, as nobody knows which of the two was changed"
+        )
+    return stored
+
+
+def _sides(shape: Sequence[int]) -> str:
+    depth, height, width = shape
+    return f"{width} x {height} pixels" + (f" in {depth} slices" if depth > 1 else "")
+
+
+def case_of(data: SegmentationData, image: Volume, stored: Volume | None) -> Case:
+    """Give the case of an image and of a mask as stored, which lies on it voxel by voxel; without one no voxel has a structure."""
+    if stored is None:
+        empty = np.zeros(image.voxels.shape[:3], np.uint8)
+        return Case(image, empty, empty.astype(np.int32) if data.instances else None)
+    labels = stored.voxels
+    if data.instances:
+        kept = np.where(np.isin(labels, data.ignored), 0, labels) if data.ignored else labels
+        numbers, places = np.unique(kept, return_inverse=True)
+        objects = (places.reshape(kept.shape) + (numbers[0] != 0)).astype(np.int32)
+        return Case(image, (kept > 0).astype(np.uint8), objects)
+    names = np.zeros(_HIGHEST + 1, np.uint8)
+    for place, given in enumerate(data.labels.values(), start=1):
+        names[given] = place
+    return Case(image, names[np.where(labels <= _HIGHEST, labels, 0)], None)
+
+
+# --- What is seen at a glance ---
+
+
+def glance_at_case(item: tuple[SegmentationData, str, str | None]) -> list[dict[str, Any]]:
+    """Read an image and its mask once and give the columns of their row of the index, as a list of one.
+
+    Brightness and thumbnail are those of the middle slice, as a share of the range of the volume; the hash of the pixels is of
+    all voxels. What cannot be read has the reason in `refused`.
+    """
+    data, path, mask = item
+    seen: dict[str, Any] = {"mask": mask}
+    try:
+        files = [read_file(data.folder / name) for name in (path, mask) if name is not None]
+        digests = [hashlib.sha256(file).hexdigest() for file in files]
+        seen["bytes"] = len(files[0])
+        seen["content"] = digests[0] if mask is None else hashlib.sha256("+".join(digests).encode()).hexdigest()
+        del files
+        image = read_volume(data.folder / path)
+        stored = None if mask is None else _read_mask(data.folder, path, mask, image)
+    except ImageError as error:
+        return [seen | {"refused": str(error)}]
+    row = glance(slice_image(image, len(image.voxels) // 2), seen["content"], seen["bytes"]) | seen
+    row["slices"] = len(image.voxels)
+    row["spacing_slice_mm"] = image.spacing_mm and image.spacing_mm[0]
+    if len(image.voxels) > 1:
+        voxels = image.voxels
+        row["pixels"] = hashlib.sha256(f"{voxels.shape}{voxels.dtype.str}".encode() + voxels.tobytes()).hexdigest()
+    if stored is not None:
+        row |= _mask_columns(data, case_of(data, image, stored), stored)
+    return [row]
+
+
+def _mask_columns(data: SegmentationData, case: Case, stored: Volume) -> dict[str, Any]:
+    numbers, voxels = np.unique(stored.voxels, return_counts=True)
+    found = {int(number): int(count) for number, count in zip(numbers, voxels, strict=True) if number}
+    facts = _look(data, case, stored)
+    label = LABEL_SEPARATOR.join(sorted(facts.slices))
+    return {"label": label, "structures": json.dumps(found), "mask_facts": json.dumps(asdict(facts), ensure_ascii=False)}
+
+
+def _look(data: SegmentationData, case: Case, stored: Volume) -> MaskFacts:
+    names, structures = data.structures, case.structures
+    slices = {name: count for place, name in enumerate(names, start=1) if (count := int((structures == place).any(axis=(1, 2)).sum()))}
+    frame = np.concatenate([structures[:, edge].ravel() for edge in (0, -1)] + [structures[:, :, edge].ravel() for edge in (0, -1)])
+    border = [names[place - 1] for place in np.unique(frame).tolist() if place]
+    if case.objects is not None:
+        islands, holes = ({names[0]: count} if count else {} for count in _faults_of_objects(case.objects))
+    else:
+        islands = {names[place - 1]: count for place, count in _islands(structures).items() if count}
+        holes = {names[place - 1]: count for place, count in _holes(structures).items()}
+    return MaskFacts(moved(case.image, stored), slices, islands, holes, border)
+
+
+def moved(image: Volume, mask: Volume) -> float | None:
+    """Say how far apart two files put the same voxels, in mm at the corner where it is most; None where they agree or one says nothing."""
+    if image.affine is None or mask.affine is None or image.spacing_mm is None:
+        return None
+    last = np.array(image.voxels.shape[:3]) - 1
+    corners = np.array([[*(last * corner), 1.0] for corner in np.ndindex(2, 2, 2)])
+    distance = float(np.linalg.norm(corners @ (image.affine - mask.affine).T, axis=1).max())
+    smallest = min(side for side in image.spacing_mm if side is not None)
+    return round(distance, 3) if distance > _APART * smallest else None
+
+
+def _islands(structures: np.ndarray) -> dict[int, int]:
+    """Of each structure the specks that do not hang together with it, corners counted as touching."""
+    from scipy import ndimage  # slower to import than all else that a worker of the index needs
+
+    counts: dict[int, int] = {}
+    for place, box in enumerate(ndimage.find_objects(structures), start=1):
+        if box is not None:
+            pieces, _ = _labelled(structures[box] == place, np.ones((3, 3, 3)))
+            sizes = np.bincount(pieces.ravel())[1:]
+            counts[place] = int((sizes < _ISLAND * sizes.max()).sum())
+    return counts
+
+
+def _holes(structures: np.ndarray) -> dict[int, int]:
+    """Of each structure the parts of the background of a slice from which no way leads out of it."""
+    from scipy import ndimage  # slower to import than all else that a worker of the index needs
+
+    box = ndimage.find_objects((structures > 0).astype(np.uint8))
+    if not box:
+        return {}
+    inside = np.pad(structures[box[0]], ((0, 0), (1, 1), (1, 1)))
+    regions, _ = _labelled(inside == 0, IN_SLICE)
+    enclosed = np.flatnonzero((regions > 0) & (regions != regions[:, :1, :1]))
+    _, first = np.unique(regions.ravel()[enclosed], return_index=True)
+    # What lies left of the first pixel of a hole is no background, or it would be the first pixel.
+    around = inside.ravel()[enclosed[first] - 1]
+    return {int(place): int(count) for place, count in zip(*np.unique(around, return_counts=True), strict=True)}
+
+
+def _faults_of_objects(objects: np.ndarray) -> tuple[int, int]:
+    """How many objects are of several pieces, and how many enclose something that is not of them."""
+    from scipy import ndimage  # slower to import than all else that a worker of the index needs
+
+    broken = hollow = 0
+    for number, box in enumerate(ndimage.find_objects(objects), start=1):
+        if box is not None:
+            own = objects[box] == number
+            broken += _labelled(own, np.ones((3, 3, 3)))[1] > 1
+            outside = _labelled(np.pad(~own, ((0, 0), (1, 1), (1, 1)), constant_values=True), IN_SLICE)[1]
+            hollow += outside > len(own)
+    return broken, hollow
+
+
+IN_SLICE = np.array([np.zeros((3, 3)), [[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.zeros((3, 3))])
+"""Neighbours along rows and columns of one slice."""
+
+
+def _labelled(mask: np.ndarray, neighbours: np.ndarray) -> tuple[np.ndarray, int]:
+    from scipy import ndimage
+
+    regions = np.empty(mask.shape, np.int32)
+    return regions, int(ndimage.label(mask, neighbours, output=regions))  # pyright: ignore[reportArgumentType]
+
+
+# --- As pictures ---
+
+
+def slice_image(volume: Volume, number: int) -> Image:
+    """Give a slice of a volume as a picture: 8 bits as they are, anything else from the darkest to the brightest value of the volume."""
+    spacing = volume.spacing_mm and volume.spacing_mm[1:]
+    voxels = volume.voxels[number]
+    if voxels.dtype == np.uint8:
+        return Image(voxels, 0.0, 255.0, spacing, None, volume.facts)
+    known = volume.voxels[np.isfinite(volume.voxels)] if volume.voxels.dtype.kind == "f" else volume.voxels
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    shares = np.nan_to_num((voxels.astype(np.float64) - low) / ((high - low) or 1.0), nan=0.0, posinf=1.0, neginf=0.0)
+    return Image(np.rint(65535 * shares.clip(0, 1)).astype(np.uint16), 0.0, 65535.0, spacing, None, volume.facts)
+
+
+def telling_slice(case: Case) -> int:
+    """Give the slice that shows most of the structures; the middle one where no slice shows any."""
+    shown = np.count_nonzero(case.structures, axis=(1, 2))
+    return int(shown.argmax()) if shown.any() else len(shown) // 2

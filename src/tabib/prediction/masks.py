@@ -1,0 +1,163 @@
+"""Predict the images of a study with masks: test by all members, validation by those that did not train on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from tabib.config import Segmentation
+from tabib.dataset import read_case
+from tabib.errors import DataError, ImageError
+from tabib.images import Volume, encode_label_map, encode_nifti, encode_nifti_like, read_file, read_volume
+from tabib.prediction.folder import files_of, path_text
+from tabib.prediction.segmenter import Segmenter
+from tabib.progress import SILENT, Progress
+from tabib.records import MASKS_SCHEMA, PostProcessing, SegmentationModel
+from tabib.runs import atomic_write
+from tabib.training.segment_calibrate import load_segmenters, member_rows
+from tabib.training.session import running
+
+__all__ = ["predict_masks", "segment_paths", "write_mask"]
+
+
+def predict_masks(
+    model: SegmentationModel,
+    decision: PostProcessing,
+    index: pl.DataFrame,
+    split: pl.DataFrame,
+    study: Segmentation,
+    *,
+    place: Path,
+    cache_folder: Path,
+    progress: Progress = SILENT,
+) -> pl.DataFrame:
+    """Write the mask of every validation and test image into `masks/` of the run folder, on the voxels of the image.
+
+    Args:
+        model: trained.
+        decision: made on validation images.
+        index: INDEX_SCHEMA.
+        split: SPLIT_SCHEMA.
+        study: resolved.
+        place: the run's `model` folder.
+        cache_folder: not looked at: images are read anew, as they are when the model is put to use.
+        progress: told of each image.
+
+    Returns:
+        MASKS_SCHEMA: validation, then test. Under folds the validation images are the training ones, each answered by the
+        members that did not train on it.
+
+    Raises:
+        DataError: an image that could be read when it was indexed no longer can.
+    """
+    assert study.training.threads != "auto"
+    rows: list[dict[str, object]] = []
+    with running(study.training.device, threads=study.training.threads) as device:
+        whole = Segmenter(model, decision, load_segmenters(model, place, device=device))
+        parts = [("validation", part, replace(whole, networks=members)) for part, members in member_rows(model, whole.networks, split)]
+        parts.append(("test", split.filter(pl.col("part") == "test").sort("row"), whole))
+        with progress.bar("predictions", sum(len(part) for _, part, _ in parts)) as advance:
+            for name, part, segmenter in parts:
+                for row, path, group in part.select("row", "path", "group").iter_rows():
+                    try:
+                        image = read_case(study.data, path, None).image
+                        mask = write_mask(
+                            place.parent / "masks" / str(row), segmenter.segment(image), image, study.data.folder / path, model
+                        )
+                    except ImageError as error:
+                        raise DataError(
+                            f"{path} could be read when it was indexed, and now cannot: {error}. Start again to index the folder anew."
+                        ) from None
+                    rows.append({"row": row, "path": path, "group": group, "part": name, "mask": f"masks/{mask.name}"})
+                    advance(1)
+    return pl.DataFrame(rows, schema=MASKS_SCHEMA)
+
+
+def write_mask(stem: Path, mask: np.ndarray, image: Volume, source: Path, model: SegmentationModel) -> Path:
+    """Write a mask on the voxels of its image: NIfTI where that is NIfTI or has several slices, else PNG; give back the file.
+
+    Args:
+        stem: of the file that is written; the suffix is added.
+        mask: (D, H, W): 0 or the number of a structure in the model, or objects.
+        image: that it lies on.
+        source: the image's file.
+        model: says what masks call its structures.
+    """
+    if not model.instances:
+        mask = np.array([0, *model.numbers], np.uint16)[mask]
+    mask = mask.astype(np.uint8 if mask.max(initial=0) < 256 else np.uint16)
+    if image.facts.format == "NIfTI":
+        path, content = stem.with_name(f"{stem.name}.nii.gz"), encode_nifti_like(mask, read_file(source))
+    elif len(mask) > 1:
+        path, content = stem.with_name(f"{stem.name}.nii.gz"), encode_nifti(replace(image, voxels=mask))
+    else:
+        path, content = stem.with_name(f"{stem.name}.png"), encode_label_map(mask[0])
+    with atomic_write(path) as file:
+        file.write(content)
+    return path
+
+
+def segment_paths(segmenter: Segmenter, paths: Sequence[Path], folder: Path, *, progress: Progress = SILENT) -> pl.DataFrame:
+    """Write the mask of each image file.
+
+    Args:
+        segmenter: a loaded model.
+        paths: image files, and folders, of which every file at any depth is taken but what `junk` names; a volume is one file.
+        folder: where the masks are written, each called as its image with `_mask` at the end. A file that is there is an error
+            before the first image is predicted: nothing is written over.
+        progress: told of each image.
+
+    Returns:
+        `row`, `path`, `mask` (the file), `refused` (why there is none), and for every structure its number of voxels and, where
+        the size of a voxel is known, its mL.
+
+    Raises:
+        DataError: a folder that holds no files, or a mask that is there already.
+    """
+    files = files_of(paths)
+    model = segmenter.model
+    stems = _stems(files)
+    if there := [stem for stem in stems for suffix in (".png", ".nii.gz") if (folder / f"{stem}{suffix}").exists()]:
+        raise DataError(f"{folder} holds a mask {there[0]} already, and nothing is written over. Give another folder, or take it away.")
+    rows: list[dict[str, object]] = []
+    with progress.bar("predict", len(files)) as advance:
+        for number, (file, stem) in enumerate(zip(files, stems, strict=True)):
+            row: dict[str, object] = {"row": number, "path": path_text(file)}
+            try:
+                image = read_volume(file)
+                mask = segmenter.segment(image)
+                row["mask"] = str(write_mask(folder / stem, mask, image, file, model))
+                row |= _sizes(mask, image, model)
+            except ImageError as error:
+                row["refused"] = str(error)
+            rows.append(row)
+            advance(1)
+    sizes = {f"{kind}_{name}": pl.Float64() if kind == "ml" else pl.Int64() for name in model.structures for kind in ("voxels", "ml")}
+    return pl.DataFrame(rows, schema={"row": pl.UInt32(), "path": pl.String(), "mask": pl.String(), "refused": pl.String(), **sizes})
+
+
+def _stems(files: Sequence[Path]) -> list[str]:
+    """What the masks are called: as their images, and with a number where two images in different folders are called alike."""
+    found: dict[str, int] = {}
+    stems = []
+    for file in files:
+        name = re.sub(r"\.(nii(\.gz)?|[A-Za-z0-9]+)(\[\d+\])?$", "", file.name)
+        found[name] = found.get(name, 0) + 1
+        stems.append(f"{name}{f'-{found[name]}' if found[name] > 1 else ''}_mask")
+    return stems
+
+
+def _sizes(mask: np.ndarray, image: Volume, model: SegmentationModel) -> dict[str, object]:
+    sizes: dict[str, object] = {}
+    millilitres = None
+    if image.spacing_mm is not None and image.spacing_mm[0] is not None and len(mask) > 1:
+        millilitres = image.spacing_mm[0] * image.spacing_mm[1] * image.spacing_mm[2] / 1000
+    for number, name in enumerate(model.structures, start=1):
+        voxels = int(np.count_nonzero(mask if model.instances else mask == number))
+        sizes |= {f"voxels_{name}": voxels, f"ml_{name}": None if millilitres is None else voxels * millilitres}
+    return sizes

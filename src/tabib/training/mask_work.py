@@ -1,0 +1,142 @@
+"""What a segmenter is trained on, and how it is measured after an epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tabib.config import SegmentationAugment, SegmentationTraining
+from tabib.records import Finding
+from tabib.training.freezing import set_inference
+from tabib.training.mask_losses import MaskLoss
+from tabib.training.networks import Network
+from tabib.training.patches import Patches
+from tabib.training.windows import segment
+
+__all__ = ["STILL", "MaskWork"]
+
+_STUCK_EPOCHS, _STUCK_DICE = 5, 0.01
+STILL = SegmentationAugment(rotation_degrees=0, shift=0, zoom=0, brightness=0, contrast=0)
+_SETTLED = 64
+"""Patches on which batch norm's statistics are measured."""
+
+
+@dataclass(frozen=True)
+class MaskWork:
+    """Cases that train and cases that choose, and what is done with them."""
+
+    training: SegmentationTraining
+    augment: SegmentationAugment
+    structures: list[str]
+    seed: int
+    train: Patches
+    validation: Patches
+    patch: tuple[int, ...]  # rows and columns, or slices, rows and columns
+
+    @property
+    def loss(self) -> MaskLoss:
+        """What is minimised."""
+        return MaskLoss(self.training.loss)
+
+    @property
+    def best(self) -> str:
+        """The validation metric that says which epoch's weights are kept."""
+        return self.training.best
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return self.training.epochs * len(self.batches(1))
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """Columns of the growing table of epochs, and the fields of the history that they show."""
+        return {"dice": "validation_dice"}
+
+    def batches(self, epoch: int) -> Sequence[np.ndarray]:
+        """Numbers of the patches of each step."""
+        assert self.training.patches != "auto"
+        size = self.training.batch * self.training.accumulate
+        wanted = max(2, self.training.patches)
+        return np.array_split(np.arange(wanted), max(1, round(wanted / size)))
+
+    def backward(self, network: Network, batch: np.ndarray, *, epoch: int) -> Tensor:
+        """Add the gradients of a step on these patches, in as many parts as `training.accumulate` makes; the loss."""
+        device = next(network.parameters()).device
+        total = torch.zeros((), device=device)
+        for part in np.array_split(batch, max(1, min(math.ceil(len(batch) / self.training.batch), len(batch) // 2))):
+            images, truth = self.train.load(part, self.augment, foreground=self.training.foreground, seed=self.seed, epoch=epoch)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
+                logits = network(images)
+            loss = self.loss(logits, truth) * (len(part) / len(batch))
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    @torch.no_grad()
+    def settle(self, network: Network, *, epoch: int) -> None:
+        """Measure batch norm's statistics of the weights as they now are, on patches that are not changed."""
+        kinds = (nn.BatchNorm2d, nn.BatchNorm3d)
+        set_inference(network)
+        frozen = tuple(f"{name}." for name in network.frozen)
+        norms = [
+            norm
+            for name, norm in network.features.named_modules()
+            if isinstance(norm, kinds) and norm.track_running_stats and not f"{name}.".startswith(frozen)
+        ]
+        if not norms:
+            return
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.train().reset_running_stats()
+            norm.momentum = None  # a plain mean over the passes below
+        numbers = np.arange(max(2, min(_SETTLED, self.training.patches if self.training.patches != "auto" else _SETTLED)))
+        for part in np.array_split(numbers, max(1, len(numbers) // max(2, self.training.batch))):
+            images, _ = self.train.load(part, STILL, foreground=self.training.foreground, seed=self.seed, epoch=epoch)
+            network.features(images)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+    def measure(self, network: Network) -> dict[str, Any]:
+        """Loss and Dice of each structure over all voxels of the validation cases, predicted whole."""
+        counts = np.zeros((len(self.structures), 3))
+        losses, voxels = 0.0, 0
+        for row in self.validation.rows:
+            image = torch.from_numpy(self.validation.cases.image(row))
+            truth = torch.from_numpy(self.validation.cases.mask(row)).long()
+            probability = segment(network, image, patch=self.patch)
+            losses += float(self.loss(probability.clamp(min=1e-7).log()[None], truth[None])) * truth.numel()
+            voxels += truth.numel()
+            said = probability.argmax(0)
+            for place in range(len(self.structures)):
+                mine, real = said == place + 1, truth == place + 1
+                counts[place] += [float((mine & real).sum()), float(mine.sum()), float(real.sum())]
+        both, mine, real = counts.T
+        there = mine + real > 0
+        dice = np.divide(2 * both, mine + real, out=np.full(len(both), np.nan), where=there)
+        return {
+            "validation_loss": losses / voxels,
+            "validation_dice": float(np.nanmean(dice)) if there.any() else None,
+            **{
+                f"validation_dice_{name}": None if math.isnan(value) else float(value)
+                for name, value in zip(self.structures, dice, strict=True)
+            },
+        }
+
+    def look_at(self, history: Sequence[dict[str, Any]]) -> list[Finding]:
+        """`structure_not_learnt`: for five epochs a structure is found nowhere."""
+        last = history[-_STUCK_EPOCHS:]
+        if len(last) < _STUCK_EPOCHS:
+            return []
+        lost = [name for name in self.structures if all((epoch[f"validation_dice_{name}"] or 0) < _STUCK_DICE for epoch in last)]
+        return (
+            [Finding(code="structure_not_learnt", level="warn", figures={"structure": ", ".join(lost), "epoch": last[-1]["epoch"]})]
+            if lost
+            else []
+        )

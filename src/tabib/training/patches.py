@@ -1,0 +1,164 @@
+"""From prepared cases to the patches that a segmenter is trained on: which, where, and how they are changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tabib.config import SegmentationAugment
+from tabib.dataset import CaseCache
+from tabib.training.augment import apply_with_masks, draw
+from tabib.training.randomness import bits
+
+__all__ = ["Patches", "load_patches", "pad_to"]
+
+_PLACES = 4096
+"""Places of each structure that are remembered of a case: a patch is drawn around one of them."""
+
+_WIDEST = 1.5
+"""Largest side of what is read for a patch, as a multiple of the patch: what turns and zooms bring in from outside it."""
+
+
+@dataclass(frozen=True)
+class Patches:
+    """The cases of one part of the data, from which patches are drawn."""
+
+    cases: CaseCache
+    rows: list[int]  # of the index
+    content: np.ndarray  # (n,) uint64, the first eight bytes of each case's SHA-256
+    places: list[dict[int, np.ndarray]]  # of each case: by structure (k, 3) int32, some of its voxels: slice, row, column
+    patch: tuple[int, int, int]  # slices, rows and columns
+    device: torch.device
+
+    def __len__(self) -> int:
+        """Number of cases."""
+        return len(self.rows)
+
+    @property
+    def slices(self) -> int:
+        """Slices of all cases."""
+        return sum(self.cases.image(row).shape[1] for row in self.rows)
+
+    def load(self, numbers: np.ndarray, augment: SegmentationAugment, *, foreground: float, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+        """Patches of an epoch by their numbers: images (B, C, *patch) and masks (B, *patch) int64, without the slices where the patch has one.
+
+        Which case, where and how it is changed are functions of (seed, epoch, number) and of the cases alone.
+        """
+        keys = bits("patch", seed=seed, epoch=epoch, content=numbers.astype(np.uint64))
+        order = np.argsort(bits("order", seed=seed, epoch=epoch, content=self.content), kind="stable")
+        window = _window(self.patch, augment)
+        images, masks = [], []
+        for number, key in zip(numbers, keys, strict=True):
+            place = int(order[number % len(self)])
+            centre = self._centre(place, key, foreground=foreground)
+            image, mask = self.cases.image(self.rows[place]), self.cases.mask(self.rows[place])
+            images.append(_cut(image, centre, window, fill=None))
+            masks.append(_cut(mask[None], centre, window, fill=0)[0])
+        return self._change(np.stack(images), np.stack(masks), augment, seed=seed, epoch=epoch, keys=keys)
+
+    def _centre(self, place: int, key: np.uint64, *, foreground: float) -> tuple[int, int, int]:
+        """Around which voxel: of a structure of the case, each as often as another, or of anywhere."""
+        shares = [float(share) for share in _shares(key, 6)]
+        known = self.places[place]
+        if shares[0] < foreground and known:
+            structure = sorted(known)[int(shares[1] * len(known))]
+            found = known[structure][int(shares[2] * len(known[structure]))]
+            depth, row, column = (int(each) for each in found)
+        else:
+            shape = self.cases.mask(self.rows[place]).shape
+            depth, row, column = (int(share * side) for share, side in zip(shares[3:], shape, strict=True))
+        return depth, row, column
+
+    def _change(
+        self, images: np.ndarray, masks: np.ndarray, augment: SegmentationAugment, *, seed: int, epoch: int, keys: np.ndarray
+    ) -> tuple[Tensor, Tensor]:
+        values = torch.from_numpy(images).to(self.device).float()  # (B, C, D, H, W)
+        truth = torch.from_numpy(masks).to(self.device)  # (B, D, H, W)
+        depth, height, width = self.patch
+        if not augment.off:
+            # Changes of brightness and the like are shares of a range: each patch has its own.
+            low, high = values.amin(dim=(1, 2, 3, 4), keepdim=True), values.amax(dim=(1, 2, 3, 4), keepdim=True)
+            span = (high - low).clamp(min=1e-6)
+            channels = values.shape[1]
+            flat = ((values - low) / span).flatten(1, 2)  # every slice is moved alike
+            draws = draw(augment, seed=seed, epoch=epoch, content=keys)
+            flat, truth = apply_with_masks(flat, truth, draws, augment, size=(height, width))
+            values = flat.unflatten(1, (channels, depth)) * span + low
+        if depth == 1:
+            return values[:, :, 0].contiguous(memory_format=torch.channels_last), truth[:, 0].long()
+        return values.contiguous(), truth.long()
+
+
+def load_patches(cases: CaseCache, rows: pl.DataFrame, *, structures: int, patch: Sequence[int], device: torch.device) -> Patches:
+    """Gather the cases of some rows.
+
+    Args:
+        cases: prepared.
+        rows: `row` and `content` of each.
+        structures: how many there are.
+        patch: rows and columns, or slices, rows and columns.
+        device: where the network runs.
+    """
+    wanted = rows["row"].to_list()
+    content = np.array([int(text[:16], 16) for text in rows["content"]], np.uint64)
+    places = [_places_of(cases.mask(row), structures, key) for row, key in zip(wanted, content, strict=True)]
+    depth, height, width = (1,) * (3 - len(patch)) + tuple(patch)
+    return Patches(cases, wanted, content, places, (depth, height, width), device)
+
+
+def pad_to(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Make the last sides at least `size` long with the nearest values, as much before as after."""
+    missing = [max(0, wanted - side) for wanted, side in zip(size, images.shape[-len(size) :], strict=True)]
+    if not any(missing):
+        return images
+    ends = [end for gap in reversed(missing) for end in (gap // 2, gap - gap // 2)]
+    return functional.pad(images, ends, mode="replicate")
+
+
+def _places_of(mask: np.ndarray, structures: int, key: np.uint64) -> dict[int, np.ndarray]:
+    """By structure that is there, some of its voxels: which ones depends on the case alone."""
+    places = {}
+    for structure in range(1, structures + 1):
+        inside = np.flatnonzero(mask == structure)
+        if len(inside) > _PLACES:
+            inside = inside[np.sort((_shares(key, _PLACES) * len(inside)).astype(np.int64))]
+        if len(inside):
+            places[structure] = np.stack(np.unravel_index(inside, mask.shape), axis=1).astype(np.int32)
+    return places
+
+
+def _shares(key: np.uint64, count: int) -> np.ndarray:
+    """Numbers in 0..1 (count,) from a key."""
+    drawn = bits("share", seed=0, epoch=0, content=np.uint64(key) + np.arange(count, dtype=np.uint64))
+    return (drawn >> np.uint64(11)) / 2.0**53
+
+
+def _window(patch: tuple[int, int, int], augment: SegmentationAugment) -> tuple[int, int, int]:
+    """How much is read for a patch, so that moving it brings in as little from nowhere as can be."""
+    angle = math.radians(min(augment.rotation_degrees, 45.0))
+    wider = (math.cos(angle) + math.sin(angle)) * (1 + augment.zoom) * math.sqrt(1 + augment.stretch)
+    wider += 2 * (augment.shift + augment.elastic) + math.tan(math.radians(augment.shear_degrees))
+    factor = min(_WIDEST, wider)
+    return patch[0], math.ceil(patch[1] * factor), math.ceil(patch[2] * factor)
+
+
+def _cut(voxels: np.ndarray, centre: tuple[int, int, int], size: tuple[int, int, int], *, fill: int | None) -> np.ndarray:
+    """(C, *size) of (C, D, H, W) around a voxel, moved inwards where that would leave the image; a side that is too short is centred,
+    with `fill` or its nearest values around it."""
+    cuts, pads = [slice(None)], [(0, 0)]
+    for place, side, wanted in zip(centre, voxels.shape[1:], size, strict=True):
+        start = min(max(place - wanted // 2, 0), max(side - wanted, 0))
+        cuts.append(slice(start, start + min(side, wanted)))
+        missing = max(0, wanted - side)
+        pads.append((missing // 2, missing - missing // 2))
+    part = voxels[tuple(cuts)]
+    if all(pad == (0, 0) for pad in pads):
+        return part
+    return np.pad(part, pads, mode="edge") if fill is None else np.pad(part, pads, constant_values=fill)

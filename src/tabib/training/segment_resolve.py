@@ -1,0 +1,130 @@
+"""From a study of images and masks as given to the study as run: every `auto` becomes a value, once."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from tabib.config import Segmentation, SegmentationInput
+from tabib.dataset import GEOMETRY, CaseCache, Grid, prepared_shape
+from tabib.errors import StudyError
+from tabib.progress import SILENT, Progress
+from tabib.training.curves import refuse_missing
+from tabib.training.loop import seconds_per_step, start
+from tabib.training.mask_work import MaskWork
+from tabib.training.patches import Patches
+from tabib.training.resolve import available_threads, faster_of, find_device
+from tabib.training.segment import build_for
+from tabib.training.session import running
+
+__all__ = ["resolve_segmentation"]
+
+_WIDEST = {2: 256, 3: 128}
+"""Largest rows and columns of a patch that is planned, by dimensions."""
+_DEEPEST = 64
+"""Most slices of a patch that is planned."""
+_BENCH = {"epochs": 2, "patches": 16}
+
+
+def resolve_segmentation(
+    study: Segmentation, index: pl.DataFrame, split: pl.DataFrame, *, cache_folder: Path | None = None, progress: Progress = SILENT
+) -> Segmentation:
+    """Fill in what the study left to be found: channels, spacing, patch, patches of an epoch, device, threads, precision.
+
+    The result repeats the run: nothing is measured again. Spacing and patch are those of the median training image; precision
+    `auto` is decided by a few timed training steps.
+
+    Args:
+        study: as given.
+        index: INDEX_SCHEMA.
+        split: SPLIT_SCHEMA.
+        cache_folder: not looked at.
+        progress: told of the timed steps.
+
+    Raises:
+        StudyError: changes of colour where there is none, a patch that the network cannot have, a GPU that is not there.
+        MissingPackageError: `training.log_to` names what is not installed.
+    """
+    refuse_missing(study.training)
+    train = index.join(split.filter(pl.col("part") == "train").select("row"), on="row", how="semi")
+    colour = bool(index.filter(pl.col("refused").is_null())["colour"].any())
+    channels = study.input.channels if study.input.channels != "auto" else 3 if colour else 1
+    _refuse_colours(study, channels)
+    spacing = _spacing(study.input, train) if study.input.spacing_mm == "auto" else study.input.spacing_mm
+    shape = study.input.model_copy(update={"channels": channels, "spacing_mm": spacing})
+    shapes = np.array(_shapes(shape, train))
+    patch = _patch(np.median(shapes, axis=0), shape.dimensions) if shape.patch == "auto" else shape.patch
+    shape = shape.model_copy(update={"patch": patch})
+    training = study.training
+    patches = training.patches if training.patches != "auto" else int(shapes[:, 0].sum()) if shape.dimensions == 2 else 2 * len(shapes)
+    update: dict[str, object] = {"patches": max(2, patches)}
+    if study.scale == "bench":
+        update = {"epochs": min(training.epochs, _BENCH["epochs"]), "patches": min(max(2, patches), _BENCH["patches"])}
+    update |= {"device": find_device(training.device), "threads": available_threads() if training.threads == "auto" else training.threads}
+    study = study.model_copy(update={"input": shape, "training": training.model_copy(update=update)})
+    if study.training.precision == "auto":
+        precision = faster_of(study, _time_step, progress=progress)
+        study = study.model_copy(update={"training": study.training.model_copy(update={"precision": precision})})
+    return study
+
+
+def _refuse_colours(study: Segmentation, channels: int) -> None:
+    changes = {"saturation": study.augment.saturation, "hue_degrees": study.augment.hue_degrees, "stain": study.augment.stain}
+    on = [f"augment.{name} is {value:g}" for name, value in changes.items() if value]
+    if on and (channels == 1 or study.input.dimensions == 3):
+        why = "the images are grey" if channels == 1 else "input.dimensions is 3"
+        raise StudyError(f"{' and '.join(on)}, and {why}: there is no colour that it could change. Set it to 0.")
+
+
+def _spacing(shape: SegmentationInput, train: pl.DataFrame) -> Literal["keep"] | list[float]:
+    """The median of the training images; what they have where any does not say."""
+    names = ["spacing_slice_mm", "spacing_row_mm", "spacing_column_mm"][3 - shape.dimensions :]
+    known = train.select(names)
+    if not len(known) or any(known.null_count().row(0)):
+        return "keep"
+    return [round(float(known[name].median() or 0), 4) for name in names]  # pyright: ignore[reportArgumentType]
+
+
+def _shapes(shape: SegmentationInput, train: pl.DataFrame) -> list[tuple[int, int, int]]:
+    grid = Grid.of(shape)
+    return [prepared_shape(row[:3], row[3:], grid) for row in train.select(GEOMETRY).iter_rows()]
+
+
+def _patch(median: np.ndarray, dimensions: int) -> list[int]:
+    """Sides that cover the median image, multiples of what a network of five levels halves, within what memory and time allow."""
+    depth, *sides = (float(side) for side in median)
+    plane = [min(_WIDEST[dimensions], max(32, 32 * math.ceil(side / 32))) for side in sides]
+    if dimensions == 2:
+        return plane
+    step = 16 if depth > 32 else 8 if depth > 12 else 4
+    return [min(_DEEPEST, max(16, step * math.ceil(depth / step))), *plane]
+
+
+def _time_step(study: Segmentation) -> float:
+    """Seconds of a training step of a resolved study, on a made-up case; its starting weights are not looked for."""
+    training, shape = study.training, study.input
+    assert training.threads != "auto"
+    assert shape.patch != "auto"
+    assert shape.channels != "auto"
+    depth, height, width = (1,) * (3 - len(shape.patch)) + tuple(shape.patch)
+    size = depth * height * width
+    with running(training.device, threads=training.threads) as device:
+        cases = CaseCache(
+            key="",
+            images=np.linspace(0, 1, shape.channels * size, dtype=np.float16),
+            masks=np.zeros(size, np.uint8),
+            channels=shape.channels,
+            rows={0: 0},
+            shapes=[(depth, height, width)],
+            starts=np.array([0, size]),
+        )
+        patches = Patches(cases, [0], np.zeros(1, np.uint64), [{}], (depth, height, width), device)
+        fresh = study.model_copy(update={"model": study.model.model_copy(update={"weights": None})})
+        network, _ = build_for(fresh, seed=0, device=device)
+        one = training.model_copy(update={"patches": training.batch * training.accumulate})
+        work = MaskWork(one, study.augment, study.data.structures, 0, patches, patches, tuple(shape.patch))
+        return seconds_per_step(start(network, training), work)

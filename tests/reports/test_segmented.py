@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from made_masks import make_hearts, make_nuclei
+from reports.mask_run import finish, spoil_hearts
+from reports.test_pages import pages
+from tabib.config import Segmentation
+from tabib.images import OUTLINES
+from tabib.reports import segmented, write_reports
+from tabib.reports.facts import read_facts
+from tabib.reports.text import language, plain
+from tabib.runs import read_result
+
+EN, FA = language("en"), language("fa")
+
+
+@pytest.fixture(scope="module")
+def hearts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Segmentation]:
+    return finish(make_hearts(tmp_path_factory.mktemp("hearts"), spoil_hearts, patients=28))
+
+
+@pytest.fixture(scope="module")
+def nuclei(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Segmentation]:
+    def joined(labels: np.ndarray, _slide: str, _phase: str) -> np.ndarray:
+        return np.where(labels == 2, 1, labels)
+
+    return finish(make_nuclei(tmp_path_factory.mktemp("nuclei"), joined), network="attention_unet")
+
+
+def test_a_segmenter_has_a_page_in_each_language(hearts: tuple[Path, Segmentation]) -> None:
+    read = pages(*hearts)
+    for chapter in ("data", "split", "training", "results", "definitions", "steps", "versions"):
+        assert all(any(each.get("id") == chapter for each in page.all("section")) for page in read.values()), chapter
+    assert "Both ventricles in cine MRI" in read["en"].text
+    assert "دو بطن" in read["fa"].text
+    for words in (
+        "Volumes against the truth",
+        "From apex to base",
+        "Best, median and worst",
+        "mean over structures (macro)",
+        "all voxels together (micro)",
+    ):
+        assert words in read["en"].text, words
+    assert not re.search(r"\b(segmented|structures|workflow)\.\w|mask_", read["en"].text.split("The study file, with")[0])
+
+
+def test_pages_of_objects_have_no_millimetres(nuclei: tuple[Path, Segmentation]) -> None:
+    read = pages(*nuclei)
+    assert "Aggregated Jaccard index" in read["en"].text
+    assert "Hausdorff" not in read["en"].text
+    assert "Objects are joined or missed" in read["en"].text
+    assert "کیفیت فراگیر" in read["fa"].text
+
+
+def test_every_structure_has_one_colour(hearts: tuple[Path, Segmentation]) -> None:
+    facts = read_facts(*hearts)
+    colours = dict(segmented.legend(facts))
+    assert list(colours.values()) == ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in OUTLINES[:3]]
+    page = pages(*hearts)["en"]
+    shown = [each["style"] for each in page.all("span") if each.get("class") == "swatch"]
+    assert {re.sub(r"background: ", "", style or "") for style in shown} == set(colours.values())
+
+
+def test_best_median_and_worst_are_those_by_their_dice(hearts: tuple[Path, Segmentation]) -> None:
+    facts = read_facts(*hearts)
+    evaluation = read_result(hearts[0], "evaluation")
+    for place, (_, _, cases) in enumerate(segmented.shown_cases(facts, EN)):
+        dice = {case.row: case.structures[place].dice for case in evaluation.parts[1].cases}
+        best, median, worst = (dice[each.truth.row] for each in cases)
+        assert (best, worst) == (max(dice.values()), min(dice.values()))
+        assert median == sorted(dice.values())[len(dice) // 2]
+
+
+def test_five_cases_are_told_by_their_numbers(hearts: tuple[Path, Segmentation]) -> None:
+    facts = read_facts(*hearts)
+    told = segmented.discussed(facts, EN)
+    assert len(told) == 5
+    assert len({each.truth.row for each in told}) == 5
+    worst = told[0]
+    case = next(case for case in facts.measured("test") if case.row == worst.truth.row)
+    assert case.group == "patient020"
+    assert plain(worst.sentences[0]) == f"rv is not found at all: {case.structures[0].truth} points missed."
+    assert all(each.sentences for each in segmented.discussed(facts, FA))
+
+
+def test_pictures_show_truth_and_prediction_cut_alike(hearts: tuple[Path, Segmentation]) -> None:
+    page = pages(*hearts)["en"]
+    facts = read_facts(*hearts)
+    shown = segmented.wanted_overlays(facts, EN)
+    assert len(shown) == 14
+    sizes = [(each["width"], each["height"]) for each in page.all("img")]
+    assert len(sizes) == 28
+    assert sizes[::2] == sizes[1::2]
+
+
+def test_the_network_is_drawn_from_the_model(hearts: tuple[Path, Segmentation], nuclei: tuple[Path, Segmentation]) -> None:
+    drawn = segmented.drawn_network(read_facts(*hearts), EN)
+    assert drawn is not None
+    assert drawn.count('class="level-box"') == 7, "two boxes a level, and one at the bottom"
+    words = plain(re.sub(r"<[^>]+>", " ", drawn))
+    for said in ("32 maps", "48 × 48", "256 maps", "6 × 6", "÷ 2 × 2", "image, 1 channel", "answer, 4 maps"):
+        assert said in words, said
+    gated = segmented.drawn_network(read_facts(*nuclei), FA)
+    assert gated is not None
+    assert gated.count('class="skip gated"') == 3
+
+
+def test_the_work_is_told_as_it_was_done(hearts: tuple[Path, Segmentation]) -> None:
+    told = {plain(title): plain(text) for title, text in segmented.workflow(read_facts(*hearts), EN)}
+    assert told["Images"] == "56 images of 28 patients"
+    assert told["Split by patient"] == "28 train, 4 choose, 24 judge"
+    assert told["Prepare"] == "resampled to 1.5 × 1.5 mm, patches of 48 × 48"
+    assert told["Judge once"] == "24 test images of 12 groups"
+
+
+def test_agreement_is_written_in_its_unit(hearts: tuple[Path, Segmentation]) -> None:
+    facts = read_facts(*hearts)
+    rows = {(row.quantity, plain(row.structure)): row for row in segmented.agreement_rows(facts, EN)}
+    evaluation = read_result(hearts[0], "evaluation")
+    found = next(each for each in evaluation.agreements if (each.name, each.of) == ("ejection_fraction", "lv"))
+    assert plain(rows["Ejection fraction (%)", "lv"].bias).startswith(f"{100 * found.bias.value:.1f} (")
+    assert len(segmented.agreement_figures(facts, FA)) == len(rows)
+
+
+@pytest.mark.parametrize("missing", ["evaluation.json", "predictions.parquet", "model", "checks.json", "split.csv", "manifest.json"])
+def test_a_run_that_stopped_half_way_has_a_page(hearts: tuple[Path, Segmentation], tmp_path: Path, missing: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(hearts[0], run)
+    place = run / missing
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    assert len(write_reports(run, hearts[1])) == 2
+
+
+def test_pages_are_written_without_the_data(hearts: tuple[Path, Segmentation], tmp_path: Path) -> None:
+    run, study = hearts
+    gone = study.model_copy(update={"data": study.data.model_copy(update={"folder": tmp_path / "gone"})})
+    shutil.copytree(run, tmp_path / "run")
+    assert all("Hausdorff" in path.read_text("utf-8") or path.name.endswith("fa.html") for path in write_reports(tmp_path / "run", gone))

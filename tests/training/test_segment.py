@@ -1,0 +1,196 @@
+"""Segmenters learn what was planted, come back to the bit, and are judged as they are served."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from planted import CHECKS
+from planted_masks import PlantedMasks, plant_masks
+from tabib.dataset import build_cases, read_case
+from tabib.errors import StudyError
+from tabib.images import read_mask
+from tabib.prediction import Segmenter, predict_masks
+from tabib.records import SegmentationModel
+from tabib.runs import save
+from tabib.training import calibrate_masks, check_segmentation, loop, train_segmenter
+from tabib.training.segment import build_for
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("planted")
+
+
+def train(planted: PlantedMasks, folder: Path) -> SegmentationModel:
+    return train_segmenter(planted.index, planted.split, CHECKS, planted.study, place=folder / "model", cache_folder=planted.cache_folder)
+
+
+def finish(planted: PlantedMasks, folder: Path) -> tuple[SegmentationModel, pl.DataFrame]:
+    """Train, decide and predict, as the road does."""
+    model = train(planted, folder)
+    where: dict[str, Any] = {"place": folder / "model", "cache_folder": planted.cache_folder}
+    decision = calibrate_masks(model, planted.index, planted.split, planted.study, **where)
+    save(folder / "model" / "model.json", model)
+    save(folder / "model" / "decision.json", decision)
+    return model, predict_masks(model, decision, planted.index, planted.split, planted.study, **where)
+
+
+def mean_dice(planted: PlantedMasks, predictions: pl.DataFrame, folder: Path, part: str) -> float:
+    found = []
+    masks = dict(planted.index.select("row", "mask").iter_rows())
+    for row, path, mask in predictions.filter(pl.col("part") == part).select("row", "path", "mask").iter_rows():
+        said, truth = read_mask(folder / mask).voxels, read_case(planted.study.data, path, masks[row]).structures
+        found += [2 * ((said == k) & (truth == k)).sum() / ((said == k).sum() + (truth == k).sum()) for k in (1, 2)]
+    return float(np.mean(found))
+
+
+def test_learns_what_was_planted_in_pictures(pictures: Path, tmp_path: Path) -> None:
+    planted = plant_masks(pictures, training={"epochs": 8, "patches": 48})
+    model, predictions = finish(planted, tmp_path)
+    assert mean_dice(planted, predictions, tmp_path, "test") > 0.85
+    assert (model.structures, model.numbers, model.patch, model.spacing_mm) == (["disc", "square"], [1, 2], [64, 64], None)
+    history = [json.loads(line) for line in (tmp_path / "model/members/seed0/history.jsonl").read_text().splitlines()]
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+    assert model.members[0].best_value == max(line["validation_dice"] for line in history)
+    assert set(predictions["part"]) == {"validation", "test"}
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_learns_what_was_planted_in_volumes(pictures: Path, tmp_path: Path, dimensions: int) -> None:
+    shape = {"dimensions": dimensions, "spacing_mm": [6, 3, 3][3 - dimensions :], "patch": [8, 32, 32][3 - dimensions :]}
+    planted = plant_masks(pictures, volumes=True, input=shape, training={"epochs": 8, "patches": 48})
+    model, predictions = finish(planted, tmp_path)
+    assert len(model.patch) == dimensions
+    assert mean_dice(planted, predictions, tmp_path, "test") > 0.7
+    first = predictions.row(0, named=True)
+    assert read_mask(tmp_path / first["mask"]).voxels.shape == (5, 48, 48)
+    assert np.allclose(read_mask(tmp_path / first["mask"]).affine, read_case(planted.study.data, first["path"], None).image.affine)
+
+
+def test_every_network_trains(pictures: Path, tmp_path: Path) -> None:
+    for network in ("unet", "attention_unet", "vnet", "dynunet", "segresnet"):
+        filters = {"segresnet": [8], "vnet": "auto", "dynunet": [4, 8, 16]}.get(network, [8, 16])
+        planted = plant_masks(pictures, model={"network": network, "filters": filters}, training={"epochs": 1, "patches": 8})
+        model = train(planted, tmp_path / network)
+        assert model.network == network
+        assert np.isfinite(model.members[0].best_value)
+
+
+def test_folds_answer_what_they_were_not_trained_on(pictures: Path, tmp_path: Path) -> None:
+    planted = plant_masks(pictures, split={"folds": 2, "test": 0.2}, training={"epochs": 1, "patches": 8})
+    model, predictions = finish(planted, tmp_path)
+    assert [member.name for member in model.members] == ["fold0", "fold1"]
+    assert sorted(predictions.filter(pl.col("part") == "validation")["row"]) == sorted(
+        planted.split.filter(pl.col("part") == "train")["row"]
+    )
+
+
+def test_what_is_served_is_what_was_judged(pictures: Path, tmp_path: Path) -> None:
+    planted = plant_masks(pictures, training={"epochs": 2})
+    _, predictions = finish(planted, tmp_path)
+    segmenter = Segmenter.load(tmp_path / "model", device="cpu")
+    for path, mask in predictions.select("path", "mask").head(3).iter_rows():
+        torch.set_num_threads(1)
+        again = segmenter.segment(read_case(planted.study.data, path, None).image)
+        assert np.array_equal(again, read_mask(tmp_path / mask).voxels)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("when", [1, 2])
+def test_killed_and_continued_is_the_same_to_the_bit(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int) -> None:
+    planted = plant_masks(pictures, training={"epochs": 3, "patches": 8})
+    whole = train(planted, tmp_path / "whole")
+    monkeypatch.setattr(loop, "_CHECKPOINT_SHARE", 1e9)
+    write, written = loop.write_checkpoint, []
+
+    def die(*given: Any, **named: Any) -> None:
+        write(*given, **named)
+        written.append(1)
+        if len(written) == when:
+            raise Killed
+
+    monkeypatch.setattr(loop, "write_checkpoint", die)
+    with pytest.raises(Killed):
+        train(planted, tmp_path / "killed")
+    monkeypatch.setattr(loop, "write_checkpoint", write)
+    continued = train(planted, tmp_path / "killed")
+    assert continued.members[0].weights_sha256 == whole.members[0].weights_sha256
+
+
+def test_the_doctor_looks_and_reckons(pictures: Path) -> None:
+    planted = plant_masks(pictures)
+    checks = check_segmentation(planted.index, planted.split, planted.study, cache_folder=planted.cache_folder)
+    assert [check.code for check in checks.checks] == ["budget_estimate"]
+    assert checks.initial_loss == pytest.approx(checks.expected_initial_loss, rel=0.05)
+    assert checks.predicted_seconds > 0
+    high = planted.study.model_copy(update={"training": planted.study.training.model_copy(update={"learning_rate": 0.1})})
+    codes = [check.code for check in check_segmentation(planted.index, planted.split, high, cache_folder=planted.cache_folder).checks]
+    assert codes == ["adam_rate_high", "budget_estimate"]
+
+
+def test_weights_of_another_run_are_taken_whole(pictures: Path, tmp_path: Path) -> None:
+    planted = plant_masks(pictures, training={"epochs": 1, "patches": 8})
+    run = tmp_path / "planted" / "0123456789ab"
+    model = train(planted, run)
+    save(run / "model" / "model.json", model)
+    again = plant_masks(pictures, model={"weights": f"run:{run}"}, training={"epochs": 1, "patches": 8})
+    network, _ = build_for(again.study, seed=3, device=torch.device("cpu"))
+    fresh, _ = build_for(planted.study, seed=3, device=torch.device("cpu"))
+    assert network.weights_source == f"run planted/{run.name}, seed0 (unet)"
+    assert not torch.equal(network.head.weight, fresh.head.weight)
+    frozen = plant_masks(pictures, model={"weights": f"run:{run}", "freeze": "encoder"}, training={"epochs": 1, "patches": 8})
+    before, _ = build_for(frozen.study, seed=0, device=torch.device("cpu"))
+    trained = train(frozen, tmp_path / "frozen")
+    assert trained.weights_trainable < trained.weights_total
+    after = weights_of(tmp_path / "frozen", trained)
+    down = [name for name in before.state_dict() if name.startswith("features.down.") and "num_batches" not in name]
+    assert all(torch.equal(before.state_dict()[name], after[name]) for name in down)
+    assert not torch.equal(before.state_dict()["head.weight"], after["head.weight"])
+
+
+def weights_of(folder: Path, model: SegmentationModel) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "members" / model.members[0].name / "weights.safetensors")
+
+
+def test_a_patch_that_cannot_be_halved_so_often_is_refused(pictures: Path, tmp_path: Path) -> None:
+    planted = plant_masks(pictures)
+    study = planted.study.model_copy(update={"input": planted.study.input.model_copy(update={"patch": [50, 50]})})
+    deep = study.model_copy(update={"model": study.model.model_copy(update={"filters": [4, 8, 16, 32]})})
+    with pytest.raises(StudyError, match="multiples of 8"):
+        train(PlantedMasks(deep, planted.index, planted.split), tmp_path)
+
+
+def test_cases_are_decoded_once(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = plant_masks(pictures)
+    first = build_cases(planted.study.data, planted.index, planted.study.input, folder=planted.cache_folder)
+    monkeypatch.setattr("tabib.dataset.cases.map_in_processes", None)
+    again = build_cases(planted.study.data, planted.index, planted.study.input, folder=planted.cache_folder)
+    assert first.key == again.key
+    row = int(planted.index["row"][3])
+    case = read_case(planted.study.data, planted.index["path"][3], planted.index["mask"][3])
+    assert np.array_equal(again.mask(row), case.structures)
+    assert again.image(row).shape == (1, 1, 48, 48)
+    assert abs(float(again.image(row).astype(np.float32).mean())) < 1e-2
+
+
+def test_specks_are_no_objects(pictures: Path, tmp_path: Path) -> None:
+    planted = plant_masks(pictures, data={"labels": {"thing": 1}, "instances": True}, training={"epochs": 1, "patches": 8})
+    model, _ = finish(planted, tmp_path)
+    segmenter = Segmenter.load(tmp_path / "model", device="cpu")
+    assert model.instances
+    assert segmenter.decision.smallest_object == 49  # half of the square, which is the smaller of the two
+    mask = np.zeros((1, 40, 40), np.uint8)
+    mask[0, 2:5, 2:5], mask[0, 10:20, 10:20] = 1, 1
+    assert sorted(np.unique(segmenter.objects(mask))) == [0, 1]
+    assert (segmenter.objects(mask) > 0).sum() == 100
