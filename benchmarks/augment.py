@@ -14,7 +14,8 @@ import torch
 
 from tabib.config import Augment, ModelPart
 from tabib.engines import tame_allocator
-from tabib.training.augment import apply, draw
+from tabib.training.augment import apply
+from tabib.training.draws import draw
 from tabib.training.networks import build_network
 
 BATCH, SIDE = 64, 128

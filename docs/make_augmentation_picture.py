@@ -15,7 +15,8 @@ from scipy import ndimage
 from tabib.config import Augment
 from tabib.images import read_image, to_eight_bit
 from tabib.phantoms import ChestFilms, make_chest_films
-from tabib.training.augment import apply, draw
+from tabib.training.augment import apply
+from tabib.training.draws import draw
 
 PICTURE = Path(__file__).parent / "pictures" / "augmentation.png"
 SIDE, GAP, COLUMNS = 96, 20, 5
@@ -36,6 +37,9 @@ FILM = {  # field: (its setting, what is drawn)
     "gamma": {"gamma": 0.6},
     "blur": {"blur": 0.02},
     "noise": {"noise": 0.08},
+    "bias_field": {"bias_field": [[[0.9 - 0.2 * (row + column) for column in range(5)] for row in range(5)]] * 5},
+    "ghosting": {"ghost": 0.5, "ghost_shift": 0.2, "ghost_down": True},
+    "low_resolution": {"low_resolution": 0.75},
     "fill: constant": {"rotation_degrees": 15.0},
     "fill: reflect": {"rotation_degrees": 15.0},
 }
@@ -45,7 +49,10 @@ SMEAR = {
     "hue_degrees": {"hue_degrees": 35.0},
     "stain": {"stain_factor": [1.3, 0.7, 1.0], "stain_added": [0.05, -0.05, 0.0]},
 }
-ON = Augment(elastic=0.08, brightness=0.5, contrast=0.8, gamma=1, saturation=1, hue_degrees=90, stain=0.3, blur=0.05, noise=0.2)
+ON = Augment(
+    elastic=0.08, brightness=0.5, contrast=0.8, gamma=1, saturation=1, hue_degrees=90, stain=0.3, blur=0.05, noise=0.2,
+    bias_field=1, ghosting=1, low_resolution=0.9,
+)  # fmt: skip
 
 
 def film() -> torch.Tensor:

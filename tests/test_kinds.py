@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from tabib.config import Augment, Data, Study
+from tabib.config import Augment, Data, Segmentation, SegmentationAugment, Study
 from tabib.errors import StudyError
 from tabib.kinds import KINDS, Kind
 from tabib.reports.text import language
@@ -25,8 +25,11 @@ def test_a_kind_names_whatever_is_on_and_its_defaults_are_believable(kind: Kind)
     on = {name for name in Augment.model_fields if getattr(Augment(), name) != getattr(OFF_BY_DEFAULT, name)}
     assert on <= set(rules), "what a kind does not name has the default of every study"
     assert all(rule.default <= rule.most for rule in rules.values())
-    assert Augment.model_validate({name: rule.most for name, rule in rules.items()}), "the most is within what a study may say"
-    assert list(rules) == sorted(rules, key=list(Augment.model_fields).index), "in the order of the study"
+    for fields in (Augment, SegmentationAugment):
+        assert fields.model_validate({name: rule.most for name, rule in fields.rules(kind).items()}), (
+            "the most is within what a study may say"
+        )
+    assert list(rules) == sorted(rules, key=list(SegmentationAugment.model_fields).index), "in the order of the study"
     for code in ("en", "fa"):
         assert language(code).template(f"kinds.{kind}")
         assert all(language(code).template(f"augment_reasons.{rule.reason}") for rule in rules.values())
@@ -38,6 +41,13 @@ def test_fields_that_are_not_set_are_those_of_the_kind() -> None:
     assert (augment.shift, augment.flip_vertical, augment.stain, augment.fill) == (0, True, 0.03, "nearest")
     assert study("").augment.rotation_degrees == 180
     assert parse_study("name: kinds\ndata: {folder: films}\n").augment == Augment()
+
+
+def test_a_study_of_masks_takes_up_its_kind_also_where_a_class_has_no_such_field() -> None:
+    hearts = parse_study("task: segmentation\nname: kinds\ndata: {folder: a, kind: heart_mr, labels: {lv: 3}}\naugment: {ghosting: 0}\n")
+    assert isinstance(hearts, Segmentation)
+    assert (hearts.augment.bias_field, hearts.augment.ghosting, hearts.augment.tilt_degrees) == (0.3, 0, 0)
+    assert study("").augment.model_copy(update={"kind": None}).ghosting == 0
 
 
 def test_a_study_with_a_kind_is_the_same_from_python_and_from_its_own_file() -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 __all__ = ["KINDS", "Kind", "Rule"]
 
-Kind = Literal["chest_film", "brain_slice", "blood_cells", "tissue", "skin", "retina", "photograph"]
+Kind = Literal["chest_film", "brain_slice", "heart_mr", "ct_slice", "blood_cells", "tissue", "fluorescence", "skin", "retina", "photograph"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ KINDS: dict[Kind, dict[str, Rule]] = {
         "elastic": Rule(0.0, 0.02, "heart_shape"),
         "brightness": Rule(0.1, 0.3, "exposure"),
         "contrast": Rule(0.1, 0.5, "exposure"),
+        "ghosting": Rule(0.0, 0.0, "not_mr"),
     },
     "brain_slice": {
         "rotation_degrees": Rule(10.0, 20.0, "positioned"),
@@ -44,6 +45,41 @@ KINDS: dict[Kind, dict[str, Rule]] = {
         "elastic": Rule(0.0, 0.02, "brain_shape"),
         "brightness": Rule(0.1, 0.3, "scanner"),
         "contrast": Rule(0.1, 0.3, "scanner"),
+        "bias_field": Rule(0.0, 0.7, "coil"),
+        "ghosting": Rule(0.0, 0.3, "motion"),
+        "low_resolution": Rule(0.0, 0.5, "resolution"),
+        "tilt_degrees": Rule(0.0, 20.0, "positioned"),
+    },
+    "heart_mr": {
+        "rotation_degrees": Rule(15.0, 45.0, "positioned"),
+        "shift": Rule(0.05, 0.2, "positioned"),
+        "zoom": Rule(0.15, 0.3, "heart_size"),
+        "stretch": Rule(0.0, 0.1, "wall_thickness"),
+        "shear_degrees": Rule(0.0, 10.0, "wall_thickness"),
+        "flip_horizontal": Rule(False, False, "heart_left"),
+        "flip_vertical": Rule(False, False, "one_way_up"),
+        "elastic": Rule(0.0, 0.03, "wall_thickness"),
+        "brightness": Rule(0.1, 0.3, "scanner"),
+        "contrast": Rule(0.2, 0.5, "scanner"),
+        "gamma": Rule(0.2, 0.5, "scanner"),
+        "bias_field": Rule(0.3, 0.7, "coil"),
+        "ghosting": Rule(0.1, 0.3, "motion"),
+        "low_resolution": Rule(0.0, 0.5, "resolution"),
+        "tilt_degrees": Rule(0.0, 0.0, "thick_slices"),
+    },
+    "ct_slice": {
+        "rotation_degrees": Rule(10.0, 20.0, "positioned"),
+        "shift": Rule(0.05, 0.2, "positioned"),
+        "zoom": Rule(0.1, 0.3, "body_size"),
+        "flip_horizontal": Rule(False, False, "organ_sides"),
+        "flip_vertical": Rule(False, False, "one_way_up"),
+        "brightness": Rule(0.0, 0.1, "hounsfield"),
+        "contrast": Rule(0.0, 0.1, "hounsfield"),
+        "gamma": Rule(0.0, 0.0, "hounsfield"),
+        "noise": Rule(0.02, 0.1, "dose"),
+        "bias_field": Rule(0.0, 0.0, "hounsfield"),
+        "ghosting": Rule(0.0, 0.0, "not_mr"),
+        "tilt_degrees": Rule(0.0, 20.0, "positioned"),
     },
     "blood_cells": {
         "rotation_degrees": Rule(180.0, 180.0, "any_direction"),
@@ -62,6 +98,8 @@ KINDS: dict[Kind, dict[str, Rule]] = {
         "stain": Rule(0.03, 0.1, "staining"),
         "blur": Rule(0.0, 0.01, "chromatin"),
         "noise": Rule(0.0, 0.02, "chromatin"),
+        "ghosting": Rule(0.0, 0.0, "not_mr"),
+        "low_resolution": Rule(0.0, 0.2, "chromatin"),
     },
     "tissue": {
         "rotation_degrees": Rule(180.0, 180.0, "any_direction"),
@@ -77,6 +115,25 @@ KINDS: dict[Kind, dict[str, Rule]] = {
         "saturation": Rule(0.0, 0.3, "staining"),
         "hue_degrees": Rule(0.0, 15.0, "cell_colour"),
         "stain": Rule(0.05, 0.2, "staining"),
+        "ghosting": Rule(0.0, 0.0, "not_mr"),
+    },
+    "fluorescence": {
+        "rotation_degrees": Rule(180.0, 180.0, "any_direction"),
+        "shift": Rule(0.0, 0.0, "cut_cells"),
+        "zoom": Rule(0.1, 0.3, "cell_size"),
+        "stretch": Rule(0.0, 0.1, "cell_shape"),
+        "shear_degrees": Rule(0.0, 5.0, "cell_shape"),
+        "crop": Rule(0.0, 0.0, "cut_cells"),
+        "flip_horizontal": Rule(True, True, "any_direction"),
+        "flip_vertical": Rule(True, True, "any_direction"),
+        "elastic": Rule(0.0, 0.05, "cell_shape"),
+        "brightness": Rule(0.1, 0.3, "exposure"),
+        "contrast": Rule(0.2, 0.5, "exposure"),
+        "gamma": Rule(0.2, 0.5, "exposure"),
+        "blur": Rule(0.0, 0.02, "focus"),
+        "noise": Rule(0.02, 0.1, "dim_fields"),
+        "bias_field": Rule(0.2, 0.5, "uneven_light"),
+        "ghosting": Rule(0.0, 0.0, "not_mr"),
     },
     "skin": {
         "rotation_degrees": Rule(180.0, 180.0, "any_direction"),
@@ -92,6 +149,7 @@ KINDS: dict[Kind, dict[str, Rule]] = {
         "contrast": Rule(0.1, 0.3, "lamp"),
         "saturation": Rule(0.1, 0.3, "lamp"),
         "hue_degrees": Rule(0.0, 10.0, "lesion_colour"),
+        "ghosting": Rule(0.0, 0.0, "not_mr"),
     },
     "retina": {
         "rotation_degrees": Rule(10.0, 30.0, "positioned"),
@@ -106,6 +164,7 @@ KINDS: dict[Kind, dict[str, Rule]] = {
         "contrast": Rule(0.1, 0.3, "lamp"),
         "saturation": Rule(0.1, 0.3, "lamp"),
         "hue_degrees": Rule(0.0, 10.0, "lesion_colour"),
+        "ghosting": Rule(0.0, 0.0, "not_mr"),
     },
     "photograph": {
         "rotation_degrees": Rule(15.0, 45.0, "gravity"),
@@ -117,6 +176,7 @@ KINDS: dict[Kind, dict[str, Rule]] = {
         "brightness": Rule(0.2, 0.5, "lamp"),
         "contrast": Rule(0.2, 0.5, "lamp"),
         "hue_degrees": Rule(0.0, 40.0, "lamp"),
+        "ghosting": Rule(0.0, 0.0, "not_mr"),
     },
 }
 """By kind of image and field of `augment`. What is not named is off unless a study sets it, and any value is believable."""

@@ -11,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 from scipy.interpolate import BSpline
+from torch.nn.functional import interpolate
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as oracle
 
-from tabib.config import Augment
-from tabib.training.augment import Draws, apply, draw
+from tabib.config import Augment, SegmentationAugment
+from tabib.training.augment import apply, apply_with_masks
+from tabib.training.draws import Draws, draw
 
 OFF = Augment(rotation_degrees=0, shift=0, zoom=0, brightness=0, contrast=0)
-EVERYTHING = Augment(
+EVERYTHING = SegmentationAugment(
     rotation_degrees=30,
     shift=0.2,
     zoom=0.2,
@@ -35,6 +37,11 @@ EVERYTHING = Augment(
     stain=0.1,
     blur=0.02,
     noise=0.1,
+    bias_field=0.5,
+    ghosting=0.3,
+    low_resolution=0.5,
+    tilt_degrees=10,
+    fill="nearest",
 )
 HEIGHT, WIDTH = 37, 52
 
@@ -196,6 +203,8 @@ def test_draws_are_uniform_and_unrelated() -> None:
     draws = draw(augment, seed=0, epoch=0, content=content)
     centred = {
         "rotation_degrees": draws.rotation_degrees / 30,
+        "tilt_x": draws.tilt_x_degrees / 10,
+        "tilt_y": draws.tilt_y_degrees / 10,
         "shift_x": draws.shift_x / 0.2,
         "shift_y": draws.shift_y / 0.2,
         "scale": (draws.scale - 1) / 0.2,
@@ -215,6 +224,10 @@ def test_draws_are_uniform_and_unrelated() -> None:
         "contrast": (draws.contrast - 1) / 0.3,
         "gamma": draws.gamma.log() / 0.4,
         "noise": draws.noise / 0.05 - 1,
+        "bias field": draws.bias_field[:, 1, 2, 3] / 0.5,
+        "ghost": draws.ghost / 0.15 - 1,
+        "ghost shift": (draws.ghost_shift - 0.3125) / 0.1875,
+        "low resolution": draws.low_resolution / 0.25 - 1,
         "flips": draws.flip_horizontal.float() + draws.flip_vertical * 0.5 - 0.75,
     }
     for name, values in centred.items():
@@ -293,6 +306,87 @@ def test_colours_and_blur_of_neutral_draws_change_nothing() -> None:
     torch.testing.assert_close(apply(images, chosen(), augment), images, atol=5e-6, rtol=0)
 
 
+def test_a_bias_field_is_smooth_and_positive_and_brightens_nothing() -> None:
+    augment = OFF.model_copy(update={"bias_field": 0.6})
+    draws = draw(augment, seed=1, epoch=1, content=keys(20))
+    field = apply(torch.ones(20, 1, HEIGHT, WIDTH), draws, augment)
+    assert field.min() > np.exp(-1.2)
+    torch.testing.assert_close(field.amax(dim=(1, 2, 3)), torch.ones(20))
+    # By the uniform cubic B-spline neighbouring points differ by the difference of their points at most, over a cell of half the side.
+    assert (field.log().diff(dim=2).abs().max()) < 1.2 * 2 / HEIGHT
+    assert field.log().diff(dim=3).abs().max() < 1.2 * 2 / WIDTH
+    assert field.std() > 0.02
+    points = draws.bias_field[0].double().numpy()
+    along = [BSpline(np.arange(-3, 6) / 2, np.eye(5), 3)((np.arange(side) + 0.5) / side) for side in (1, HEIGHT, WIDTH)]
+    logarithm = np.einsum("dk,hl,wm,klm->dhw", *along, points)[0]
+    np.testing.assert_allclose(field[0, 0], np.exp(logarithm - logarithm.max()), atol=2e-6)
+
+
+@pytest.mark.parametrize("down", [True, False])
+def test_ghosts_lie_where_they_were_planted(down: bool) -> None:
+    images, side = torch.zeros(1, 1, 40, 48), 40 if down else 48
+    images[0, 0, 30, 5] = 0.9
+    got = apply(images, chosen(ghost=0.4, ghost_shift=8 / side, ghost_down=down), OFF.model_copy(update={"ghosting": 0.5}))
+    expected = torch.zeros(40, 48)
+    expected[30, 5] = 0.9
+    for row, column in ((38, 5), (22, 5)) if down else ((30, 13), (30, 45)):  # the last runs round the border
+        expected[row, column] = 0.9 * 0.2
+    torch.testing.assert_close(got[0, 0], expected / 1.4, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("lost", [0.5, 0.75])
+def test_low_resolution_is_torchs_area_and_linear_interpolation(lost: float) -> None:
+    images = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    few = interpolate(images, scale_factor=1 - lost, mode="area")
+    expected = interpolate(few, size=(32, 48), mode="bilinear", align_corners=False)
+    draws = dataclasses.replace(draw(OFF, seed=0, epoch=0, content=keys(2)), low_resolution=torch.tensor([lost, 0.0]))
+    got = apply(images, draws, OFF.model_copy(update={"low_resolution": 0.9}))
+    torch.testing.assert_close(got[0], expected[0], atol=2e-6, rtol=0)
+    torch.testing.assert_close(got[1], images[1], atol=2e-6, rtol=0)
+
+
+BLOCK, THICKNESS = (40, 96, 104), 2.0
+
+
+def ellipsoid(turned: np.ndarray) -> torch.Tensor:
+    """A mask (1, *BLOCK) of an ellipsoid whose axes x, y and z, in pixels, are turned by a matrix."""
+    z, y, x = (np.arange(side) - (side - 1) / 2 for side in BLOCK)
+    places = np.stack([axis.ravel() for axis in np.meshgrid(z * THICKNESS, y, x, indexing="ij")][::-1])
+    inside = (((turned.T @ places) / [[34], [18], [26]]) ** 2).sum(0) < 1
+    return torch.from_numpy(inside.reshape(1, *BLOCK).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("turn", "first", "second"), [("rotation_degrees", 0, 1), ("tilt_x_degrees", 1, 2), ("tilt_y_degrees", 0, 2)])
+def test_an_ellipsoid_turned_about_each_axis_is_the_ellipsoid_turned(turn: str, first: int, second: int) -> None:
+    angle, matrix = np.deg2rad(25), np.eye(3)
+    matrix[[first, second], [first, second]], matrix[second, first], matrix[first, second] = np.cos(angle), np.sin(angle), -np.sin(angle)
+    mask, expected = ellipsoid(np.eye(3)), ellipsoid(matrix)
+    draws = chosen(**{turn: 25.0})
+    image, moved = apply_with_masks(
+        mask[:, None].float(), mask, draws, OFF.model_copy(update={"fill": "constant"}), size=BLOCK, thickness=2
+    )
+    for got in (moved[0], image[0, 0] > 0.5):
+        assert 2 * float((got * expected[0]).sum() / (got.sum() + expected.sum())) > 0.97
+    assert 2 * float((mask * expected).sum() / (mask.sum() + expected.sum())) < 0.93
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10**6), tilt=st.sampled_from([0.0, 25.0]))
+def test_an_image_and_its_mask_move_together(seed: int, tilt: float) -> None:
+    augment = SegmentationAugment(
+        rotation_degrees=40, shift=0.1, zoom=0.2, stretch=0.2, shear_degrees=10, crop=0.2, elastic=0.05,
+        flip_horizontal=True, flip_vertical=True, tilt_degrees=tilt, brightness=0, contrast=0,
+    )  # fmt: skip
+    masks = ellipsoid(np.eye(3)).repeat(2, 1, 1, 1)
+    masks[:, :, :, :40] *= 2
+    images = masks[:, None].float() / 2
+    draws = draw(augment, seed=seed, epoch=0, content=keys(2))
+    changed, moved = apply_with_masks(images, masks, draws, augment, size=(32, 80, 88), thickness=2)
+    assert changed.shape == (2, 1, 32, 80, 88)
+    assert set(moved.unique().tolist()) == {0, 1, 2}
+    assert ((changed[:, 0] * 2).round() == moved).float().mean() > 0.97  # but where two structures touch, half of both is the third
+
+
 def test_noise_is_gaussian_of_the_drawn_strength() -> None:
     grey = torch.full((2, 3, 64, 64), 0.5)
     augment = OFF.model_copy(update={"noise": 0.1})
@@ -334,6 +428,9 @@ CHANGED = {
     "contrast": 0.6,
     "gamma": 0.8,
     "noise": 0.2,
+    "bias_field": 0.9,
+    "ghosting": 0.9,
+    "low_resolution": 0.8,
     "fill": "reflect",
     "fill_value": 0.9,
 }

@@ -14,8 +14,9 @@ from PIL import Image
 from tabib.dataset import build_cache, index_folder
 from tabib.images import read_image
 from tabib.phantoms import ChestFilms, make_chest_films
-from tabib.training.augment import apply, draw
+from tabib.training.augment import apply
 from tabib.training.batches import copy_keys, load_samples
+from tabib.training.draws import draw
 from tabib.training.examples import save_examples, write_copies
 from tiny import tiny_study
 

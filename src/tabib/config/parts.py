@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from tabib.kinds import KINDS, Kind
+from tabib.kinds import KINDS, Kind, Rule
 
 __all__ = [
     "BaseAugment",
@@ -257,10 +257,21 @@ class BaseAugment(Part):
     """Largest standard deviation of a Gaussian blur, as a fraction of the shorter side: 0.01 is 1.28 pixels of 128."""
     noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Largest standard deviation of added Gaussian noise, as a fraction of the range."""
+    bias_field: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Uneven brightness, as of an MR coil: largest logarithm either way of a smooth factor that differs from place to place; its largest value is then made 1."""
+    ghosting: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Ghosts, as of breathing in an MR scanner: largest strength of two shifted copies, along rows or columns, as a fraction of the image."""
+    low_resolution: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """Largest share of rows and columns that is lost and interpolated back: 0.5 draws from all of them to half."""
     fill: Literal["nearest", "constant", "reflect"] = "nearest"
     """What stands where the moved image has nothing: its edge, one value, or its mirror."""
     fill_value: Fraction = 0.0
     """The value for `fill: constant`, as a fraction of the range."""
+
+    @classmethod
+    def rules(cls, kind: str | None) -> dict[str, Rule]:
+        """What a kind of image says of the fields that there are."""
+        return {name: rule for name, rule in KINDS.get(kind, {}).items() if name in cls.model_fields}
 
 
 class Freeze(Part):
@@ -408,6 +419,6 @@ class BaseStudy(Part):
             for part in ((values.get("data"), values.get("augment", {})) if isinstance(values, dict) else (None, None))
         )
         if isinstance(data, dict) and isinstance(augment, dict) and isinstance(data.get("kind"), str):
-            rules = KINDS.get(data["kind"], {})
+            rules = type(cls.model_fields["augment"].default).rules(data["kind"])
             return values | {"augment": {name: rule.default for name, rule in rules.items()} | augment}
         return values

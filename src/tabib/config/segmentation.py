@@ -147,6 +147,8 @@ class SegmentationAugment(BaseAugment):
 
     fill: Literal["nearest", "constant", "reflect"] = "constant"
     """What stands where the moved image has nothing: its edge, one value, or its mirror. A mask has background there."""
+    tilt_degrees: Annotated[float, Field(ge=0, le=45)] = 0.0
+    """Largest turn of a block either way about each of its other two axes, in degrees of `input.dimensions: 3`. Between thick slices there is nothing to turn: leave it at 0 there."""
 
     @property
     def off(self) -> bool:
@@ -267,6 +269,14 @@ class Segmentation(BaseStudy):
     evaluate: SegmentationEvaluate = SegmentationEvaluate()
     goals: SegmentationGoals = SegmentationGoals()
     notes: SegmentationNotes = SegmentationNotes()
+
+    @model_validator(mode="after")
+    def _tilts_a_block(self) -> Self:
+        if self.augment.tilt_degrees and self.input.dimensions == 2:
+            raise ValueError(
+                f"augment.tilt_degrees is {self.augment.tilt_degrees:g}, and input.dimensions is 2: a slice alone cannot be tilted; set it to 0"
+            )
+        return self
 
     @property
     def positive(self) -> None:

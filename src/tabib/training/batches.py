@@ -14,7 +14,8 @@ from torch import Tensor
 from tabib.config import Augment
 from tabib.dataset import STATISTICS, Cache
 from tabib.records import labels_of
-from tabib.training.augment import apply, draw
+from tabib.training.augment import apply
+from tabib.training.draws import draw
 from tabib.training.networks import Network
 from tabib.training.randomness import bits
 

@@ -13,7 +13,6 @@ from torch import nn
 
 from tabib.config import AnyStudy, Augment, BaseTraining, ModelPart, SegmentationModel, Study, run_named
 from tabib.dataset import build_cache
-from tabib.kinds import KINDS
 from tabib.progress import SILENT, Progress
 from tabib.records import Checks, Finding
 from tabib.training.batches import Samples, load_samples, shuffled
@@ -159,7 +158,6 @@ def two_patiences(training: BaseTraining) -> list[Finding]:
 
 def against_kind(study: AnyStudy) -> list[Finding]:
     """`augmentation_against_kind` for each change that this kind of image does not have."""
-    rules = KINDS[study.data.kind] if study.data.kind else {}
     return [
         Finding(
             code="augmentation_against_kind",
@@ -172,7 +170,7 @@ def against_kind(study: AnyStudy) -> list[Finding]:
                 "reason": rule.reason,
             },
         )
-        for name, rule in rules.items()
+        for name, rule in study.augment.rules(study.data.kind).items()
         if getattr(study.augment, name) > rule.most
     ]
 

@@ -15,8 +15,9 @@ from tabib.dataset import Cache
 from tabib.images import encode_png
 from tabib.records import labels_of
 from tabib.runs import atomic_write
-from tabib.training.augment import apply, draw
+from tabib.training.augment import apply
 from tabib.training.batches import copy_keys, in_order, load_samples
+from tabib.training.draws import draw
 
 __all__ = ["eight_bit", "save_examples", "write_copies"]
 

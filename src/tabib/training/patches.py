@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from tabib.config import SegmentationAugment
 from tabib.dataset import CaseCache
-from tabib.training.augment import apply_with_masks, draw
+from tabib.training.augment import apply_with_masks
+from tabib.training.draws import draw
 from tabib.training.randomness import bits
 
 __all__ = ["Patches", "load_patches", "pad_to"]
@@ -36,6 +37,7 @@ class Patches:
     places: list[dict[int, np.ndarray]]  # of each case: by structure (k, 3) int32, some of its voxels: slice, row, column
     patch: tuple[int, int, int]  # slices, rows and columns
     device: torch.device
+    thickness: float = 1.0  # how far slices lie apart, as a multiple of how far pixels do
 
     def __len__(self) -> int:
         """Number of cases."""
@@ -53,7 +55,7 @@ class Patches:
         """
         keys = bits("patch", seed=seed, epoch=epoch, content=numbers.astype(np.uint64))
         order = np.argsort(bits("order", seed=seed, epoch=epoch, content=self.content), kind="stable")
-        window = _window(self.patch, augment)
+        window = _window(self.patch, augment, thickness=self.thickness)
         images, masks = [], []
         for number, key in zip(numbers, keys, strict=True):
             place = int(order[number % len(self)])
@@ -81,22 +83,27 @@ class Patches:
     ) -> tuple[Tensor, Tensor]:
         values = torch.from_numpy(images).to(self.device).float()  # (B, C, D, H, W)
         truth = torch.from_numpy(masks).to(self.device)  # (B, D, H, W)
-        depth, height, width = self.patch
         if not augment.off:
             # Changes of brightness and the like are shares of a range: each patch has its own.
             low, high = values.amin(dim=(1, 2, 3, 4), keepdim=True), values.amax(dim=(1, 2, 3, 4), keepdim=True)
             span = (high - low).clamp(min=1e-6)
-            channels = values.shape[1]
-            flat = ((values - low) / span).flatten(1, 2)  # every slice is moved alike
             draws = draw(augment, seed=seed, epoch=epoch, content=keys)
-            flat, truth = apply_with_masks(flat, truth, draws, augment, size=(height, width))
-            values = flat.unflatten(1, (channels, depth)) * span + low
-        if depth == 1:
+            values, truth = apply_with_masks((values - low) / span, truth, draws, augment, size=self.patch, thickness=self.thickness)
+            values = values * span + low
+        if self.patch[0] == 1:
             return values[:, :, 0].contiguous(memory_format=torch.channels_last), truth[:, 0].long()
         return values.contiguous(), truth.long()
 
 
-def load_patches(cases: CaseCache, rows: pl.DataFrame, *, structures: int, patch: Sequence[int], device: torch.device) -> Patches:
+def load_patches(
+    cases: CaseCache,
+    rows: pl.DataFrame,
+    *,
+    structures: int,
+    patch: Sequence[int],
+    device: torch.device,
+    spacing_mm: Sequence[float] | None = None,
+) -> Patches:
     """Gather the cases of some rows.
 
     Args:
@@ -105,12 +112,14 @@ def load_patches(cases: CaseCache, rows: pl.DataFrame, *, structures: int, patch
         structures: how many there are.
         patch: rows and columns, or slices, rows and columns.
         device: where the network runs.
+        spacing_mm: of the sides of the patch; of blocks it says by how much slices lie further apart than pixels.
     """
     wanted = rows["row"].to_list()
     content = np.array([int(text[:16], 16) for text in rows["content"]], np.uint64)
     places = [_places_of(cases.mask(row), structures, key) for row, key in zip(wanted, content, strict=True)]
     depth, height, width = (1,) * (3 - len(patch)) + tuple(patch)
-    return Patches(cases, wanted, content, places, (depth, height, width), device)
+    thickness = spacing_mm[0] / math.sqrt(spacing_mm[1] * spacing_mm[2]) if spacing_mm and len(spacing_mm) == 3 else 1.0
+    return Patches(cases, wanted, content, places, (depth, height, width), device, thickness)
 
 
 def pad_to(images: Tensor, size: Sequence[int]) -> Tensor:
@@ -140,13 +149,16 @@ def _shares(key: np.uint64, count: int) -> np.ndarray:
     return (drawn >> np.uint64(11)) / 2.0**53
 
 
-def _window(patch: tuple[int, int, int], augment: SegmentationAugment) -> tuple[int, int, int]:
+def _window(patch: tuple[int, int, int], augment: SegmentationAugment, *, thickness: float) -> tuple[int, int, int]:
     """How much is read for a patch, so that moving it brings in as little from nowhere as can be."""
     angle = math.radians(min(augment.rotation_degrees, 45.0))
     wider = (math.cos(angle) + math.sin(angle)) * (1 + augment.zoom) * math.sqrt(1 + augment.stretch)
     wider += 2 * (augment.shift + augment.elastic) + math.tan(math.radians(augment.shear_degrees))
-    factor = min(_WIDEST, wider)
-    return patch[0], math.ceil(patch[1] * factor), math.ceil(patch[2] * factor)
+    depth, side = patch[0] * thickness, min(patch[1:])
+    tilt = math.sin(math.radians(augment.tilt_degrees))
+    deeper = min(_WIDEST, 1 + tilt * sum(patch[1:]) / depth)
+    factor = min(_WIDEST, wider + tilt * depth / side)
+    return math.ceil(patch[0] * deeper), math.ceil(patch[1] * factor), math.ceil(patch[2] * factor)
 
 
 def _cut(voxels: np.ndarray, centre: tuple[int, int, int], size: tuple[int, int, int], *, fill: int | None) -> np.ndarray:

@@ -101,8 +101,9 @@ def build_for(
 def work_for(plan: Plan, cases: CaseCache, study: Segmentation, *, device: torch.device) -> MaskWork:
     """What a member of a resolved study is trained on."""
     assert study.input.patch != "auto"
+    spacing = study.input.spacing_mm if isinstance(study.input.spacing_mm, list) else None
     train, validation = (
-        load_patches(cases, rows, structures=len(study.data.structures), patch=study.input.patch, device=device)
+        load_patches(cases, rows, structures=len(study.data.structures), patch=study.input.patch, device=device, spacing_mm=spacing)
         for rows in (plan.train, plan.validation)
     )
     return MaskWork(
