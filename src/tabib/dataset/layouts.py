@@ -36,7 +36,7 @@ def list_folder(data: AnyData, *, workers: int | None = None, progress: Progress
 
     Args:
         data: folder and layout.
-        workers: processes that read headers, of `layout: dicom`; the machine's cores when not given.
+        workers: processes that read headers, of layouts of DICOM files; the machine's cores when not given.
         progress: told of each header.
 
     Returns:
@@ -47,7 +47,7 @@ def list_folder(data: AnyData, *, workers: int | None = None, progress: Progress
         DataError: the folder is missing or empty, holds no class folders or one class only, or mixes classes and parts.
     """
     if isinstance(data, SegmentationData):
-        return list_cases(data)
+        return list_cases(data, workers=workers, progress=progress)
     found = list_dicom(data, workers=workers, progress=progress) if data.layout == "dicom" else LAYOUTS[data.layout](data)
     listed = sorted(found, key=lambda entry: entry.path)
     if data.layout == "dicom" and data.table is None:

@@ -5,6 +5,7 @@
 | `image_mask_pairs` | `FOLDER/images/a.png` and `FOLDER/masks/a.png`, or `a.png` and `a_mask.png` in one folder  | `pairs.py`   |
 | `acdc`             | `FOLDER/.../patient001/patient001_frame01.nii.gz` and `patient001_frame01_gt.nii.gz`      | `acdc.py`    |
 | `nnunet`           | `FOLDER/imagesTr/heart_001_0000.nii.gz`, `FOLDER/labelsTr/heart_001.nii.gz`               | `nnunet.py`  |
+| `sunnybrook`       | `FOLDER/.../SCD0000101/48.dcm`, `FOLDER/.../SC-HF-I-1/.../IM-0001-0048-icontour-manual.txt`, `FOLDER/link.csv` | `sunnybrook.py` |
 
 A table of the study may say more of the images, whatever the layout.
 """
@@ -20,19 +21,26 @@ from tabib.dataset.acdc import list_acdc
 from tabib.dataset.listing import Listed
 from tabib.dataset.nnunet import list_nnunet
 from tabib.dataset.pairs import list_pairs
+from tabib.dataset.sunnybrook import list_sunnybrook
 from tabib.dataset.table import said_in_table
 from tabib.errors import DataError
+from tabib.progress import SILENT, Progress
 
 __all__ = ["MASK_LAYOUTS", "list_cases"]
 
 
-def list_cases(data: SegmentationData) -> list[Listed]:
+def list_cases(data: SegmentationData, *, workers: int | None = None, progress: Progress = SILENT) -> list[Listed]:
     """List the images that the study's layout sees, each with its mask and what the table says of it, sorted by path.
+
+    Args:
+        data: folder, layout and table.
+        workers: processes that read headers, of the layouts of DICOM files; the machine's cores when not given.
+        progress: told of each header.
 
     Raises:
         DataError: the folder is not as the layout expects it, no image has a mask, or the table names none of the images.
     """
-    listed = {entry.path: entry for entry in MASK_LAYOUTS[data.layout](data)}
+    listed = {entry.path: entry for entry in MASK_LAYOUTS[data.layout](data, workers, progress)}
     if not any(entry.mask for entry in listed.values() if not entry.refused):
         reasons = "".join(f"\n    {entry.path!r}: {entry.refused or 'has no mask'}" for entry in list(listed.values())[:3])
         raise DataError(f"No image below {data.folder} has a mask that can be used.{reasons}\nCheck data.folder and data.layout.")
@@ -68,9 +76,10 @@ def _joined(entry: Listed, line: Listed) -> dict[str, str | None]:
     return facts
 
 
-MASK_LAYOUTS: dict[str, Callable[[SegmentationData], list[Listed]]] = {
-    "image_mask_pairs": list_pairs,
-    "acdc": list_acdc,
-    "nnunet": list_nnunet,
+MASK_LAYOUTS: dict[str, Callable[[SegmentationData, int | None, Progress], list[Listed]]] = {
+    "image_mask_pairs": lambda data, workers, progress: list_pairs(data),
+    "acdc": lambda data, workers, progress: list_acdc(data),
+    "nnunet": lambda data, workers, progress: list_nnunet(data),
+    "sunnybrook": lambda data, workers, progress: list_sunnybrook(data, workers=workers, progress=progress),
 }
 """What lists the images and masks of each layout."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tabib.config import SegmentationData
+from tabib.dataset.sunnybrook import files_of_outlined, read_outlined
 from tabib.errors import ImageError
 from tabib.images import Image, Volume, glance, read_file, read_mask, read_volume
 from tabib.records import LABEL_SEPARATOR
@@ -60,9 +61,22 @@ def read_case(data: SegmentationData, path: str, mask: str | None) -> Case:
     Raises:
         ImageError: one of the files cannot be read, or the mask does not lie on the image; the message names both files.
     """
+    return case_of(data, *_read_files(data, path, mask))
+
+
+def _read_files(data: SegmentationData, path: str, mask: str | None) -> tuple[Volume, Volume | None]:
+    """The image and its mask as stored, which lies on it."""
+    if data.layout == "sunnybrook":
+        return read_outlined(data, path, mask)
     image = read_volume(data.folder / path)
-    stored = None if mask is None else _read_mask(data.folder, path, mask, image)
-    return case_of(data, image, stored)
+    return image, None if mask is None else _read_mask(data.folder, path, mask, image)
+
+
+def _files(data: SegmentationData, path: str, mask: str | None) -> list[Path]:
+    """The files of an image, then those of its mask."""
+    if data.layout == "sunnybrook":
+        return files_of_outlined(data, path, mask)
+    return [data.folder / name for name in (path, mask) if name is not None]
 
 
 def _read_mask(folder: Path, path: str, mask: str, image: Volume) -> Volume:
@@ -113,13 +127,12 @@ def glance_at_case(item: tuple[SegmentationData, str, str | None]) -> list[dict[
     data, path, mask = item
     seen: dict[str, Any] = {"mask": mask}
     try:
-        files = [read_file(data.folder / name) for name in (path, mask) if name is not None]
+        files = [read_file(file) for file in _files(data, path, mask)]
         digests = [hashlib.sha256(file).hexdigest() for file in files]
-        seen["bytes"] = len(files[0])
-        seen["content"] = digests[0] if mask is None else hashlib.sha256("+".join(digests).encode()).hexdigest()
+        seen["bytes"] = sum(map(len, files[: len(_files(data, path, None))]))
+        seen["content"] = digests[0] if len(digests) == 1 else hashlib.sha256("+".join(digests).encode()).hexdigest()
         del files
-        image = read_volume(data.folder / path)
-        stored = None if mask is None else _read_mask(data.folder, path, mask, image)
+        image, stored = _read_files(data, path, mask)
     except ImageError as error:
         return [seen | {"refused": str(error)}]
     row = glance(slice_image(image, len(image.voxels) // 2), seen["content"], seen["bytes"]) | seen

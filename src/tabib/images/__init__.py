@@ -8,7 +8,7 @@ from tabib.images.image import MAX_BYTES, MAX_PIXELS, Image, ImageFacts, has_col
 from tabib.images.levels import strides_of
 from tabib.images.overlay import OUTLINES, outline, overlay
 from tabib.images.read import count_frames, name_and_frame, read_file, read_image, read_image_bytes
-from tabib.images.read_volume import as_labels, read_mask, read_volume
+from tabib.images.read_volume import as_labels, read_mask, read_stack, read_volume
 from tabib.images.regions import fill_holes, keep_largest
 from tabib.images.resample import resample, resample_labels
 from tabib.images.resize import Fit, resize
@@ -69,6 +69,7 @@ __all__ = [
     "read_image_bytes",
     "read_mask",
     "read_series",
+    "read_stack",
     "read_volume",
     "resample",
     "resample_labels",

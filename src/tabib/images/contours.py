@@ -15,8 +15,10 @@ __all__ = ["FIRST_CENTRE", "fill_contour", "read_contour"]
 FIRST_CENTRE = 1.0
 """Coordinate of the centre of the first pixel in Sunnybrook's contours.
 
-The challenge judged in MATLAB, which counts so. Over the inner outlines of two patients, the pixels inside stand out from those around them more
-than when the count begins at 0 (1.47 against 1.43 standard deviations, in 25 of 36); the difference of one pixel is near what outlines by hand can tell.
+The challenge judged in MATLAB, which counts so, and the images agree. Along all 36 inner outlines of two patients, from one pixel inside to one
+outside, brightness falls by .67 standard deviations of the image around when the count begins at 1, and by .52 when it begins at 0; it falls more in
+34 of the 36 (18 of 18, and 16 of 18), and most of all when it begins at 1.0 (in quarters of a pixel). Outer outlines say nothing: what
+lies around the heart is as often brighter as darker.
 """
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +15,10 @@ from tabib.images.raster import stored_labels
 from tabib.images.read import count_frames_in, file_and_frame, read_file, read_image_bytes, understood
 from tabib.images.volume import Volume, check_voxels
 
-__all__ = ["as_labels", "read_mask", "read_volume"]
+if TYPE_CHECKING:
+    from tabib.images.series import Series
+
+__all__ = ["as_labels", "read_mask", "read_stack", "read_volume"]
 
 MAX_LABEL = 2**32 - 1
 
@@ -105,14 +109,31 @@ def _read(path: Path, data: bytes | None, number: int | None) -> Volume:
 
 
 def _of_one_series(path: Path, time: int | None) -> Volume:
-    """The series that a DICOM file or a folder holds, if it is one and nothing is wrong with its place."""
+    """The series that a DICOM file or a folder holds."""
+    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    return read_stack(files, shown_name(path), time=time)[0]
+
+
+def read_stack(files: Sequence[Path], name: str, *, time: int | None = None) -> tuple[Volume, Series]:
+    """Read DICOM files that are one stack of slices with nothing wrong in its place.
+
+    Args:
+        files: in any order.
+        name: what stands in messages.
+        time: which time point, from 0; None where there is one only.
+
+    Returns:
+        The volume, and which file each of its slices is of.
+
+    Raises:
+        ImageError: no picture, several stacks, slices that do not make one volume, or as of `read_series`.
+    """
     from tabib.images.series import find_series, read_series
 
-    name = shown_name(path)
-    series, refused = find_series(sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path])
+    series, refused = find_series(files)
     if not series:
         reason = next(iter(refused.values()), "holds no files")
-        raise ImageError(reason if path.is_file() else f"{name}: is a folder without a DICOM picture (one file: {reason})")
+        raise ImageError(reason if len(files) == 1 else f"{name}: is a folder without a DICOM picture (one file: {reason})")
     if len(series) > 1:
         shown = "; ".join(f"{len(one.slices[0])} slices of {one.shape[1]} x {one.shape[0]}" for one in series[:5])
         raise ImageError(
@@ -125,7 +146,7 @@ def _of_one_series(path: Path, time: int | None) -> Volume:
             f"{name}: is a DICOM series whose slices do not make one volume: {shown}; fetch what is missing, or take out what is too much"
         )
     try:
-        return read_series(series[0], time)
+        return read_series(series[0], time), series[0]
     except ImageError as error:
         raise ImageError(str(error) if str(error).startswith(f"{name}: ") else f"{name}: {error}") from None
 
