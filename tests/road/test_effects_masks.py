@@ -136,7 +136,10 @@ EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
     "training.accumulate": ("weights", {"training": {"accumulate": 2}}),
     "training.patches": ("weights", {"training": {"patches": 12}}),
     "training.foreground": ("weights", {"training": {"foreground": 1}, "input": {"patch": [16, 16]}}, {"input": {"patch": [16, 16]}}),
-    **{f"training.loss={name}": ("weights", {"training": {"loss": name}}) for name in ("dice", "cross_entropy", "tversky", "focal")},
+    **{
+        f"training.loss={name}": ("weights", {"training": {"loss": name}})
+        for name in ("dice_boundary", "dice", "cross_entropy", "tversky", "focal")
+    },
     **{f"training.optimizer={name}": ("weights", {"training": {"optimizer": name}}) for name in ("adam", "sgd", "rmsprop")},
     "training.learning_rate": ("weights", {"training": {"learning_rate": 0.01}}),
     "training.momentum": ("weights", {"training": {"momentum": 0.5}}),

@@ -271,7 +271,8 @@ class BaseAugment(Part):
     @classmethod
     def rules(cls, kind: str | None) -> dict[str, Rule]:
         """What a kind of image says of the fields that there are."""
-        return {name: rule for name, rule in KINDS.get(kind, {}).items() if name in cls.model_fields}
+        rules = next((rules for name, rules in KINDS.items() if name == kind), {})
+        return {name: rule for name, rule in rules.items() if name in cls.model_fields}
 
 
 class Freeze(Part):

@@ -208,8 +208,8 @@ class SegmentationTraining(BaseTraining):
     """Patches that an epoch draws; `auto` is as many as there are training slices (of 3 dimensions, two for each volume)."""
     foreground: Fraction = 0.33
     """Share of the patches that are drawn around a structure, each structure as often as another; the others lie anywhere."""
-    loss: Literal["dice_cross_entropy", "dice", "cross_entropy", "tversky", "focal"] = "dice_cross_entropy"
-    """What is minimised: the soft Dice loss (Milletari et al. 2016) plus cross-entropy, one of both, Tversky (Salehi et al. 2017; misses count 0.7, false alarms 0.3), or focal (Lin et al. 2017)."""
+    loss: Literal["dice_cross_entropy", "dice_boundary", "dice", "cross_entropy", "tversky", "focal"] = "dice_cross_entropy"
+    """What is minimised: the soft Dice loss (Milletari et al. 2016) plus cross-entropy or plus a hundredth of the boundary loss (Kervadec et al. 2019), one of the first two alone, Tversky (Salehi et al. 2017; misses count 0.7, false alarms 0.3), or focal (Lin et al. 2017)."""
     best: Literal["loss", "dice"] = "dice"
     """What says which epoch's weights are kept, on the validation images: the loss, or the mean Dice of the structures."""
 

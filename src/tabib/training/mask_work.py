@@ -42,7 +42,7 @@ class MaskWork:
     @property
     def loss(self) -> MaskLoss:
         """What is minimised."""
-        return MaskLoss(self.training.loss)
+        return MaskLoss(self.training.loss, dimensions=len(self.patch), thickness=self.train.thickness)
 
     @property
     def best(self) -> str:
