@@ -26,7 +26,7 @@ from tabib.errors import DataError, StudyError, TabibError
 if TYPE_CHECKING:
     import polars as pl
 
-    from tabib.config import AnyStudy, Data
+    from tabib.config import AnyData, AnyStudy
     from tabib.records import BasePart, Evaluation, Finding, Measure, SegmentationEvaluation
     from tabib.runs import Run
 
@@ -478,14 +478,15 @@ def evaluate(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="THEIRS=OURS", help="What a class of theirs is called in the run; nothing after = leaves it out. May be repeated."
+            metavar="THEIRS=OURS",
+            help="What a class of theirs is called in the run; nothing after = leaves it out. Of masks a structure of the run and its number there, as in --label lv=1. May be repeated.",
         ),
     ] = None,
     subgroup: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Divide the test images by this fact, too, which the report then says. May be repeated."),
     ] = None,
-    layout: Layout = "auto",
+    layout: AnyLayout = "auto",
     table: Table = None,
     column: Column = None,
     pattern: Pattern = None,
@@ -493,6 +494,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Judge a run's predictions again, without its network; or its model on images of another source."""
+    from tabib.runs import read_run
     from tabib.study_file import of_classes
 
     if on is not None or data is not None:
@@ -502,15 +504,17 @@ def evaluate(
             raise StudyError(
                 "--subgroup divides the run's own test images. Those of another source are divided by evaluate.subgroups of its study."
             )
-        _evaluate_external(
-            run,
-            of_classes(_study_of(on, layout, table=table, column=column, pattern=pattern, group=group, source="tabib evaluate")).data
-            if on
-            else _data_in(data),
-            name,
-            label or [],
-            as_json,
-        )
+        ours = read_run(run).given
+        if on is None:
+            assert data is not None
+            asked = _data_in(data, ours)
+        else:
+            labels, changes = _labels_like(ours, label)
+            given = {"table": table, "column": column, "pattern": pattern, "group": group}
+            asked = _study_of(on, layout, **given, labels=labels, overrides=changes, source="tabib evaluate").data
+        if ours.task == "segmentation" and data is not None and label:
+            raise StudyError("--label says which numbers structures have, and so do the labels of the file. Write them there.")
+        _evaluate_external(run, asked, name, label or [] if ours.task == "classification" else [], as_json)
         return
     given = {"--name": name, "--label": label, "--table": table, "--column": column, "--pattern": pattern, "--group": group}
     if alone := [option for option, value in given.items() if value]:
@@ -519,7 +523,6 @@ def evaluate(
         )
     from tabib.config import Study
     from tabib.evaluation import evaluate_masks, judge
-    from tabib.runs import read_run
 
     with read_run(run) as opened:
         split, decision, study = opened.read("split"), opened.read("decision"), opened.read("study")
@@ -533,15 +536,30 @@ def evaluate(
     _tell(evaluation.model_dump(), [*_headline(evaluation), f"Evaluation: {opened.path('evaluation')}"], as_json)
 
 
-def _data_in(file: Path | None) -> Data:
-    """The `data:` part of a file, whatever else of a study it holds."""
-    from tabib.study_file import load_study, of_classes
+def _labels_like(ours: AnyStudy, labels: list[str] | None) -> tuple[list[str], list[str]]:
+    """Which numbers the structures of a run have in other masks, as `--label` says it, and what else is changed of the data."""
+    from tabib.config import SegmentationData
 
-    assert file is not None
-    return of_classes(load_study(file, overrides=["name=external"], kind="file with a data: part")).data
+    if not isinstance(ours.data, SegmentationData):
+        return [], []
+    if ours.data.instances:
+        return labels or [f"{ours.data.structures[0]}=1"], ["data.instances=true"]
+    if not labels:
+        names = " ".join(f"--label {name}=…" for name in ours.data.structures)
+        raise StudyError(
+            f"Which number has each structure in these masks? Say it with {names}, and leave out a structure that they do not outline."
+        )
+    return labels, []
 
 
-def _evaluate_external(run: Path, data: Data, name: str | None, labels: list[str], as_json: bool) -> None:
+def _data_in(file: Path, ours: AnyStudy) -> AnyData:
+    """The `data:` part of a file, whatever else of a study it holds, for the task of a run."""
+    from tabib.study_file import load_study
+
+    return load_study(file, overrides=["name=external", f"task={ours.task}"], kind="file with a data: part").data
+
+
+def _evaluate_external(run: Path, data: AnyData, name: str | None, labels: list[str], as_json: bool) -> None:
     from tabib.console import ConsoleProgress
     from tabib.external import judge_external
     from tabib.runs import read_run

@@ -34,6 +34,7 @@ __all__ = [
     "Answer",
     "BaseEvaluation",
     "BasePart",
+    "Beside",
     "Checks",
     "Compared",
     "Comparison",
@@ -546,19 +547,29 @@ class SegmentationEvaluation(BaseEvaluation):
     agreements: list[Agreement] = []  # of the test part
 
 
+class Beside(Record):
+    """What is typical of the run's own test images, and of external ones: the 10 % quantile, the median and the 90 % quantile of the cases."""
+
+    name: Literal["height", "width", "slices", "spacing_mm", "between_mm", "mean", "contrast", "shown", "share", "width_seen"]
+    of: str | None = None  # the structure
+    own: list[float]  # nothing where it is not known
+    external: list[float]
+
+
 class External(Record):
     """A finished model judged on images of another source, with nothing chosen anew. `external/<name>/evaluation.json`."""
 
     name: str
-    data: dict[str, Any]  # `config.Data`: where the images lie
-    labels: dict[str, str]  # what their classes were taken for; "" was left out
-    evaluation: Evaluation  # its one part is `test`: the external images
+    data: dict[str, Any]  # `config.Data` or `config.SegmentationData`: where the images lie
+    labels: dict[str, str]  # what their classes were taken for; "" was left out. Structures have their numbers in `data`
+    evaluation: Evaluation | SegmentationEvaluation  # its one part is `test`: the external images
     drop: list[Measure]  # external minus the run's own test, with intervals; none of the whole where not all labels are judged
     label_drops: dict[str, list[Measure]] = {}  # of each of several labels
     expected: list[Measure]  # PPV and NPV that the own test's sensitivity and specificity give at the external prevalence
     copies: list[int]  # rows left out: exact or near copies of images of the run
     left_out: int  # images of classes that were left out on purpose
-    unsaid: list[str] = []  # labels of the run, and columns of its subgroups, that these images say nothing of
+    unsaid: list[str] = []  # labels or structures of the run, and columns of its subgroups, that these images say nothing of
+    beside: list[Beside] = []  # of masks
     own_rows: int  # of the run's test part
     own_groups: int
 

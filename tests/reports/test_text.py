@@ -282,6 +282,7 @@ VOCABULARY = {
     "axes",
     "baselines",
     "choices",
+    "beside",
     "chosen",
     "columns",
     "definitions",

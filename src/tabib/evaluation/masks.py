@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from tabib.config import Segmentation
+from tabib.config import Segmentation, SegmentationData
 from tabib.dataset import patients_known
 from tabib.engines import Crashed, map_in_processes
 from tabib.evaluation.gallery import drawn
@@ -32,9 +32,9 @@ from tabib.evaluation.parts import leaked_rows, seed_of, unpredicted_rows
 from tabib.evaluation.remarks import gap_remarks, goal_remarks, part_remarks, subgroup_remarks
 from tabib.metrics.intervals import Sureness
 from tabib.progress import SILENT, Progress
-from tabib.records import GALLERY, PARTS, PostProcessing, SegmentationEvaluation, SegmentedPart
+from tabib.records import GALLERY, PARTS, Known, PostProcessing, SegmentationEvaluation, SegmentedPart
 
-__all__ = ["evaluate_masks"]
+__all__ = ["JudgedMasks", "evaluate_masks", "join_masks", "judge_masks", "mean_shape"]
 
 GRID = 64
 """Rows and columns of the grid on which training masks are averaged."""
@@ -69,18 +69,41 @@ def evaluate_masks(
         histories: of every member the lines of its `history.jsonl`.
         progress: told of each image.
     """
-    heart = is_heart(study.data.structures)
-    shape = _mean_shape(index, split, study, progress=progress)
-    validation, test = (
-        _judge(part, predictions, index, split, study, folder=folder, shape=shape, heart=heart, progress=progress)
-        for part in ("validation", "test")
-    )
+    shape = mean_shape(study.data, index, split, progress=progress)
+    trained = set(split.filter(pl.col("part") == "train")["row"])
+    parts = []
+    for name in ("validation", "test"):
+        mine = predictions.filter(pl.col("part") == name)
+        # Under folds the validation rows are the training rows: what learnt from them cannot be judged on them.
+        unseen = None if name == "validation" and trained & set(mine["row"]) else shape
+        lost = unpredicted_rows(name, mine["row"], index, split, study)
+        parts.append(judge_masks(name, mine, index, split, study, folder=folder, shape=unseen, lost=lost, progress=progress))
     used = index.join(split.filter(pl.col("part").is_in(PARTS)).select("row"), on="row").filter(pl.col("refused").is_null())
-    apart = not {case.group for case in validation.part.cases} & {case.group for case in test.part.cases}
-    gap, measures, cases = gaps(validation.part.measures, test.part.measures, apart=apart), test.part.measures, test.part.cases
+    leaked = leaked_rows(split, index, [case.row for case in parts[-1].part.cases])
+    found = join_masks(parts, index, study, patients=patients_known(used["group"]), leaked=leaked, test_looks=test_looks)
+    return found.model_copy(update={"remarks": [*found.remarks, *judge_histories(histories or {})]})
+
+
+def join_masks(
+    parts: Sequence[JudgedMasks], index: pl.DataFrame, study: Segmentation, *, patients: Known, leaked: Sequence[int], test_looks: int
+) -> SegmentationEvaluation:
+    """Everything that is said of judged parts, the last of which is the test.
+
+    Args:
+        parts: validation and test, or the test alone.
+        index: INDEX_SCHEMA.
+        study: resolved.
+        patients: how far they are known, over all images of the parts.
+        leaked: test rows that the model may know.
+        test_looks: how often these test images were judged, this time included.
+    """
+    before, test = parts[0], parts[-1]
+    structures, measures, cases = study.data.structures, test.part.measures, test.part.cases
+    heart = is_heart(structures)
+    apart = not {case.group for case in before.part.cases} & {case.group for case in cases}
+    gap = gaps(before.part.measures, measures, apart=apart) if len(parts) > 1 else []
     rows = [case.row for case in cases]
     unnamed = index.filter(pl.col("row").is_in(rows) & pl.col("group").is_null()).height
-    structures = study.data.structures
     subgroups = mask_subgroups(cases, index, study.evaluate.subgroups, test.sure)
     thirds, sizes = slice_thirds(cases, structures, test.sure, heart=heart), size_thirds(cases, structures, test.sure)
     agreed = agreements(cases, structures, test.sure)
@@ -88,8 +111,8 @@ def evaluate_masks(
         structures=structures,
         instances=study.data.instances,
         tolerance_mm=study.evaluate.tolerance_mm,
-        patients=patients_known(used["group"]),
-        parts=[validation.part, test.part],
+        patients=patients,
+        parts=[each.part for each in parts],
         gap=gap,
         heart=heart,
         subgroups=subgroups,
@@ -98,13 +121,13 @@ def evaluate_masks(
         agreements=agreed,
         remarks=[
             *mask_sureness_remarks(test.part, unnamed=unnamed),
-            *mask_trust_remarks(test.part, leaked=leaked_rows(split, index, rows), test_looks=test_looks),
+            *mask_trust_remarks(test.part, leaked=leaked, test_looks=test_looks),
             *mask_baseline_remarks(cases, test.baselines, measures, test.sure),
             *goal_remarks(measures),
-            *gap_remarks(gap, validation.part.measures, measures, names=[("dice", STRUCTURES)]),
+            *gap_remarks(gap, before.part.measures, measures, names=[("dice", STRUCTURES)]),
             *(
                 remark
-                for part in (test, validation)
+                for part in reversed(parts)
                 for remark in (
                     *part_remarks(part.part, refused=part.refused, unlabelled=part.unlabelled),
                     *case_remarks(part.part, structures),
@@ -113,7 +136,6 @@ def evaluate_masks(
             *heart_remarks(test.part, agreed, study, heart=heart),
             *where_remarks(thirds, sizes),
             *subgroup_remarks(subgroups, confidence=study.evaluate.confidence),
-            *judge_histories(histories or {}),
         ],
         worst=[case.row for case in sorted(cases, key=lambda case: (2.0 if case.dice is None else case.dice, case.row))][:GALLERY],
         random=drawn(rows, dict(index.select("row", "content").iter_rows()))[:GALLERY],
@@ -124,7 +146,7 @@ def evaluate_masks(
 
 
 @dataclass(frozen=True)
-class _Judged:
+class JudgedMasks:
     """One part, judged, and what further remarks read."""
 
     part: SegmentedPart
@@ -134,7 +156,7 @@ class _Judged:
     unlabelled: list[int]
 
 
-def _judge(
+def judge_masks(
     part: Literal["validation", "test"],
     predictions: pl.DataFrame,
     index: pl.DataFrame,
@@ -143,12 +165,24 @@ def _judge(
     *,
     folder: Path,
     shape: np.ndarray | None,
-    heart: bool,
-    progress: Progress,
-) -> _Judged:
+    lost: Sequence[int],
+    progress: Progress = SILENT,
+) -> JudgedMasks:
+    """Measure the predicted masks of one part.
+
+    Args:
+        part: what it is called.
+        predictions: MASKS_SCHEMA, of this part.
+        index: INDEX_SCHEMA.
+        split: with the columns `row` and `group`.
+        study: resolved, with the data that the masks are of.
+        folder: in which the predicted masks lie.
+        shape: what the baseline answers, as `mean_shape` gives it; None for no baseline.
+        lost: rows that belong to the part and have no prediction.
+        progress: told of each image.
+    """
     mine = (
-        predictions.filter(pl.col("part") == part)
-        .select("row", "path", prediction="mask")
+        predictions.select("row", "path", prediction="mask")
         .join(index.select("row", "content", "facts", "mask"), on="row")
         .join(split.select("row", "group"), on="row", how="left")
         # An image without a group is known by its content, so that its group does not hang on the other files.
@@ -156,9 +190,7 @@ def _judge(
         .sort("row")
     )
     masked = mine.drop_nulls("mask")
-    # Under folds the validation rows are the training rows: what learnt from them cannot be judged on them.
-    trained = set(split.filter(pl.col("part") == "train")["row"])
-    unseen = None if part == "validation" and trained & set(masked["row"]) else shape
+    heart = is_heart(study.data.structures)
     asked = [
         Asked(
             study.data,
@@ -170,18 +202,18 @@ def _judge(
             phase_of(each["facts"]),
             study.evaluate.tolerance_mm,
             heart,
-            unseen,
+            shape,
         )
         for each in masked.iter_rows(named=True)
     ]
     answers = map_in_processes(measure_case, asked, progress=progress, name=f"measuring {part}")
     found = [answer for answer in answers if not isinstance(answer, str | Crashed)]
-    lost = [item.row for item, answer in zip(asked, answers, strict=True) if isinstance(answer, str | Crashed)]
+    unread = [item.row for item, answer in zip(asked, answers, strict=True) if isinstance(answer, str | Crashed)]
     cases = [case for case, _ in found]
-    baselines = {"mean_shape": [said for _, said in found if said is not None]} if unseen is not None and found else {}
+    baselines = {"mean_shape": [said for _, said in found if said is not None]} if shape is not None and found else {}
     contents = dict(index.select("row", "content").iter_rows())
     sure = Sureness(study.evaluate.confidence, study.evaluate.draws, seed_of(part, [contents[case.row] for case in cases]))
-    refused = sorted({*lost, *unpredicted_rows(part, mine["row"], index, split, study)})
+    refused = sorted({*unread, *lost})
     judged = SegmentedPart(
         part=part,
         rows=len(cases),
@@ -191,17 +223,17 @@ def _judge(
         present={name: sum(case.structures[place].truth > 0 for case in cases) for place, name in enumerate(study.data.structures)},
         cases=cases,
     )
-    return _Judged(judged, baselines, sure, refused, mine.filter(pl.col("mask").is_null())["row"].to_list())
+    return JudgedMasks(judged, baselines, sure, refused, mine.filter(pl.col("mask").is_null())["row"].to_list())
 
 
-def _mean_shape(index: pl.DataFrame, split: pl.DataFrame, study: Segmentation, *, progress: Progress) -> np.ndarray | None:
+def mean_shape(data: SegmentationData, index: pl.DataFrame, split: pl.DataFrame, *, progress: Progress = SILENT) -> np.ndarray | None:
     """What most training masks show at each place of the frame, (D, H, W) structure numbers on a grid of its own; None without masks."""
     rows = split.filter(pl.col("part") == "train")["row"]
     train = index.filter(pl.col("row").is_in(rows.implode())).drop_nulls("mask").sort("row")
     if not train.height:
         return None
     grid = (max(1, int(np.median(train["slices"].fill_null(1).to_numpy()))), GRID, GRID)
-    items = [(study.data, path, mask, grid) for path, mask in train.select("path", "mask").iter_rows()]
+    items = [(data, path, mask, grid) for path, mask in train.select("path", "mask").iter_rows()]
     answers = map_in_processes(structure_shares, items, progress=progress, name="averaging training masks")
     shares = [answer for answer in answers if isinstance(answer, np.ndarray)]
     return np.sum(shares, axis=0, dtype=np.float32).argmax(0).astype(np.uint8) if shares else None

@@ -89,16 +89,18 @@ def made_measure(
     )
 
 
-def gaps(validation: list[Measure], test: list[Measure], *, apart: bool) -> list[Measure]:
-    """Test minus validation for every measure of the whole and every plain mean over classes or structures.
+def gaps(
+    validation: list[Measure], test: list[Measure], *, apart: bool, of: Sequence[str | None] = (None, MACRO, "structures")
+) -> list[Measure]:
+    """Test minus validation for every measure of the whole and every plain mean over classes or structures, or `of` others.
 
     `apart` says that no group is in both parts: only then has the difference an interval.
     """
     before = {(measure.name, measure.of): measure for measure in validation}
     found = []
     for after in test:
-        other = before[after.name, after.of]
-        if after.of not in (None, MACRO, "structures") or after.value is None or other.value is None:
+        other = before.get((after.name, after.of))
+        if after.of not in of or after.value is None or other is None or other.value is None:
             continue
         interval = difference_interval(after.value, interval_of(after), other.value, interval_of(other)) if apart else Interval()
         rows, groups = min(after.rows, other.rows), min(after.groups, other.groups)

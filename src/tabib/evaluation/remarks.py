@@ -101,19 +101,27 @@ def gap_remarks(
     return found
 
 
-def drop_remarks(drop: Sequence[Measure], own: Sequence[Measure], external: Sequence[Measure]) -> list[Finding]:
-    """How much is lost on images of another source, in AUC, sensitivity and specificity, or in AUC and balanced accuracy."""
+def drop_remarks(
+    drop: Sequence[Measure], own: Sequence[Measure], external: Sequence[Measure], *, names: Sequence[tuple[str, str | None]] = ()
+) -> list[Finding]:
+    """How much is lost on images of another source, in the measures of these names, else in AUC, sensitivity and specificity, or in AUC and balanced accuracy."""
     found = []
-    names = [_headline(external), ("sensitivity", None), ("specificity", None)]
-    if not any((each.name, each.of) == names[1] for each in drop):
-        names[1:] = [("balanced_accuracy", None)]
-    for name, of in names:
+    sides = [("sensitivity", None), ("specificity", None)]
+    two = any((each.name, each.of) == sides[0] for each in drop)
+    for name, of in names or [_headline(external), *(sides if two else [("balanced_accuracy", None)])]:
         measure = next((each for each in drop if (each.name, each.of) == (name, of)), None)
-        if measure is None or measure.low is None or measure.high is None:
+        if measure is None:
             continue
-        figures = {"measure": name, "own": _measure(own, name, of).value, "external": _measure(external, name, of).value}
+        figures = {
+            "measure": name,
+            "of": (of or "") if names else "",
+            "own": _measure(own, name, of).value,
+            "external": _measure(external, name, of).value,
+        }
         figures |= {"gap": measure.value, "low": measure.low, "high": measure.high}
-        if measure.high < 0:
+        if measure.low is None or measure.high is None:
+            found.append(remark("external_drop_unsure", "warn", {**figures, "groups": measure.groups}, page_one=True))
+        elif measure.high < 0:
             found.append(remark("external_drop", "warn", figures, page_one=True))
         else:
             found.append(remark("external_gain" if measure.low > 0 else "external_holds", "pass", figures))

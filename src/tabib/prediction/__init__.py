@@ -3,7 +3,7 @@
 from tabib.prediction.external import features_of, predict_external
 from tabib.prediction.folder import predict_paths
 from tabib.prediction.index import predict_index
-from tabib.prediction.masks import predict_masks, segment_paths, write_mask
+from tabib.prediction.masks import predict_external_masks, predict_masks, segment_paths, write_mask
 from tabib.prediction.predictor import Predictor, prepare
 from tabib.prediction.segmenter import Segmenter
 
@@ -12,6 +12,7 @@ __all__ = [
     "Segmenter",
     "features_of",
     "predict_external",
+    "predict_external_masks",
     "predict_index",
     "predict_masks",
     "predict_paths",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from tabib.config import Segmentation
+from tabib.config import Segmentation, SegmentationData
 from tabib.dataset import read_case
 from tabib.errors import DataError, ImageError
 from tabib.images import Volume, encode_label_map, encode_nifti, encode_nifti_like, read_file, read_volume
@@ -22,7 +22,7 @@ from tabib.runs import atomic_write
 from tabib.training.segment_calibrate import load_segmenters, member_rows
 from tabib.training.session import running
 
-__all__ = ["predict_masks", "segment_paths", "write_mask"]
+__all__ = ["predict_external_masks", "predict_masks", "segment_paths", "write_mask"]
 
 
 def predict_masks(
@@ -63,19 +63,57 @@ def predict_masks(
         parts.append(("test", split.filter(pl.col("part") == "test").sort("row"), whole))
         with progress.bar("predictions", sum(len(part) for _, part, _ in parts)) as advance:
             for name, part, segmenter in parts:
-                for row, path, group in part.select("row", "path", "group").iter_rows():
-                    try:
-                        image = read_case(study.data, path, None).image
-                        mask = write_mask(
-                            place.parent / "masks" / str(row), segmenter.segment(image), image, study.data.folder / path, model
-                        )
-                    except ImageError as error:
-                        raise DataError(
-                            f"{path} could be read when it was indexed, and now cannot: {error}. Start again to index the folder anew."
-                        ) from None
-                    rows.append({"row": row, "path": path, "group": group, "part": name, "mask": f"masks/{mask.name}"})
-                    advance(1)
+                rows += _predicted(segmenter, part, name, study.data, folder=place.parent, advance=advance)
     return pl.DataFrame(rows, schema=MASKS_SCHEMA)
+
+
+def predict_external_masks(
+    segmenter: Segmenter, rows: pl.DataFrame, data: SegmentationData, study: Segmentation, *, folder: Path, progress: Progress = SILENT
+) -> pl.DataFrame:
+    """Write the masks of images of another source into `masks/` of a folder, as the masks of that source call the structures.
+
+    Args:
+        segmenter: a loaded model.
+        rows: INDEX_SCHEMA; of the images to predict.
+        data: where they lie, and which numbers their masks have; a structure without one is background.
+        study: resolved; its device and threads.
+        folder: where `masks/` is written.
+        progress: told of each image.
+
+    Returns:
+        MASKS_SCHEMA with the part `test`.
+
+    Raises:
+        DataError: an image that could be read when it was indexed no longer can.
+    """
+    assert study.training.threads != "auto"
+    numbers = [_first(data.labels[name]) if name in data.labels else 0 for name in segmenter.model.structures]
+    told = {"numbers": numbers, "instances": segmenter.model.instances and data.instances}
+    judged = replace(segmenter, model=segmenter.model.model_copy(update=told))
+    with running(study.training.device, threads=study.training.threads), progress.bar("predictions", len(rows)) as advance:
+        return pl.DataFrame(_predicted(judged, rows, "test", data, folder=folder, advance=advance), schema=MASKS_SCHEMA)
+
+
+def _predicted(
+    segmenter: Segmenter, rows: pl.DataFrame, part: str, data: SegmentationData, *, folder: Path, advance: Callable[[int], None]
+) -> list[dict[str, object]]:
+    """Write the masks of some rows of an index, and give the rows of MASKS_SCHEMA."""
+    found: list[dict[str, object]] = []
+    for row, path, group in rows.select("row", "path", "group").iter_rows():
+        try:
+            image = read_case(data, path, None).image
+            mask = write_mask(folder / "masks" / str(row), segmenter.segment(image), image, data.folder / path, segmenter.model)
+        except ImageError as error:
+            raise DataError(
+                f"{path} could be read when it was indexed, and now cannot: {error}. Start again to index the folder anew."
+            ) from None
+        found.append({"row": row, "path": path, "group": group, "part": part, "mask": f"masks/{mask.name}"})
+        advance(1)
+    return found
+
+
+def _first(given: int | list[int]) -> int:
+    return given if isinstance(given, int) else given[0]
 
 
 def write_mask(stem: Path, mask: np.ndarray, image: Volume, source: Path, model: SegmentationModel) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from tabib.config import AnyData, AnyStudy, Data, Notes, Segmentation, SegmentationData, Study
+from tabib.config import AnyData, AnyStudy, Data, Segmentation, SegmentationData, Study
 from tabib.dataset import patients_known, rename_labels, without
 from tabib.dataset.listing import NOT_UNPACKED
 from tabib.errors import RunError
@@ -402,10 +402,12 @@ def see_facts(data: AnyData, index: pl.DataFrame, findings: Findings, *, cache_f
     )
 
 
-def external_facts(run_folder: Path, study: Study, external: External, index: pl.DataFrame, predictions: pl.DataFrame) -> Facts:
+def external_facts(run_folder: Path, study: AnyStudy, external: External, index: pl.DataFrame, predictions: pl.DataFrame) -> Facts:
     """The facts of a page on images of another source: those of a first look, and how the model did there."""
-    data, judged, answers = Data.model_validate(external.data), external.evaluation, predictions
-    if judged.labels:  # what was said of labels that are not judged is neither right nor wrong
+    judged, answers = external.evaluation, predictions
+    masked = isinstance(judged, SegmentationEvaluation)
+    data = (SegmentationData if masked else Data).model_validate(external.data)
+    if not masked and judged.labels:  # what was said of labels that are not judged is neither right nor wrong
         answers = answers.with_columns(rename_labels(answers["predicted"], {label: label for label in judged.classes}))
     looked = see_facts(
         data,
@@ -415,9 +417,10 @@ def external_facts(run_folder: Path, study: Study, external: External, index: pl
     )
     return replace(
         looked,
-        study=study.model_copy(update={"data": data, "notes": Notes()}),
-        classes=judged.classes,
-        positive=judged.positive,
+        study=study.model_copy(update={"data": data, "notes": type(study.notes)()}),
+        classes=_judged_classes(judged),
+        positive=None if masked else judged.positive,
+        folder=run_folder / "external" / external.name,
         predictions={row["row"]: row for row in answers.iter_rows(named=True)},
         evaluation=judged.model_copy(update={"remarks": [remark for remark in judged.remarks if remark not in external.found]}),
     )

@@ -14,7 +14,7 @@ import polars as pl
 from markupsafe import Markup, escape
 
 import tabib
-from tabib.config import AnyData, AnyStudy, Bilingual, SegmentationData, Study
+from tabib.config import AnyData, AnyStudy, Bilingual, SegmentationData
 from tabib.dataset import open_data
 from tabib.errors import RunError
 from tabib.records import Comparison, External, Finding, Findings
@@ -87,7 +87,7 @@ def write_look(path: Path, data: AnyData, *, index: pl.DataFrame, findings: Find
     return path
 
 
-def write_external(run_folder: Path, study: Study, external: External, *, index: pl.DataFrame, predictions: pl.DataFrame) -> list[Path]:
+def write_external(run_folder: Path, study: AnyStudy, external: External, *, index: pl.DataFrame, predictions: pl.DataFrame) -> list[Path]:
     """Write `external.<name>.<language>.html`: how the model of a run does on images of another source. Returns the files."""
     facts = external_facts(run_folder, study, external, index, predictions)
     gallery = take_gallery(facts)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from tabib.records import Curve, External, Measure, Subgroup
+from tabib.records import Beside, Curve, External, Measure, Subgroup
 from tabib.reports.facts import Facts
 from tabib.reports.figures import Line, Plot, interval_strip, plot, ticks
 from tabib.reports.text import Language, isolated
@@ -19,6 +19,7 @@ __all__ = [
     "Decided",
     "Forest",
     "SubgroupRow",
+    "beside_rows",
     "decision_curve",
     "drop_rows",
     "expected_rows",
@@ -215,6 +216,22 @@ def drop_rows(facts: Facts, reader: Language, drop: Sequence[Measure]) -> list[t
         name = reader.name("measures", gap.name) + (f" · {of_what(facts, reader, gap.of)}" if gap.of else "")
         rows.append((name, shown[0], shown[1], f"{shown[2]} {bracketed(written_interval(facts, reader, gap))}".strip()))
     return rows
+
+
+def beside_rows(reader: Language, external: External) -> list[tuple[str, str, str]]:
+    """What is typical of the run's own images and of the external ones: its name, and both."""
+
+    def written(each: Beside, values: Sequence[float]) -> str:
+        write = reader.percent if each.name in ("shown", "share") else reader.number
+        if len(values) != 3:
+            return write(values[0]) if values else reader.text("external.not_known")
+        low, median, high = map(write, values)
+        return f"{median} {bracketed(reader.interval(low, high))}" if low != high else median
+
+    return [
+        (reader.text(f"beside.{each.name}", {"structure": each.of}), written(each, each.own), written(each, each.external))
+        for each in external.beside
+    ]
 
 
 def expected_rows(facts: Facts, reader: Language, external: External) -> list[tuple[str, str, str]]:
