@@ -30,6 +30,7 @@ bench: $(INSTALLED) .venv-keras/.installed  ## speed and memory, as ratios of on
 
 bench-quality: $(INSTALLED) ## quality on real images: hours
 	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/quality_masks.py
 
 lock: $(INSTALLED)          ## resolve requirements.lock anew
 	$(BIN)/pip install --quiet uv

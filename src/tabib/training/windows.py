@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 
@@ -12,7 +13,7 @@ from tabib.training.freezing import set_inference
 from tabib.training.networks import Network
 from tabib.training.patches import pad_to
 
-__all__ = ["segment"]
+__all__ = ["count_windows", "segment"]
 
 _OVERLAP = 0.5
 _WINDOWS = 16
@@ -56,6 +57,12 @@ def segment(network: Network, image: Tensor, *, patch: Sequence[int], flips: boo
     total /= mass
     cut = tuple(slice((long - side) // 2, (long - side) // 2 + side) for long, side in zip(sides, image.shape[1:], strict=True))
     return total[(slice(None), *cut)]
+
+
+def count_windows(shape: Sequence[int], patch: Sequence[int]) -> int:
+    """By how many windows an image of so many slices, rows and columns is predicted."""
+    size = (1,) * (3 - len(patch)) + tuple(patch)
+    return math.prod(len(_starts(max(side, window), window)) for side, window in zip(shape, size, strict=True))
 
 
 def _answer(network: Network, windows: Tensor, *, flips: bool) -> Tensor:

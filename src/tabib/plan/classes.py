@@ -1,50 +1,28 @@
-"""From a look at a folder to a proposed study: every choice with its reason.
-
-The rules are few. Patients, given parts and the positive class are what the look found. The network starts from
-pretrained weights where some are on this machine. Images are as large as the minutes allow, and training as long as it
-takes to have seen enough of them; both come from training steps that are timed here.
-"""
+"""The plan of a classifier: pretrained weights where some are on this machine, images as large as the minutes allow."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import Any
 
 import polars as pl
 
 from tabib.config import Data, Study
-from tabib.dataset import guess_positive, index_folder, inspect_dataset, patients_by, split_dataset
-from tabib.errors import LeakError, StudyError
-from tabib.images import printable
-from tabib.kinds import KINDS
-from tabib.progress import SILENT, Progress
-from tabib.records import Findings, labels_of
-from tabib.reports import phrase
-from tabib.runs import atomic_write
-from tabib.study_file import check_study, dump_fields, of_classes
+from tabib.dataset import guess_positive
+from tabib.plan.choices import Choice, study_of
+from tabib.progress import Progress
+from tabib.records import labels_of
+from tabib.study_file import of_classes
 from tabib.training import faster_precision, packaged_network, plans, resolve_study, time_step
 
-__all__ = ["TRAINING", "Choice", "Plan", "plan_study", "write_plan"]
+__all__ = ["largest_side", "network_and_time", "question", "recipes"]
 
 SIDES = (224, 192, 160, 128, 96, 64, 48, 32)
 """Sides of the images that are tried, in pixels, the largest first; smaller images keep their size."""
 
-TRAINING = 0.8
-"""Share of the minutes that is for training; the rest is for decoding, judging and the report."""
-
-_LAYOUTS = {
-    "class_folders": "a folder for each class",
-    "npz": "the arrays of one file",
-    "table": "a table with a line for each image",
-    "pattern": "what the paths of the files say",
-    "dicom": "a tree of DICOM files, named in a table",
-}
 _INFERENCE = 1 / 3  # of the time of a training step: the pass forward
 _LONGEST = 60  # epochs
 _STEPS = 30  # steps of an epoch that are wanted: fewer make a noisy schedule, more are slow
@@ -55,119 +33,13 @@ _OBLONG = 1.25  # aspect from which the input is no square
 _SIXTEEN = 16  # sides are multiples of this
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One field of the study, and why it is so."""
-
-    field: str  # "training.epochs"
-    value: Any
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A proposed study."""
-
-    study: Study
-    choices: list[Choice]
-    findings: Findings
-    images: int
-    minutes: float
-
-
-def plan_study(
-    data: Data,
-    *,
-    name: str,
-    minutes: float = 20.0,
-    positive: str | None = None,
-    cache_folder: Path | None = None,
-    progress: Progress = SILENT,
-) -> Plan:
-    """Propose a study of a folder that can be trained in the minutes given, on this machine.
-
-    Args:
-        data: folder and layout; a `group` that is not given is proposed where names have one.
-        name: of the study.
-        minutes: for the whole run: decoding, training, judging.
-        positive: the class that is looked for; where it is not given and no name says it, the rarer one is proposed.
-        cache_folder: where an archive is unpacked; not needed for a folder.
-        progress: told of each file and of the timed steps.
-
-    Returns:
-        A resolved way to write the study down: `write_plan` puts the reasons beside the fields.
-
-    Raises:
-        DataError: a folder that no study can be made of.
-        StudyError: minutes that are none.
-    """
-    if not 0 < minutes < math.inf:
-        raise StudyError(f"minutes is {minutes:g}, and must be a number of minutes above 0")
-    began = perf_counter()
-    index = index_folder(data, cache_folder=cache_folder, progress=progress)
-    decoding = perf_counter() - began
-    choices = [Choice("name", name), *_positive(index, positive, several=data.columns.several), *_data(data)]
-    findings = inspect_dataset(index, _study(choices), progress=progress)
-    if findings.group_pattern is not None:
-        index = index.with_columns(group=patients_by(findings.group_pattern, index["path"]))
-        patients = index["group"].n_unique() - index["group"].has_nulls()
-        choices.append(Choice("data.group", findings.group_pattern, f"reads {patients:,} patients from the file names; check some of them"))
-        findings = inspect_dataset(index, _study(choices), progress=progress)
-    chosen, split = _split(index, findings, choices)
-    choices += chosen
-    choices += _network_and_time(index, split, choices, seconds=60 * minutes * TRAINING - decoding, progress=progress)
-    return Plan(_study(choices), choices, findings, index["refused"].null_count(), minutes)
-
-
-def write_plan(plan: Plan, path: Path) -> None:
-    """Write the proposed study as YAML that a person can read and change: the reasons stand above the fields.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
-    lines = [
-        f"Proposed from {plan.images:,} images, for {plan.minutes:g} minutes on this machine. Change what you know better; then",
-        f"    tabib run {path.name}",
-    ]
-    if plan.study.data.kind is None:
-        lines += [
-            "",
-            f"Augmentation is Tabib's plain one. Say what the images show, as data.kind ({', '.join(KINDS)}), and it follows from that.",
-        ]
-    for level, said in (("fail", "This stops the study until it is mended, or named under expect:"), ("warn", "Found, and to be read")):
-        words = [(finding.code, phrase(finding, "en")) for finding in plan.findings.findings if finding.level == level]
-        lines += ["", f"{said}:", *(f"- {text.title} ({code}). {text.sentence}" for code, text in words)] if words else []
-    base = path.resolve().parent
-    fields = [(choice.field, _relative(choice, base), choice.reason) for choice in plan.choices]
-    with atomic_write(path) as file:
-        file.write(dump_fields(fields, heading=[printable(line) for line in lines]).encode())
-
-
-def _relative(choice: Choice, base: Path) -> Any:
-    """The value as the file needs it: paths are relative to it."""
-    return os.path.relpath(Path(choice.value).resolve(), base) if choice.field in ("data.folder", "data.table") else choice.value
-
-
-def _study(choices: Sequence[Choice]) -> Study:
-    values: dict[str, Any] = {}
-    for choice in choices:
-        *parts, last = choice.field.split(".")
-        inner = values
-        for part in parts:
-            inner = inner.setdefault(part, {})
-        inner[last] = choice.value
-    return of_classes(check_study(values, source="tabib plan"))
-
-
-# --- What the look found ---
-
-
-def _positive(index: pl.DataFrame, given: str | None, *, several: bool) -> list[Choice]:
+def question(index: pl.DataFrame, data: Data, positive: str | None) -> list[Choice]:
+    """What is asked of the images: the class that is looked for, of two."""
     counts = _counts(index, several=False)
-    if several or len(counts) != 2:
+    if data.columns.several or len(counts) != 2:
         return []
-    if given is not None:
-        return [Choice("positive", given, "as it was given")]
+    if positive is not None:
+        return [Choice("positive", positive, "as it was given")]
     if guessed := guess_positive(list(counts)):
         return [Choice("positive", guessed, "the class that is looked for: the one not named like health")]
     rarer = min(counts, key=lambda label: (counts[label], label))
@@ -176,38 +48,30 @@ def _positive(index: pl.DataFrame, given: str | None, *, several: bool) -> list[
     ]
 
 
-def _data(data: Data) -> list[Choice]:
-    """What was given of the data, as it was given."""
-    given = {"folder": str(data.folder), "layout": data.layout, **data.model_dump(mode="json", exclude_defaults=True)}
-    return [Choice(f"data.{field}", value, _LAYOUTS[data.layout] if field == "layout" else "") for field, value in given.items()]
-
-
 def _counts(index: pl.DataFrame, *, several: bool) -> dict[str, int]:
     good = index.filter(pl.col("refused").is_null() & pl.col("label").is_not_null())
     return dict(sorted(Counter(name for label in good["label"] for name in labels_of(label, several=several)).items()))
 
 
-def _split(index: pl.DataFrame, findings: Findings, choices: list[Choice]) -> tuple[list[Choice], pl.DataFrame]:
-    given = sorted(set(index["given"].drop_nulls()))
-    folds = [part for part in given if part.startswith("fold ")]
-    if not ({"train", "test"} <= set(given) or len(folds) > 2 or (folds and "test" in given)):
-        return [], split_dataset(index, findings, _study(choices))
-    kept = [Choice("split.given", value=True, reason=f"the data say which images are for {', '.join(given)}")]
-    if "test" not in given:
-        kept.append(Choice("split.test_fold", int(folds[-1].removeprefix("fold ")), "the last of the given folds judges"))
-    try:
-        return kept, split_dataset(index, findings, _study([*choices, *kept]))
-    except LeakError:
-        kept.append(Choice("split.leaks", "drop", "patients or copies stand on both sides: what judges stays, the others are left out"))
-        return kept, split_dataset(index, findings, _study([*choices, *kept]))
-
-
-# --- What this machine can do in the time ---
-
-
-def _network_and_time(
-    index: pl.DataFrame, split: pl.DataFrame, choices: list[Choice], *, seconds: float, progress: Progress
+def network_and_time(
+    index: pl.DataFrame,
+    split: pl.DataFrame,
+    choices: list[Choice],
+    *,
+    seconds: float,
+    cache_folder: Path | None,
+    progress: Progress,
 ) -> list[Choice]:
+    """What this machine can train in the time: the network, the size of the images, the epochs.
+
+    Args:
+        index: INDEX_SCHEMA.
+        split: SPLIT_SCHEMA.
+        choices: so far.
+        seconds: for training.
+        cache_folder: not looked at.
+        progress: told of the timed steps.
+    """
     good = index.filter(pl.col("refused").is_null())
     short = int(good.select(pl.min_horizontal("height", "width").median()).item())
     fit, aspect = _fit(good)
@@ -357,3 +221,7 @@ def _shape(side: int, aspect: float) -> tuple[Choice, Choice]:
     if aspect != 1:
         height, width = (max(_SIXTEEN, _SIXTEEN * round(side * aspect**power / _SIXTEEN)) for power in (0.5, -0.5))
     return Choice("input.height", height), Choice("input.width", width)
+
+
+def _study(choices: Sequence[Choice]) -> Study:
+    return of_classes(study_of(choices))
