@@ -433,6 +433,9 @@ def predict(
         Path | None,
         typer.Option("-o", "--out", metavar="FILE", help="Write a table (.csv or .parquet); of a segmenter, the folder of the masks."),
     ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Of a segmenter, write the probability of each structure beside its mask.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict new images with a trained model, as it was judged: a class, or a mask written into the folder of --out."""
@@ -445,8 +448,12 @@ def predict(
         check_table_place(out)
     opened = read_run(run)
     if opened.given.task == "segmentation":
-        _predict_masks(opened, paths, out, as_json)
+        _predict_masks(opened, paths, out, probabilities, as_json)
         return
+    if probabilities:
+        raise StudyError(
+            "--probabilities writes the maps of a segmenter. The table of a classifier has its probabilities anyway; leave it out."
+        )
     if out is not None:
         check_table_place(out)
     predictor = Predictor.load(opened.folder / "model")
@@ -465,7 +472,7 @@ def predict(
     _leave(refused)
 
 
-def _predict_masks(run: Run, paths: list[Path], out: Path | None, as_json: bool) -> None:
+def _predict_masks(run: Run, paths: list[Path], out: Path | None, probabilities: bool, as_json: bool) -> None:
     from tabib.console import ConsoleProgress
     from tabib.prediction import Segmenter, segment_paths
     from tabib.runs import check_folder_place
@@ -473,7 +480,8 @@ def _predict_masks(run: Run, paths: list[Path], out: Path | None, as_json: bool)
     if out is None:
         raise StudyError("This run is of a segmenter, whose answer is a mask. Say in which folder to write the masks: -o FOLDER.")
     check_folder_place(out)
-    table = segment_paths(Segmenter.load(run.folder / "model"), paths, out, progress=ConsoleProgress())
+    segmenter = Segmenter.load(run.folder / "model")
+    table = segment_paths(segmenter, paths, out, probabilities=probabilities, progress=ConsoleProgress())
     lines = [f"{row['path']}: refused, {row['refused']}" if row["refused"] else f"{row['path']}: {row['mask']}" for row in table.to_dicts()]
     refused = table["refused"].count()
     _tell({"predictions": table.to_dicts(), "refused": refused, "out": out}, [*lines, f"Masks: {out}"], as_json)

@@ -16,8 +16,8 @@ from planted import CHECKS
 from planted_masks import PlantedMasks, plant_masks
 from tabib.dataset import build_cases, read_case
 from tabib.errors import StudyError
-from tabib.images import read_mask
-from tabib.prediction import Segmenter, predict_masks
+from tabib.images import read_mask, read_volume
+from tabib.prediction import Segmenter, predict_masks, segment_paths
 from tabib.records import SegmentationModel
 from tabib.runs import save
 from tabib.training import calibrate_masks, check_segmentation, loop, train_segmenter
@@ -101,6 +101,26 @@ def test_what_is_served_is_what_was_judged(pictures: Path, tmp_path: Path) -> No
         torch.set_num_threads(1)
         again = segmenter.segment(read_case(planted.study.data, path, None).image)
         assert np.array_equal(again, read_mask(tmp_path / mask).voxels)
+
+
+@pytest.mark.parametrize("volumes", [False, True])
+def test_probabilities_are_kept_on_wish_where_the_image_lies(pictures: Path, tmp_path: Path, volumes: bool) -> None:
+    planted = plant_masks(pictures, volumes=volumes, training={"epochs": 1, "patches": 8})
+    finish(planted, tmp_path)
+    segmenter = Segmenter.load(tmp_path / "model", device="cpu")
+    path = planted.study.data.folder / planted.index.filter(pl.col("mask").is_not_null())["path"][0]
+    segment_paths(segmenter, [path], tmp_path / "without")
+    assert len(list((tmp_path / "without").iterdir())) == 1
+    segment_paths(segmenter, [path], tmp_path / "with", probabilities=True)
+    stem = path.name.split(".")[0]
+    end, scale = ("nii.gz", 1) if volumes else ("png", 65535)
+    wanted = segmenter.probabilities(read_volume(path))
+    for number, name in enumerate(("disc", "square"), start=1):
+        stored = read_volume(tmp_path / "with" / f"{stem}_probability_{name}.{end}")
+        assert np.allclose(stored.voxels / scale, wanted[number], atol=1e-5)
+        if volumes:
+            assert np.array_equal(stored.affine, read_volume(path).affine)
+            assert stored.voxels.dtype == np.float32
 
 
 class Killed(Exception):

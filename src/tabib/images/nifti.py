@@ -93,7 +93,7 @@ def nifti_like(mask: np.ndarray, source: bytes) -> bytes:
     """Give the bytes of a NIfTI file with the axes, the affine matrix and the codes of the file that a mask was made on, bit by bit.
 
     Args:
-        mask: (D, H, W) unsigned integers of 8, 16 or 32 bits, on the voxels of `read_nifti_volume(source)`.
+        mask: (D, H, W) unsigned integers of 8, 16 or 32 bits, or 32-bit floats, on the voxels of `read_nifti_volume(source)`.
         source: the bytes of a NIfTI file, plain or in gzip.
     """
     header, sides = _header_and_shape(source)

@@ -75,18 +75,18 @@ def encode_nifti(volume: Volume) -> bytes:
     return gzip.compress(nifti_of(volume), 6, mtime=0)
 
 
-def encode_nifti_like(labels: np.ndarray, source: bytes) -> bytes:
-    """Write labels made on a NIfTI file as NIfTI in gzip (`.nii.gz`) that lies on it voxel by voxel.
+def encode_nifti_like(voxels: np.ndarray, source: bytes) -> bytes:
+    """Write labels or probabilities made on a NIfTI file as NIfTI in gzip (`.nii.gz`) that lies on it voxel by voxel.
 
     Axes, affine matrix, codes, spacing and byte order are those of the source, bit by bit.
 
     Args:
-        labels: (D, H, W) uint8, uint16 or uint32 on the voxels that `read_volume` gives of the source.
+        voxels: (D, H, W) uint8, uint16, uint32 or float32 on the voxels that `read_volume` gives of the source.
         source: the bytes of the source, plain or in gzip.
 
     Raises:
-        ValueError: labels of another shape.
+        ValueError: voxels of another shape.
     """
     from tabib.images.nifti import nifti_like
 
-    return gzip.compress(nifti_like(labels, source), 6, mtime=0)
+    return gzip.compress(nifti_like(voxels, source), 6, mtime=0)

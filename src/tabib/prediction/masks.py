@@ -13,7 +13,7 @@ import polars as pl
 from tabib.config import Segmentation, SegmentationData
 from tabib.dataset import read_case
 from tabib.errors import DataError, ImageError
-from tabib.images import Volume, encode_label_map, encode_nifti, encode_nifti_like, read_file, read_volume
+from tabib.images import Volume, encode_nifti, encode_nifti_like, encode_png, read_file, read_volume
 from tabib.prediction.folder import files_of, path_text
 from tabib.prediction.segmenter import Segmenter
 from tabib.progress import SILENT, Progress
@@ -22,7 +22,7 @@ from tabib.runs import atomic_write
 from tabib.training.segment_calibrate import load_segmenters, member_rows
 from tabib.training.session import running
 
-__all__ = ["predict_external_masks", "predict_masks", "segment_paths", "write_mask"]
+__all__ = ["predict_external_masks", "predict_masks", "segment_paths", "write_mask", "write_probabilities"]
 
 
 def predict_masks(
@@ -128,19 +128,49 @@ def write_mask(stem: Path, mask: np.ndarray, image: Volume, source: Path, model:
     """
     if not model.instances:
         mask = np.array([0, *model.numbers], np.uint16)[mask]
-    mask = mask.astype(np.uint8 if mask.max(initial=0) < 256 else np.uint16)
+    return _write(stem, mask.astype(np.uint8 if mask.max(initial=0) < 256 else np.uint16), image, source)
+
+
+def write_probabilities(stem: Path, probabilities: np.ndarray, image: Volume, source: Path, model: SegmentationModel) -> list[Path]:
+    """Write the probability of each structure on the voxels of its image, a file each; give back the files.
+
+    NIfTI holds them as 32-bit floats, PNG in 16 bits: 65,535 is 1.
+
+    Args:
+        stem: of the files that are written; the name of the structure, without what a file's name cannot hold, and the suffix are added.
+        probabilities: (1 + S, D, H, W), the background first.
+        image: that they lie on.
+        source: the image's file.
+        model: says the names of the structures.
+    """
+    return [
+        _write(stem.with_name(f"{stem.name}_{name}"), voxels, image, source)
+        for name, voxels in zip(_file_names(model.structures), probabilities[1:], strict=True)
+    ]
+
+
+def _file_names(structures: Sequence[str]) -> list[str]:
+    """Names as files can hold them; where two would be one, all have their number too."""
+    names = [re.sub(r"[^\w.-]", "_", name) for name in structures]
+    return names if len(set(map(str.casefold, names))) == len(names) else [f"{number}_{name}" for number, name in enumerate(names, start=1)]
+
+
+def _write(stem: Path, voxels: np.ndarray, image: Volume, source: Path) -> Path:
     if image.facts.format == "NIfTI":
-        path, content = stem.with_name(f"{stem.name}.nii.gz"), encode_nifti_like(mask, read_file(source))
-    elif len(mask) > 1:
-        path, content = stem.with_name(f"{stem.name}.nii.gz"), encode_nifti(replace(image, voxels=mask))
+        path, content = stem.with_name(f"{stem.name}.nii.gz"), encode_nifti_like(voxels, read_file(source))
+    elif len(voxels) > 1:
+        path, content = stem.with_name(f"{stem.name}.nii.gz"), encode_nifti(replace(image, voxels=voxels))
     else:
-        path, content = stem.with_name(f"{stem.name}.png"), encode_label_map(mask[0])
+        pixels = np.rint(65535 * voxels[0]).astype(np.uint16) if voxels.dtype.kind == "f" else voxels[0]
+        path, content = stem.with_name(f"{stem.name}.png"), encode_png(pixels)
     with atomic_write(path) as file:
         file.write(content)
     return path
 
 
-def segment_paths(segmenter: Segmenter, paths: Sequence[Path], folder: Path, *, progress: Progress = SILENT) -> pl.DataFrame:
+def segment_paths(
+    segmenter: Segmenter, paths: Sequence[Path], folder: Path, *, probabilities: bool = False, progress: Progress = SILENT
+) -> pl.DataFrame:
     """Write the mask of each image file.
 
     Args:
@@ -148,6 +178,7 @@ def segment_paths(segmenter: Segmenter, paths: Sequence[Path], folder: Path, *, 
         paths: image files, and folders, of which every file at any depth is taken but what `junk` names; a volume is one file.
         folder: where the masks are written, each called as its image with `_mask` at the end. A file that is there is an error
             before the first image is predicted: nothing is written over.
+        probabilities: whether the probability of every structure is written too, as `write_probabilities` does.
         progress: told of each image.
 
     Returns:
@@ -160,7 +191,7 @@ def segment_paths(segmenter: Segmenter, paths: Sequence[Path], folder: Path, *, 
     files = files_of(paths)
     model = segmenter.model
     stems = _stems(files)
-    if there := [stem for stem in stems for suffix in (".png", ".nii.gz") if (folder / f"{stem}{suffix}").exists()]:
+    if there := [f"{stem}_mask" for stem in stems for suffix in (".png", ".nii.gz") if (folder / f"{stem}_mask{suffix}").exists()]:
         raise DataError(f"{folder} holds a mask {there[0]} already, and nothing is written over. Give another folder, or take it away.")
     rows: list[dict[str, object]] = []
     with progress.bar("predict", len(files)) as advance:
@@ -168,9 +199,12 @@ def segment_paths(segmenter: Segmenter, paths: Sequence[Path], folder: Path, *, 
             row: dict[str, object] = {"row": number, "path": path_text(file)}
             try:
                 image = read_volume(file)
-                mask = segmenter.segment(image)
-                row["mask"] = str(write_mask(folder / stem, mask, image, file, model))
+                answer = segmenter.probabilities(image)
+                mask = segmenter.mask(answer)
+                row["mask"] = str(write_mask(folder / f"{stem}_mask", mask, image, file, model))
                 row |= _sizes(mask, image, model)
+                if probabilities:
+                    write_probabilities(folder / f"{stem}_probability", answer, image, file, model)
             except ImageError as error:
                 row["refused"] = str(error)
             rows.append(row)
@@ -186,7 +220,7 @@ def _stems(files: Sequence[Path]) -> list[str]:
     for file in files:
         name = re.sub(r"\.(nii(\.gz)?|[A-Za-z0-9]+)(\[\d+\])?$", "", file.name)
         found[name] = found.get(name, 0) + 1
-        stems.append(f"{name}{f'-{found[name]}' if found[name] > 1 else ''}_mask")
+        stems.append(f"{name}{f'-{found[name]}' if found[name] > 1 else ''}")
     return stems
 
 

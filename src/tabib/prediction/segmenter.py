@@ -67,7 +67,11 @@ class Segmenter:
             target[...] = split_touching(slice_ > 0, smallest=self.decision.smallest_object)
         return found
 
-    def segment(self, image: Volume) -> np.ndarray:
+    def mask(self, probabilities: np.ndarray) -> np.ndarray:
         """The mask of an image, (D, H, W): structures uint8, or objects uint16."""
-        labels = self.labels(self.probabilities(image))
+        labels = self.labels(probabilities)
         return self.objects(labels) if self.model.instances else labels
+
+    def segment(self, image: Volume) -> np.ndarray:
+        """The mask of an image, as `mask` gives it."""
+        return self.mask(self.probabilities(image))
