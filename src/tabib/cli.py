@@ -228,7 +228,8 @@ def _study_of(
     overrides: list[str] | None = None,
 ) -> AnyStudy:
     """The data that options describe, in a study of nothing else: of masks, where their labels or a layout of theirs are given."""
-    from tabib.dataset import MASK_LAYOUTS
+    from tabib.config import Segmentation
+    from tabib.dataset import MASK_LAYOUTS, guess_masks, numbers_in_masks
     from tabib.study_file import check_study
 
     if not folder.exists():
@@ -238,15 +239,32 @@ def _study_of(
     columns: dict[str, Any] = {field: name for field, _, name in (text.partition("=") for text in column or ())}
     columns |= {field: columns[field].split(",") for field in ("facts", "labels") if field in columns}
     data = {"folder": str(folder), "table": table and str(table), "columns": columns, "group": group, "kind": kind}
-    if labels or layout in MASK_LAYOUTS:
+    guessed = guess_masks(folder) if folder.is_dir() and not (table or pattern) else None
+    if labels or layout in MASK_LAYOUTS or (layout == "auto" and guessed):
         if pattern is not None:
             raise StudyError("--pattern names the class of an image, and images with masks have none. Leave it out.")
-        data |= {"layout": "image_mask_pairs" if layout == "auto" else layout, "labels": dict(map(_numbers_of, labels or ()))}
-        return check_study({"task": "segmentation", "name": name, "data": data}, source=source, overrides=overrides or ())
+        data |= {"layout": "image_mask_pairs" if layout == "auto" else layout}
+        data |= guessed if guessed and layout in ("auto", guessed["layout"]) else {}
+        data |= {"labels": dict(map(_numbers_of, labels))} if labels else {}
+        values = {"task": "segmentation", "name": name, "data": data}
+        if not data.get("labels") and not any(text.startswith("data.labels") for text in overrides or ()):
+            unnamed = check_study({**values, "data": {**data, "labels": {"any": 1}}}, source=source, overrides=overrides or ())
+            assert isinstance(unnamed, Segmentation)
+            raise StudyError(_name_them(numbers_in_masks(unnamed.data)))
+        return check_study(values, source=source, overrides=overrides or ())
     given = {"table": table, "pattern": pattern, "npz": folder.suffix == ".npz"}
     layout = layout if layout != "auto" else next((name for name, there in given.items() if there), "class_folders")
     data |= {"layout": layout, "pattern": pattern}
     return check_study({"name": name, "data": data}, source=source, overrides=overrides or ())
+
+
+def _name_them(numbers: list[int]) -> str:
+    """What to say where images have masks and nobody says which number is what."""
+    shown = ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
+    return (
+        f"These are images with masks, whose first ones hold the numbers {shown or '0 alone'}. Say what is learnt: --label NAME={numbers[0] if numbers else 1} "
+        "for each structure; where each number is one object, such as a nucleus, --label nucleus=1 --set data.instances=true. Images of classes: --layout class_folders."
+    )
 
 
 def _numbers_of(text: str) -> tuple[str, str | list[str]]:

@@ -5,6 +5,7 @@ from tabib.dataset.cache import Cache, CacheEntry, build_cache, clear_cache, kep
 from tabib.dataset.cases import GEOMETRY, CaseCache, Grid, build_cases, prepare, prepared_shape
 from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import patients_by, patients_known, propose_group_pattern
+from tabib.dataset.guess import guess_masks, numbers_in_masks
 from tabib.dataset.hashes import hamming, perceptual_hash
 from tabib.dataset.index import index_folder, lost_images, read_row_pixels
 from tabib.dataset.inspection import inspect_dataset
@@ -41,6 +42,7 @@ __all__ = [
     "find_near_copies",
     "fit_image",
     "given_parts",
+    "guess_masks",
     "guess_positive",
     "hamming",
     "index_folder",
@@ -51,6 +53,7 @@ __all__ = [
     "list_cache",
     "list_folder",
     "lost_images",
+    "numbers_in_masks",
     "open_data",
     "patients_by",
     "patients_known",

@@ -12,7 +12,7 @@ from tabib.dataset.listing import BY_NAME, PART_NAMES, WITHOUT_MASKS, Listed, li
 from tabib.dataset.pairs import pair_up
 from tabib.errors import DataError
 
-__all__ = ["list_acdc"]
+__all__ = ["is_acdc_mask", "list_acdc"]
 
 DRAWING = """Expected the names of the challenge, in folders of any depth:
     {folder}/patient001/patient001_frame01.nii.gz
@@ -24,6 +24,12 @@ _FILM = re.compile(r"^patient\d+_4d\.nii(\.gz)?$", re.IGNORECASE)
 
 PHASES = ("ED", "ES")
 """End-diastole and end-systole, by the names of `Info.cfg`."""
+
+
+def is_acdc_mask(name: str) -> bool:
+    """Whether a mask of the challenge is called so."""
+    found = _FRAME.match(name)
+    return bool(found and found["mask"])
 
 
 def list_acdc(data: SegmentationData) -> list[Listed]:

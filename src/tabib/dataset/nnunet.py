@@ -13,7 +13,7 @@ from tabib.dataset.listing import BY_NAME, WITHOUT_MASKS, Listed, list_files, wi
 from tabib.dataset.pairs import pair_up
 from tabib.errors import DataError
 
-__all__ = ["list_nnunet"]
+__all__ = ["list_nnunet", "named_labels"]
 
 DRAWING = """Expected the raw data of nnU-Net, of one channel:
     {folder}/dataset.json
@@ -104,6 +104,13 @@ def _check_dataset(data: SegmentationData) -> None:
             raise DataError(
                 f"data.labels gives {name!r} the number {own[0]}, and in {file} it has {numbers[name.casefold()]} ({listed}). Correct data.labels."
             )
+
+
+def named_labels(folder: Path) -> dict[str, int]:
+    """The structures and their numbers as `dataset.json` says them; none where it is not there, or gives a structure several numbers."""
+    file = folder / "dataset.json"
+    names = _labels(_read(file).get("labels")) if file.exists() else {}
+    return {name: number for number, name in names.items()} if len(set(names.values())) == len(names) else {}
 
 
 def _read(file: Path) -> dict[str, Any]:
