@@ -191,6 +191,14 @@ def test_a_patch_that_cannot_be_halved_so_often_is_refused(pictures: Path, tmp_p
         train(PlantedMasks(deep, planted.index, planted.split), tmp_path)
 
 
+def test_blocks_are_never_trained_in_bf16_on_a_processor(pictures: Path) -> None:
+    shape = {"dimensions": 3, "patch": [8, 32, 32]}
+    planted = plant_masks(pictures, volumes=True, input=shape, training={"precision": "auto"})
+    assert planted.study.training.precision == "fp32"
+    with pytest.raises(StudyError, match="destroy memory"):
+        plant_masks(pictures, volumes=True, input=shape, training={"precision": "bf16"})
+
+
 def test_cases_are_decoded_once(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planted = plant_masks(pictures)
     first = build_cases(planted.study.data, planted.index, planted.study.input, folder=planted.cache_folder)

@@ -105,16 +105,17 @@ def _low_resolution(images: Tensor, lost: Tensor) -> Tensor:
 def _mix_pixels(images: Tensor, weights: Callable[[int], Tensor]) -> Tensor:
     """Rows, then columns, times the matrices (B, side, side) that `weights` makes for a side."""
     pixels = images.permute(0, 2, 3, 1)
+    matrices = {side: weights(side) for side in set(images.shape[2:])}  # once where the image is square
     for side in images.shape[2:]:
         # The other side comes first next: one product of large matrices for each image and side.
-        pixels = (weights(side) @ pixels.flatten(2)).unflatten(2, pixels.shape[2:]).transpose(1, 2)
+        pixels = (matrices[side] @ pixels.flatten(2)).unflatten(2, pixels.shape[2:]).transpose(1, 2)
     return pixels.permute(0, 3, 1, 2)
 
 
 def _bias_field(logarithm: Tensor, *sides: int) -> Tensor:
     """A smooth factor (B, 1, D, H, W) in 0..1, largest 1: nothing gets brighter than it can be, and no bright tissue is cut off."""
-    along = (spline(side, BIAS_CELLS) for side in sides)
-    field = torch.einsum("dk,hl,wm,bklm->bdhw", *along, logarithm)
+    depth, down, right = (spline(side, BIAS_CELLS) for side in sides)
+    field = torch.einsum("bklm,wm,hl,dk->bdhw", logarithm, right, down, depth)  # one after another, the coarsest first
     return (field - field.amax(dim=(1, 2, 3), keepdim=True)).exp()[:, None]
 
 

@@ -70,10 +70,20 @@ def resolve_segmentation(
         update = {"epochs": min(training.epochs, _BENCH["epochs"]), "patches": min(max(2, patches), _BENCH["patches"])}
     update |= {"device": find_device(training.device), "threads": available_threads() if training.threads == "auto" else training.threads}
     study = study.model_copy(update={"input": shape, "training": training.model_copy(update=update)})
-    if study.training.precision == "auto":
-        precision = faster_of(study, _time_step, progress=progress)
-        study = study.model_copy(update={"training": study.training.model_copy(update={"precision": precision})})
-    return study
+    return study.model_copy(update={"training": study.training.model_copy(update={"precision": _precision(study, progress=progress)})})
+
+
+def _precision(study: Segmentation, *, progress: Progress) -> Literal["fp32", "bf16"]:
+    precision = study.training.precision
+    if study.training.device == "cpu" and study.input.dimensions == 3:
+        # PyTorch 2.15 with AMX: the gradient of a 1 x 1 x 1 convolution in bf16, of 16 maps of 8 x 128 x 128, writes past its memory.
+        if precision == "bf16":
+            raise StudyError(
+                "training.precision is bf16, and input.dimensions is 3 on a processor, where PyTorch's convolutions of blocks in that "
+                "format can destroy memory. Set fp32, or auto, which takes it."
+            )
+        return "fp32"
+    return faster_of(study, _time_step, progress=progress) if precision == "auto" else precision
 
 
 def _refuse_colours(study: Segmentation, channels: int) -> None:
