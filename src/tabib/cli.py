@@ -61,7 +61,7 @@ Layout = Annotated[
     Literal["auto", "class_folders", "npz", "table", "pattern", "dicom"], typer.Option(help="How the data say what an image is.")
 ]
 AnyLayout = Annotated[
-    Literal["auto", "class_folders", "npz", "table", "pattern", "dicom", "image_mask_pairs", "acdc", "nnunet", "sunnybrook"],
+    Literal["auto", "class_folders", "npz", "table", "pattern", "dicom", "image_mask_pairs", "acdc", "nnunet", "dicom_seg", "sunnybrook"],
     typer.Option(help="How the data say what an image is, or how its mask lies."),
 ]
 Structure = Annotated[

@@ -128,6 +128,7 @@ INDEX_SCHEMA: dict[str, pl.DataType] = {
     "facts": pl.String(),  # JSON object {name: text} of `data.columns.facts` and of what the layout says, values that are there; null where there are none
     "mask": pl.String(),  # path of its mask, relative to the data folder; null where there is none, and in studies without masks
     "structures": pl.String(),  # JSON object {number: voxels} of the numbers other than 0, as stored in the mask; null without a mask
+    "stack_faults": pl.String(),  # JSON list of `images.Fault`, what does not fit together among the DICOM slices of a volume; null where all does
     "mask_facts": pl.String(),  # JSON object of `dataset.masks.MaskFacts`: how the mask lies and what its structures look like; null without a mask
 }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +17,7 @@ from made_index import film, make_index
 from masked import study
 from tabib.config import Segmentation
 from tabib.dataset import MaskFacts, inspect_dataset
+from tabib.images import series
 from tabib.records import Finding
 from tabib.reports import LANGUAGES, phrase
 
@@ -200,3 +203,53 @@ def test_one_slice_where_blocks_are_wanted() -> None:
     assert one(look(flat, input={"dimensions": 3}), "single_slices").level == "fail"
     assert one(look(index_of({"slices": {2: 1}}), input={"dimensions": 3}), "single_slices").level == "warn"
     assert "single_slices" not in codes(look(flat))
+
+
+# --- DICOM ---
+
+STACK_FAULTS = {
+    "slice_missing": {"after": 3, "gap_mm": 20.0, "spacing_mm": 10.0, "missing": 1},
+    "slices_uneven": {"least_mm": 4.0, "most_mm": 13.0, "spacing_mm": 10.0},
+    "slice_doubled": {"slice": 2, "copies": 2},
+    "slices_tilted": {"degrees": 12.5},
+    "slices_shifted": {"most_mm": 31.0},
+    "phases_differ": {"slice": 2, "found": 19, "expected": 20},
+    "orientations_mixed": {"stacks": 2},
+    "sizes_mixed": {"stacks": 2},
+    "spacings_mixed": {"stacks": 3},
+}
+
+
+def test_every_fault_of_a_series_has_words() -> None:
+    named = set(re.findall(r'"((?:slices?|phases|orientations|sizes|spacings)_[a-z]+)"', inspect.getsource(series)))
+    assert STACK_FAULTS.keys() == named
+
+
+@pytest.mark.parametrize("code", STACK_FAULTS)
+def test_slices_that_do_not_fit_together(code: str) -> None:
+    said = json.dumps([{"code": code, "figures": STACK_FAULTS[code]}])
+    finding = one(look(index_of({"stack_faults": {4: said, 9: said}}, stack_faults=[None] * 12)), code)
+    assert (finding.rows, finding.figures["example"], finding.page_one) == ([4, 9], "images/4.png", False)
+    assert finding.level == ("pass" if code == "slices_tilted" else "warn")
+    counted = {name: value + 1 for name, value in STACK_FAULTS[code].items() if name in ("slice", "after")}
+    assert counted.items() <= finding.figures.items()
+    lost = look(index_of({"stack_faults": {4: said}, "refused": {4: "no volume"}}, stack_faults=[None] * 12, refused=[None] * 12))
+    assert one(lost, code).page_one
+
+
+def test_segments_that_only_a_number_names() -> None:
+    same = [facts(by_number={"lv": "Segment_1"})] * 12
+    assert one(look(index_of(mask_facts=same)), "segments_by_number").level == "pass"
+    for other in (facts(by_number={"lv": "Tumour"}), facts()):
+        finding = one(look(index_of({"mask_facts": {3: other}}, mask_facts=same)), "segments_by_number")
+        assert (finding.level, finding.page_one) == ("fail", True)
+    assert one(look(index_of(mask_facts=[*same[:11], facts(by_number={"lv": "Tumour"})])), "segments_by_number").figures["segments"] == (
+        "lv: Segment_1, Tumour"
+    )
+
+
+def test_segments_that_the_study_does_not_name() -> None:
+    finding = one(
+        look(index_of({"mask_facts": {2: facts(left_out=["kidney", "spleen"]), 5: facts(left_out=["spleen"])}})), "segments_left_out"
+    )
+    assert (finding.level, finding.rows, finding.figures["by_name"]) == ("pass", [2, 5], {"spleen": [2], "kidney": [1]})

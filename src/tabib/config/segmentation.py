@@ -58,8 +58,8 @@ class SegmentationData(BaseData):
 
     columns: BaseColumns = BaseColumns()
     """What the columns of the table say; `path` is the image's."""
-    layout: Literal["image_mask_pairs", "acdc", "nnunet", "sunnybrook"] = "image_mask_pairs"
-    """How images and masks lie: a folder of images and one of masks (or one of both), the patients' folders of the ACDC challenge, the raw data of nnU-Net, or the DICOM files and outlines of the Sunnybrook data."""
+    layout: Literal["image_mask_pairs", "acdc", "nnunet", "dicom_seg", "sunnybrook"] = "image_mask_pairs"
+    """How images and masks lie: a folder of images and one of masks (or one of both), the patients' folders of the ACDC challenge, the raw data of nnU-Net, DICOM series with segmentation objects, or the DICOM files and outlines of the Sunnybrook data."""
     images: str = "images"
     """Folder of the images below `folder`, of `layout: image_mask_pairs`."""
     masks: str = "masks"

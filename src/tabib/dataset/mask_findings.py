@@ -42,7 +42,9 @@ def inspect_masks(index: pl.DataFrame, study: Segmentation) -> Iterator[Finding]
     good = index.filter(pl.col("refused").is_null())
     masked = good.filter(pl.col("mask").is_not_null())
     yield from _partners(index, good)
+    yield from _stacks(index, len(good))
     yield from _numbers(masked, study)
+    yield from _segments(masked)
     yield from _shown(masked, study)
     yield from _appearance(masked)
     yield from _copies(masked)
@@ -64,6 +66,46 @@ def _partners(index: pl.DataFrame, good: pl.DataFrame) -> Iterator[Finding]:
     masks = index.filter(pl.col("refused").str.starts_with(WITHOUT_IMAGE))
     if len(masks):
         yield _finding("masks_without_image", "warn", {"files": len(masks), "example": masks["path"][0]})
+
+
+def _stacks(index: pl.DataFrame, good: int) -> Iterator[Finding]:
+    """DICOM slices that do not fit together; the figures are those of the first such volume."""
+    found: dict[str, dict[int, dict[str, float | int]]] = defaultdict(dict)
+    for row, text in index.drop_nulls("stack_faults").select("row", "stack_faults").iter_rows():
+        for fault in json.loads(text):
+            found[fault["code"]].setdefault(row, fault["figures"])
+    paths = dict(index.select("row", "path").iter_rows())
+    for code, rows in found.items():
+        lost = index.filter(pl.col("row").is_in([*rows]) & pl.col("refused").is_not_null()).height
+        first = next(iter(rows))
+        counted = {"slice", "after"} & rows[first].keys()  # from 0
+        figures = {"images": len(rows), **rows[first], **{name: rows[first][name] + 1 for name in counted}, "example": paths[first]}
+        level = "pass" if code in _TAKEN_AS_IT_IS else "warn"
+        yield _finding(code, level, figures, [*rows], page_one=lost > _SERIOUS * (good + lost))
+
+
+_TAKEN_AS_IT_IS = ("slices_tilted",)  # the affine matrix has it
+
+
+def _segments(masked: pl.DataFrame) -> Iterator[Finding]:
+    """Segments of DICOM objects that only their number makes a structure, and those that the study does not name."""
+    facts = {row: MaskFacts(**json.loads(text)) for row, text in masked.select("row", "mask_facts").iter_rows()}
+    rows = [row for row, each in facts.items() if each.by_number]
+    called: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        for structure, name in facts[row].by_number.items():
+            called[structure].add(name)
+    if rows:
+        # A number that is something else in another file would be learnt as the same structure.
+        doubtful = len(rows) < len(facts) or any(len(names) > 1 for names in called.values())
+        said = " · ".join(f"{structure}: {', '.join(sorted(names)[:_NUMBERS])}" for structure, names in called.items())
+        figures: Figures = {"images": len(rows), "all": len(facts), "segments": said}
+        yield _finding("segments_by_number", "fail" if doubtful else "pass", figures, rows, page_one=doubtful)
+    left = Counter(chain.from_iterable(each.left_out for each in facts.values()))
+    if left:
+        by_name: Typical = {name: [count] for name, count in left.most_common(_NUMBERS)}
+        concerned = [row for row, each in facts.items() if each.left_out]
+        yield _finding("segments_left_out", "pass", {"images": len(concerned), "names": len(left), "by_name": by_name}, concerned)
 
 
 def _numbers(masked: pl.DataFrame, study: Segmentation) -> Iterator[Finding]:

@@ -5,6 +5,7 @@
 | `image_mask_pairs` | `FOLDER/images/a.png` and `FOLDER/masks/a.png`, or `a.png` and `a_mask.png` in one folder  | `pairs.py`   |
 | `acdc`             | `FOLDER/.../patient001/patient001_frame01.nii.gz` and `patient001_frame01_gt.nii.gz`      | `acdc.py`    |
 | `nnunet`           | `FOLDER/imagesTr/heart_001_0000.nii.gz`, `FOLDER/labelsTr/heart_001.nii.gz`               | `nnunet.py`  |
+| `dicom_seg`        | DICOM series at any depth below FOLDER, and segmentation objects that refer to them       | `dicom_seg.py` |
 | `sunnybrook`       | `FOLDER/.../SCD0000101/48.dcm`, `FOLDER/.../SC-HF-I-1/.../IM-0001-0048-icontour-manual.txt`, `FOLDER/link.csv` | `sunnybrook.py` |
 
 A table of the study may say more of the images, whatever the layout.
@@ -18,6 +19,7 @@ from dataclasses import replace
 
 from tabib.config import SegmentationData
 from tabib.dataset.acdc import list_acdc
+from tabib.dataset.dicom_seg import list_dicom_seg
 from tabib.dataset.listing import Listed
 from tabib.dataset.nnunet import list_nnunet
 from tabib.dataset.pairs import list_pairs
@@ -80,6 +82,7 @@ MASK_LAYOUTS: dict[str, Callable[[SegmentationData, int | None, Progress], list[
     "image_mask_pairs": lambda data, workers, progress: list_pairs(data),
     "acdc": lambda data, workers, progress: list_acdc(data),
     "nnunet": lambda data, workers, progress: list_nnunet(data),
+    "dicom_seg": lambda data, workers, progress: list_dicom_seg(data, workers=workers, progress=progress),
     "sunnybrook": lambda data, workers, progress: list_sunnybrook(data, workers=workers, progress=progress),
 }
 """What lists the images and masks of each layout."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tabib.config import SegmentationData
-from tabib.dataset.sunnybrook import files_of_outlined, read_outlined
+from tabib.dataset.dicom_seg import names_of_segments, read_segments
+from tabib.dataset.stacks import Stack, find_stack
+from tabib.dataset.sunnybrook import outlines_of, read_outlines
 from tabib.errors import ImageError
 from tabib.images import Image, Volume, glance, read_file, read_mask, read_volume
 from tabib.records import LABEL_SEPARATOR
@@ -46,6 +48,8 @@ class MaskFacts:
     islands: dict[str, int]  # specks of less than a hundredth of its largest piece; objects of several pieces
     holes: dict[str, int]  # places of a slice that it encloses; objects with such a place
     border: list[str]  # structures that touch the frame of a slice
+    by_number: dict[str, str] = field(default_factory=dict)  # of a segmentation object: segments that their number alone makes a structure
+    left_out: list[str] = field(default_factory=list)  # segments with names of no structure of the study, where others have such names
 
 
 def read_case(data: SegmentationData, path: str, mask: str | None) -> Case:
@@ -61,27 +65,45 @@ def read_case(data: SegmentationData, path: str, mask: str | None) -> Case:
     Raises:
         ImageError: one of the files cannot be read, or the mask does not lie on the image; the message names both files.
     """
-    return case_of(data, *_read_files(data, path, mask))
+    source = _find(data, path)
+    image = source.read()
+    return case_of(data, image, None if mask is None else _read_mask(data, path, mask, source, image))
 
 
-def _read_files(data: SegmentationData, path: str, mask: str | None) -> tuple[Volume, Volume | None]:
-    """The image and its mask as stored, which lies on it."""
-    if data.layout == "sunnybrook":
-        return read_outlined(data, path, mask)
-    image = read_volume(data.folder / path)
-    return image, None if mask is None else _read_mask(data.folder, path, mask, image)
+@dataclass(frozen=True)
+class _File:
+    """An image that is one file."""
+
+    path: Path
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.path]
+
+    @property
+    def faults(self) -> None:
+        return
+
+    def read(self) -> Volume:
+        return read_volume(self.path)
 
 
-def _files(data: SegmentationData, path: str, mask: str | None) -> list[Path]:
-    """The files of an image, then those of its mask."""
-    if data.layout == "sunnybrook":
-        return files_of_outlined(data, path, mask)
-    return [data.folder / name for name in (path, mask) if name is not None]
+def _find(data: SegmentationData, path: str) -> _File | Stack:
+    return find_stack(data.folder, path) if data.layout in ("sunnybrook", "dicom_seg") else _File(data.folder / path)
 
 
-def _read_mask(folder: Path, path: str, mask: str, image: Volume) -> Volume:
+def _mask_files(data: SegmentationData, mask: str, source: _File | Stack) -> list[Path]:
+    return outlines_of(data, mask, source) if data.layout == "sunnybrook" and isinstance(source, Stack) else [data.folder / mask]
+
+
+def _read_mask(data: SegmentationData, path: str, mask: str, source: _File | Stack, image: Volume) -> Volume:
     try:
-        stored = read_mask(folder / mask)
+        if data.layout == "sunnybrook" and isinstance(source, Stack):
+            stored = read_outlines(data, mask, source, image)
+        elif data.layout == "dicom_seg":
+            stored = read_segments(data, mask, image)
+        else:
+            stored = read_mask(data.folder / mask)
     except ImageError as error:
         raise ImageError(f"the mask {mask!r} of {path!r} cannot be used: {error}") from None
     of_mask, of_image = stored.voxels.shape, image.voxels.shape[:3]
@@ -127,12 +149,16 @@ def glance_at_case(item: tuple[SegmentationData, str, str | None]) -> list[dict[
     data, path, mask = item
     seen: dict[str, Any] = {"mask": mask}
     try:
-        files = [read_file(file) for file in _files(data, path, mask)]
+        source = _find(data, path)
+        seen["stack_faults"] = source.faults
+        files = [read_file(file) for file in source.files]
+        seen["bytes"] = sum(map(len, files))
+        files += [] if mask is None else [read_file(file) for file in _mask_files(data, mask, source)]
         digests = [hashlib.sha256(file).hexdigest() for file in files]
-        seen["bytes"] = sum(map(len, files[: len(_files(data, path, None))]))
         seen["content"] = digests[0] if len(digests) == 1 else hashlib.sha256("+".join(digests).encode()).hexdigest()
         del files
-        image, stored = _read_files(data, path, mask)
+        image = source.read()
+        stored = None if mask is None else _read_mask(data, path, mask, source, image)
     except ImageError as error:
         return [seen | {"refused": str(error)}]
     row = glance(slice_image(image, len(image.voxels) // 2), seen["content"], seen["bytes"]) | seen
@@ -141,20 +167,20 @@ def glance_at_case(item: tuple[SegmentationData, str, str | None]) -> list[dict[
     if len(image.voxels) > 1:
         voxels = image.voxels
         row["pixels"] = hashlib.sha256(f"{voxels.shape}{voxels.dtype.str}".encode() + voxels.tobytes()).hexdigest()
-    if stored is not None:
-        row |= _mask_columns(data, case_of(data, image, stored), stored)
+    if stored is not None and mask is not None:
+        row |= _mask_columns(data, mask, case_of(data, image, stored), stored)
     return [row]
 
 
-def _mask_columns(data: SegmentationData, case: Case, stored: Volume) -> dict[str, Any]:
+def _mask_columns(data: SegmentationData, mask: str, case: Case, stored: Volume) -> dict[str, Any]:
     numbers, voxels = np.unique(stored.voxels, return_counts=True)
     found = {int(number): int(count) for number, count in zip(numbers, voxels, strict=True) if number}
-    facts = _look(data, case, stored)
+    facts = _look(data, mask, case, stored)
     label = LABEL_SEPARATOR.join(sorted(facts.slices))
     return {"label": label, "structures": json.dumps(found), "mask_facts": json.dumps(asdict(facts), ensure_ascii=False)}
 
 
-def _look(data: SegmentationData, case: Case, stored: Volume) -> MaskFacts:
+def _look(data: SegmentationData, mask: str, case: Case, stored: Volume) -> MaskFacts:
     names, structures = data.structures, case.structures
     slices = {name: count for place, name in enumerate(names, start=1) if (count := int((structures == place).any(axis=(1, 2)).sum()))}
     frame = np.concatenate([structures[:, edge].ravel() for edge in (0, -1)] + [structures[:, :, edge].ravel() for edge in (0, -1)])
@@ -164,7 +190,8 @@ def _look(data: SegmentationData, case: Case, stored: Volume) -> MaskFacts:
     else:
         islands = {names[place - 1]: count for place, count in _islands(structures).items() if count}
         holes = {names[place - 1]: count for place, count in _holes(structures).items()}
-    return MaskFacts(moved(case.image, stored), slices, islands, holes, border)
+    by_number, left_out = names_of_segments(data, mask) if data.layout == "dicom_seg" else ({}, [])
+    return MaskFacts(moved(case.image, stored), slices, islands, holes, border, by_number, left_out)
 
 
 def moved(image: Volume, mask: Volume) -> float | None:

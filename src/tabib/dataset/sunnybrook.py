@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -22,12 +22,13 @@ import numpy as np
 
 from tabib.config import SegmentationData
 from tabib.dataset.listing import WITHOUT_IMAGE, WITHOUT_MASKS, Listed, list_files, out_of_place
+from tabib.dataset.stacks import Stack, named_files, together
 from tabib.engines import Crashed, map_in_processes
 from tabib.errors import DataError, ImageError
-from tabib.images import Series, Volume, fill_contour, find_series, read_contour, read_stack
+from tabib.images import Series, Volume, fill_contour, find_series, read_contour
 from tabib.progress import SILENT, Progress
 
-__all__ = ["files_of_outlined", "list_sunnybrook", "read_outlined"]
+__all__ = ["list_sunnybrook", "outlines_of", "read_outlines"]
 
 DRAWING = """Expected DICOM files in a folder for each patient, outlines in one for each, and a table that joins the two names:
     {folder}/link.csv    patient_id,original_id
@@ -103,31 +104,23 @@ def list_sunnybrook(data: SegmentationData, *, workers: int | None = None, progr
     return listed
 
 
-def files_of_outlined(data: SegmentationData, path: str, mask: str | None) -> list[Path]:
-    """The files of a case: its slices, and the outlines on them that the study asks for."""
-    slices = _named(path)
-    drawn = _outlines_below(data.folder / mask) if mask is not None else {}
-    wanted = [drawn.get(_number(each), {}).get(kind) for each in slices for kind in _kinds(data)]
-    return [data.folder / each for each in slices] + [each for each in wanted if each is not None]
+def outlines_of(data: SegmentationData, mask: str, stack: Stack) -> list[Path]:
+    """The outlines on the slices of a case that the study asks for."""
+    drawn = _outlines_below(data.folder / mask)
+    return [file for one in stack.files for kind, file in drawn.get(_number(one.name), {}).items() if kind in _kinds(data)]
 
 
-def read_outlined(data: SegmentationData, path: str, mask: str | None) -> tuple[Volume, Volume | None]:
-    """Read the slices of a case, and the mask that their outlines enclose.
+def read_outlines(data: SegmentationData, mask: str, stack: Stack, image: Volume) -> Volume:
+    """Read the mask that the outlines on the slices of a case enclose.
 
     Raises:
-        ImageError: slices that do not make one volume, or an outline that is missing, cannot be read or leaves the image.
+        ImageError: an outline that is missing, cannot be read or leaves the image.
     """
-    image, series = read_stack([data.folder / each for each in _named(path)], path)
-    if mask is None:
-        return image, None
     drawn = _outlines_below(data.folder / mask)
-    slices = [_number(one.path.name) for one in series.slices[0] if one is not None]
-    try:
-        voxels = np.stack([_filled(drawn.get(number, {}), number, image.voxels.shape[1:3], data) for number in slices])
-    except ImageError as error:
-        raise ImageError(f"the outlines in {mask!r} of {path!r} cannot be used: {error}") from None
+    numbers = [_number(file.name) for file in stack.files]
+    voxels = np.stack([_filled(drawn.get(number, {}), number, image.voxels.shape[1:3], data) for number in numbers])
     voxels.flags.writeable = False
-    return image, replace(image, voxels=voxels)
+    return replace(image, voxels=voxels)
 
 
 def _filled(drawn: Mapping[str, Path], number: int, shape: tuple[int, int], data: SegmentationData) -> np.ndarray:
@@ -237,7 +230,7 @@ def _list_patient(patient: _Patient) -> list[Listed]:
             listed += [Listed(path, refused=reason) for path in outlines.values()]
     for one in series if drawn else ():
         cases = list(_cases(one, patient, drawn))
-        used |= set(chain.from_iterable(_named(case.path) for case in cases))
+        used |= set(chain.from_iterable(named_files(case.path) for case in cases))
         listed += cases
     rest = sorted(set(good) - used)
     if rest:
@@ -271,7 +264,7 @@ def _cases(series: Series, patient: _Patient, drawn: Mapping[str, Mapping[str, s
         facts = {"time_point": str(time), "slices_outlined": f"{len(whole)} of {depth}"}
         facts |= {"phase": phases[time], "phase_from": "outlines"} if time in phases else {}
         facts |= {"diagnosis": group["group"].upper()} if group else {}
-        path = _together(sorted((whole or pictures).values()))
+        path = together(sorted((whole or pictures).values()))
         yield Listed(path, refused=refused, group=patient.patient, facts={"facts": json.dumps(facts)}, mask=mask)
 
 
@@ -291,23 +284,3 @@ def _area(folder: Path, outlines: Mapping[str, str]) -> float:
     except (KeyError, ImageError):
         return 0.0
     return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
-
-
-# --- Several files in one path ---
-
-_SEVERAL = re.compile(r"^(?P<start>.*)\{(?P<parts>[^{}]*)\}(?P<end>[^{}/]*)$", re.DOTALL)
-
-
-def _together(paths: Sequence[str]) -> str:
-    """One path for several files: what they share, and in braces what they do not."""
-    if len(paths) == 1:
-        return paths[0]
-    start = re.sub(r"\d+$", "", os.path.commonprefix(paths))  # noqa: RUF071 - letters are meant
-    end = re.sub(r"^\d+", "", os.path.commonprefix([path[::-1] for path in paths])[::-1])  # noqa: RUF071
-    return f"{start}{{{','.join(path[len(start) : len(path) - len(end)] for path in paths)}}}{end}"
-
-
-def _named(path: str) -> list[str]:
-    """The files that a path names."""
-    found = _SEVERAL.match(path)
-    return [f"{found['start']}{part}{found['end']}" for part in found["parts"].split(",")] if found else [path]

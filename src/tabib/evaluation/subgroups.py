@@ -29,7 +29,7 @@ MEASURED: dict[int, tuple[tuple[str, str | None], ...]] = {2: (("auc", None), ("
 
 MEASURED_OF_MANY: tuple[tuple[str, str | None], ...] = (("auc", MACRO), ("balanced_accuracy", None))
 
-NO_FACTS = {"row", "path", "label", "given", "refused", "content", "pixels", "perceptual", "thumbnail", "facts"}
+NO_FACTS = {"row", "path", "label", "given", "refused", "content", "pixels", "perceptual", "thumbnail", "facts", "stack_faults"}
 """Columns of the index that no subgroup is made of; the others are facts of an image."""
 
 MANY = 12

@@ -12,7 +12,7 @@ from tabib.images.read_volume import as_labels, read_mask, read_stack, read_volu
 from tabib.images.regions import fill_holes, keep_largest
 from tabib.images.resample import resample, resample_labels
 from tabib.images.resize import Fit, resize
-from tabib.images.segmentation_object import encode_dicom_seg, read_dicom_seg
+from tabib.images.segmentation_object import SegmentationHeader, encode_dicom_seg, identify_segmentation, read_dicom_seg
 from tabib.images.series import Fault, Series, Slice, find_series, read_series
 from tabib.images.volume import MAX_VOXELS, Spacing, Volume, affine_of_cut, affine_of_resize, cut, spacing_of
 from tabib.images.write import encode_jpeg, encode_label_map, encode_nifti, encode_nifti_like, encode_png, to_eight_bit
@@ -33,6 +33,7 @@ __all__ = [
     "Fit",
     "Image",
     "ImageFacts",
+    "SegmentationHeader",
     "Series",
     "Slice",
     "Spacing",
@@ -56,6 +57,7 @@ __all__ = [
     "has_colour",
     "heat_colours",
     "identify_dicom",
+    "identify_segmentation",
     "keep_largest",
     "lay_heat",
     "name_and_frame",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,44 +109,43 @@ def _read(path: Path, data: bytes | None, number: int | None) -> Volume:
 
 
 def _of_one_series(path: Path, time: int | None) -> Volume:
-    """The series that a DICOM file or a folder holds."""
-    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-    return read_stack(files, shown_name(path), time=time)[0]
+    """The series that a DICOM file or a folder holds, if it is one and nothing is wrong with its place."""
+    from tabib.images.series import find_series
 
-
-def read_stack(files: Sequence[Path], name: str, *, time: int | None = None) -> tuple[Volume, Series]:
-    """Read DICOM files that are one stack of slices with nothing wrong in its place.
-
-    Args:
-        files: in any order.
-        name: what stands in messages.
-        time: which time point, from 0; None where there is one only.
-
-    Returns:
-        The volume, and which file each of its slices is of.
-
-    Raises:
-        ImageError: no picture, several stacks, slices that do not make one volume, or as of `read_series`.
-    """
-    from tabib.images.series import find_series, read_series
-
-    series, refused = find_series(files)
+    name = shown_name(path)
+    series, refused = find_series(sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path])
     if not series:
         reason = next(iter(refused.values()), "holds no files")
-        raise ImageError(reason if len(files) == 1 else f"{name}: is a folder without a DICOM picture (one file: {reason})")
+        raise ImageError(reason if path.is_file() else f"{name}: is a folder without a DICOM picture (one file: {reason})")
     if len(series) > 1:
         shown = "; ".join(f"{len(one.slices[0])} slices of {one.shape[1]} x {one.shape[0]}" for one in series[:5])
         raise ImageError(
             f"{name}: holds {len(series)} DICOM series or stacks ({shown}), where one was expected; give each a folder of its own"
         )
-    wrong = [fault for fault in series[0].faults if fault.code not in HARMLESS]
+    return read_stack(series[0], name, time=time)
+
+
+def read_stack(series: Series, name: str, *, time: int | None = None) -> Volume:
+    """Read one time point of a stack of slices, if nothing is wrong with its place.
+
+    Args:
+        series: one of `find_series`. That its files make other stacks too does not matter.
+        name: what stands in messages.
+        time: which time point, from 0; None where there is one only.
+
+    Raises:
+        ImageError: slices that do not make one volume, or as of `read_series`.
+    """
+    from tabib.images.series import read_series
+
+    wrong = [fault for fault in series.faults if fault.code not in HARMLESS]
     if wrong:
         shown = "; ".join(f"{one.code} ({', '.join(f'{key} {value:g}' for key, value in one.figures.items())})" for one in wrong[:5])
         raise ImageError(
             f"{name}: is a DICOM series whose slices do not make one volume: {shown}; fetch what is missing, or take out what is too much"
         )
     try:
-        return read_series(series[0], time), series[0]
+        return read_series(series, time)
     except ImageError as error:
         raise ImageError(str(error) if str(error).startswith(f"{name}: ") else f"{name}: {error}") from None
 
@@ -198,9 +197,9 @@ def _refuse_jpeg(data: bytes, number: int | None) -> None:
     raise ImageError("is a mask saved as JPEG, which changes the labels near every edge; save it anew as PNG from where it was drawn")
 
 
-HARMLESS = ("slices_tilted", "phases_differ")
-"""Faults of a series with which a volume is what it says: the affine matrix has the tilt, and a missing time point is refused when it is
-asked for."""
+HARMLESS = ("slices_tilted", "phases_differ", "orientations_mixed", "sizes_mixed", "spacings_mixed")
+"""Faults of a series with which a volume is what it says: the affine matrix has the tilt, a missing time point is refused when it is
+asked for, and a stack that was chosen is one whatever else lies in its files."""
 
 LABELS: dict[str, Callable[[bytes, int | None], np.ndarray | None]] = {
     "BMP": _raster_labels,

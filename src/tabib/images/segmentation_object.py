@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableSequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from tabib.images.read import read_file, understood
 from tabib.images.series import Series, numbers_of
 from tabib.images.volume import Volume, check_voxels
 
-__all__ = ["encode_dicom_seg", "read_dicom_seg"]
+__all__ = ["SegmentationHeader", "encode_dicom_seg", "identify_segmentation", "read_dicom_seg"]
 
 SEGMENTATION, LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"
 
@@ -31,6 +32,55 @@ OFTEN_MISSING = (
     *("AccessionNumber", "ReferringPhysicianName", "StudyDate", "StudyID", "StudyTime"),
 )
 """What a segmentation object takes over from its source, empty where that lacks it (type 2)."""
+
+
+@dataclass(frozen=True)
+class SegmentationHeader:
+    """What a segmentation object says of itself and of what it was made on. It holds identifiers, which are never logged."""
+
+    names: dict[int, str]  # of its segments (SegmentLabel), by their number from 1 on
+    series: frozenset[str]  # SeriesInstanceUID of those that it refers to
+    slices: frozenset[tuple[str, int | None]]  # SOPInstanceUID, and the frame from 0, where it names one
+
+
+def identify_segmentation(path: Path) -> SegmentationHeader | None:
+    """Read the header of a segmentation object (PS3.3 A.51, C.8.20.2); None of any other file.
+
+    Raises:
+        ImageError: the file is damaged or cannot be opened.
+    """
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    from tabib.images.quiet import quiet
+
+    try:
+        with quiet():
+            file = dcmread(path, stop_before_pixels=True)
+            if str(file.get("SOPClassUID")) not in (SEGMENTATION, LABEL_MAP):
+                return None
+            groups = [*file.get("SharedFunctionalGroupsSequence", ()), *file.get("PerFrameFunctionalGroupsSequence", ())]
+            derived = (item for group in groups for item in group.get("DerivationImageSequence", ()))
+            sources = [one for item in derived for one in item.get("SourceImageSequence", ())]
+            series = file.get("ReferencedSeriesSequence", ())
+            sources = sources or [one for item in series for one in item.get("ReferencedInstanceSequence", ())]
+            return SegmentationHeader(
+                names={int(one.SegmentNumber): str(one.SegmentLabel) for one in file.SegmentSequence if int(one.SegmentNumber)},
+                series=frozenset(str(one.SeriesInstanceUID) for one in series),
+                slices=frozenset((str(one.ReferencedSOPInstanceUID), _frame(one)) for one in sources),
+            )
+    except InvalidDicomError:
+        return None
+    except OSError as error:
+        raise ImageError(f"cannot be opened: {error.strerror}") from None
+    except Exception as error:  # pydicom raises nearly anything for a damaged header
+        raise ImageError(f"has a damaged DICOM header ({type(error).__name__}); copy or export the file again") from error
+
+
+def _frame(source: Any) -> int | None:
+    """The frame, from 0, of what is referred to; None where that is a whole instance, or several of its frames."""
+    number = source.get("ReferencedFrameNumber")
+    return int(number) - 1 if number is not None and not isinstance(number, MutableSequence) else None
 
 
 def read_dicom_seg(path: Path, source: Volume) -> tuple[Volume, dict[int, str]]:
