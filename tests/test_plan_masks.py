@@ -20,7 +20,7 @@ from tabib.plan.masks import WIDTHS, Recipe, dimensions_of, length_of, patch_of
 from tabib.study_file import load_study
 from tabib.training import MaskTimes, count_windows
 
-FLAT = Recipe(2, 16, 20_000, 150_000, "")
+FLAT = Recipe.of([128, 128])
 
 
 @pytest.fixture
@@ -89,6 +89,15 @@ def test_masks_that_show_nothing_are_refused() -> None:
         patch_of(cases(np.zeros((2, 64, 64), np.uint8)), [0], 2)
 
 
+@pytest.mark.parametrize(
+    ("patch", "batch", "wanted"),
+    [((128, 128), 16, 19_531), ((64, 64), 16, 20_000), ((256, 256), 8, 5_000), ((48, 64, 64), 8, 1627), ((64, 128, 128), 2, 500)],
+)
+def test_larger_patches_are_fewer(patch: tuple[int, ...], batch: int, wanted: int) -> None:
+    recipe = Recipe.of(patch)
+    assert (recipe.dimensions, recipe.batch, recipe.wanted) == (len(patch), batch, wanted)
+
+
 @given(
     step=st.floats(1e-3, 100),
     window=st.floats(1e-4, 10),
@@ -111,8 +120,8 @@ def test_more_minutes_make_a_wider_network(tmp_path: Path) -> None:
     found = [planned(tmp_path / "pictures", minutes=minutes) for minutes in (1, 4, 8, 60)]
     widths = [values(plan)["model.filters"][0] for plan in found]
     assert widths == sorted(widths)
-    assert widths[0] == WIDTHS[-1]
-    assert widths[-1] == WIDTHS[0]
+    assert widths[0] == WIDTHS[0]
+    assert widths[-1] == WIDTHS[-1]
     seen = [values(plan)["training.epochs"] * values(plan)["training.patches"] for plan in found]
     assert seen[-1] >= FLAT.wanted > seen[0]
     assert "would be better" in next(choice.reason for choice in found[0].choices if choice.field == "training.epochs")
@@ -142,7 +151,7 @@ def test_blocks_that_take_too_long_become_slices(tmp_path: Path) -> None:
     assert values(plan_study(nominal, name="flat", minutes=8, cache_folder=tmp_path / "cache"))["input.dimensions"] == 2
     planted = plant_masks(tmp_path, volumes=True)
     near = planted.index.with_columns(spacing_slice_mm=pl.col("spacing_row_mm"))
-    assert [recipe.dimensions for recipe in masks.recipes(near)] == [3, 2]
+    assert [dimensions for dimensions, _ in masks.ways(near)] == [3, 2]
 
 
 def test_a_plan_of_masks_says_what_it_lacks(tmp_path: Path) -> None:

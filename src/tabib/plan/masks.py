@@ -20,8 +20,8 @@ from tabib.training import MaskTimes, count_windows, faster_of, plans, resolve_s
 
 __all__ = ["Recipe", "dimensions_of", "network_and_time", "patch_of", "question"]
 
-WIDTHS = (32, 24, 16, 8)
-"""Feature maps of a U-Net's first level that are tried, the widest first."""
+WIDTHS = (8, 16, 24, 32)
+"""Feature maps of a U-Net's first level that are tried, the narrowest and quickest first."""
 
 _FLAT = 3.0  # times as far apart as the pixels of a slice: from there on slices say little of one another (nnU-Net's limit)
 _THIN = 16  # slices; of fewer no block can be made
@@ -33,15 +33,29 @@ _WIDEST_LEVEL = {2: 320, 3: 256}  # feature maps
 _LEVELS = 5
 
 
+_ENOUGH = 3.2e8  # voxels that training should have seen, counted as often as they were
+_PATCHES = {2: (5_000, 20_000), 3: (500, 4_000)}  # that should be seen at least, and need not be more, by dimensions
+_FURTHER = 8  # times what is enough: more brings little
+_AT_ONCE = {2: 16 * 160**2, 3: 2 * 96**3}  # voxels of a batch, about
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """How slices or blocks are trained on."""
+    """How slices or blocks of one size are trained on."""
 
     dimensions: int
     batch: int
     wanted: int  # patches that are to be seen in all
     most: int  # more than that bring little
-    reason: str
+
+    @classmethod
+    def of(cls, patch: Sequence[int]) -> Recipe:
+        """For patches of so many rows and columns, or slices, rows and columns."""
+        dimensions, size = len(patch), math.prod(patch)
+        fewest, enough = _PATCHES[dimensions]
+        wanted = int(min(enough, max(fewest, _ENOUGH / size)))
+        batch = 2 ** round(math.log2(_AT_ONCE[dimensions] / size))
+        return cls(dimensions, min(16, max(8 if dimensions == 2 else 2, batch)), wanted, _FURTHER * wanted)
 
 
 def question(positive: str | None) -> list[Choice]:
@@ -74,21 +88,19 @@ def network_and_time(
         raise StudyError("A plan for images with masks needs cache_folder, in which they are decoded once, for it and for the run.")
     train = index.join(split.filter(pl.col("part") == "train").select("row"), on="row", how="semi")
     tried: list[_Tried] = []
-    for recipe in recipes(train):
-        tried += _widths(index, split, [*choices, *_recipe_choices(recipe, choices)], recipe, seconds, cache_folder, progress)
-        if tried[-1].seen >= recipe.wanted:
+    for dimensions, reason in ways(train):
+        fixed = _fixed(dimensions, reason, choices)
+        tried += _widths(index, split, choices, fixed, seconds, cache_folder, progress)
+        if any(each.seen >= each.recipe.wanted for each in tried):
             break
     best = max(tried, key=lambda each: (min(1.0, each.seen / each.recipe.wanted), each.width))
-    return [*_recipe_choices(best.recipe, choices), *best.choices()]
+    return best.choices()
 
 
-def recipes(train: pl.DataFrame) -> list[Recipe]:
-    """What is tried, the better first: blocks where slices are many and lie close, then slices."""
+def ways(train: pl.DataFrame) -> list[tuple[int, str]]:
+    """Dimensions that are tried, and why, the better first: blocks where slices are many and lie close, then slices."""
     dimensions, reason = dimensions_of(train)
-    flat = Recipe(
-        2, 16, 20_000, 150_000, reason if dimensions == 2 else "blocks would need more than the time, so slices are seen one by one"
-    )
-    return [flat] if dimensions == 2 else [Recipe(3, 2, 3_000, 15_000, reason), flat]
+    return [(2, reason)] if dimensions == 2 else [(3, reason), (2, "blocks would need more than the time, so slices are seen one by one")]
 
 
 def dimensions_of(train: pl.DataFrame) -> tuple[int, str]:
@@ -106,14 +118,11 @@ def dimensions_of(train: pl.DataFrame) -> tuple[int, str]:
     return 3, f"the images have {slices} slices that lie close"
 
 
-def _recipe_choices(recipe: Recipe, choices: Sequence[Choice]) -> list[Choice]:
-    flat = recipe.dimensions == 2
+def _fixed(dimensions: int, reason: str, choices: Sequence[Choice]) -> list[Choice]:
+    """What no timed step decides."""
+    why = "a mask moves with its image, so more change is believable than for a class; no data.kind is said"
     changes = [
-        Choice(
-            "augment.rotation_degrees",
-            30.0,
-            "a mask moves with its image, so more change is believable than for a class; no data.kind is said",
-        ),
+        Choice("augment.rotation_degrees", 30.0, why),
         Choice("augment.zoom", 0.2),
         Choice("augment.elastic", 0.03),
         Choice("augment.contrast", 0.2),
@@ -121,12 +130,11 @@ def _recipe_choices(recipe: Recipe, choices: Sequence[Choice]) -> list[Choice]:
         Choice("augment.noise", 0.03),
     ]
     return [
-        Choice("input.dimensions", recipe.dimensions, recipe.reason),
+        Choice("input.dimensions", dimensions, reason),
         *([] if any(choice.field == "data.kind" for choice in choices) else changes),
         Choice("model.network", "unet", "a U-Net with batch norm: of the networks here the one that learns most in a minute"),
-        Choice("training.batch", recipe.batch, "slices at once" if flat else "blocks at once: each has many slices"),
         Choice("training.schedule", "one_cycle", "up and down once"),
-        Choice("training.learning_rate", 3e-3 if flat else 1e-3, "the peak of the cycle"),
+        Choice("training.learning_rate", 3e-3 if dimensions == 2 else 1e-3, "the peak of the cycle"),
         Choice("training.average", 0.99, "what is validated and kept are weights averaged over some hundred steps: they are steadier"),
     ]
 
@@ -164,32 +172,35 @@ def _widths(
     index: pl.DataFrame,
     split: pl.DataFrame,
     choices: list[Choice],
-    recipe: Recipe,
+    fixed: list[Choice],
     seconds: float,
     cache_folder: Path,
     progress: Progress,
 ) -> list[_Tried]:
-    """Networks of one recipe, the widest first, as far as one sees enough in the time."""
-    bare = [*choices, Choice("training.precision", "fp32"), Choice("training.patches", recipe.batch)]
-    study = _resolved(bare, index, split)
+    """Networks of one recipe, the narrowest first, until one sees too little in the time."""
+    study = _resolved([*choices, *fixed, Choice("training.precision", "fp32")], index, split)
+    dimensions = study.input.dimensions
     cases = build_cases(study.data, index, study.input, folder=cache_folder, progress=progress)
     members = list(plans(split, study))
     spacing = study.input.spacing_mm if isinstance(study.input.spacing_mm, list) else None
-    patch, why = patch_of(cases, members[0].train["row"].to_list(), recipe.dimensions)
+    patch, why = patch_of(cases, members[0].train["row"].to_list(), dimensions)
+    recipe = Recipe.of(patch)
     fields = [
+        *fixed,
         Choice("input.patch", patch, why),
         Choice("input.spacing_mm", spacing or "keep", "the median of the training images" if spacing else "not every image says its own"),
+        Choice("training.batch", recipe.batch, "patches at once, as many as make some 400,000 pixels (of blocks, 2 million voxels)"),
     ]
     windows = sum(count_windows(cases.mask(row).shape, patch) for row in members[0].validation["row"])
     share = seconds / len(members)
     levels = min(_LEVELS, len(strides_of(patch, spacing)))
-    precision = None
     tried: list[_Tried] = []
     for width in WIDTHS:
-        filters = [min(width * 2**level, _WIDEST_LEVEL[recipe.dimensions]) for level in range(levels)]
+        filters = [min(width * 2**level, _WIDEST_LEVEL[dimensions]) for level in range(levels)]
         progress.say(f"Timing a U-Net of {filters} feature maps on patches of {' x '.join(map(str, patch))}.")
-        one = _resolved([*bare, *fields, Choice("model.filters", filters)], index, split)
-        precision = precision or faster_of(one, lambda study: time_masks(study).step, progress=progress)
+        bare = [Choice("model.filters", filters), Choice("training.patches", recipe.batch), Choice("training.precision", "fp32")]
+        one = _resolved([*choices, *fields, *bare], index, split)
+        precision = faster_of(one, lambda study: time_masks(study).step, progress=progress)
         times = time_masks(one.model_copy(update={"training": one.training.model_copy(update={"precision": precision})}))
         epochs, patches = length_of(times, windows, share, recipe)
         taken = len(members) * epochs * (patches / recipe.batch * times.step + windows * times.window)
@@ -199,7 +210,7 @@ def _widths(
             Choice("training.precision", precision, "by timed steps here"),
         ]
         tried.append(_Tried(recipe, width, best, epochs, patches, taken))
-        if tried[-1].seen >= recipe.wanted:
+        if tried[-1].seen < recipe.wanted:
             break
     return tried
 
@@ -226,7 +237,7 @@ def length_of(times: MaskTimes, windows: int, seconds: float, recipe: Recipe) ->
 
 
 def patch_of(cases: CaseCache, rows: Sequence[int], dimensions: int) -> tuple[list[int], str]:
-    """Sides of a patch that covers what is looked for and what lies around it, in multiples of 32 (of slices, 16), within the images.
+    """Sides of a patch that covers what is looked for and what lies around it, in multiples of 32 (of blocks, 16), within the images.
 
     Args:
         cases: prepared.
@@ -238,7 +249,7 @@ def patch_of(cases: CaseCache, rows: Sequence[int], dimensions: int) -> tuple[li
         raise DataError("No mask of a training image shows any structure. Check data.labels: which numbers of the masks are what.")
     span = np.quantile(np.array(boxes), 0.95, axis=0)
     image = np.median([cases.shapes[cases.rows[row]] for row in rows], axis=0)[3 - dimensions :]
-    steps = [16, 32, 32][3 - dimensions :]
+    steps = [32, 32] if dimensions == 2 else [16, 16, 16]
     patch = [
         int(min(_LARGEST[dimensions], max(2 * step, step * math.ceil(min(_AROUND * wide, side) / step))))
         for wide, side, step in zip(span, image, steps, strict=True)
