@@ -80,7 +80,7 @@ def codes(found: list[Finding], *levels: str) -> set[str]:
 def test_good_masks_say_what_was_looked_at() -> None:
     found = look(index_of())
     assert codes(found, "warn", "fail") == set()
-    assert codes(found) >= {"structures_counted", "masks_in_order", "patients_known", "exact_copies_none", "files_readable"}
+    assert codes(found) >= {"structures_counted", "masks_in_order", "patients_of_masks", "exact_copies_none", "files_readable"}
     assert one(found, "structures_counted").figures == {"images": 12, "by_structure": {"lv": [12]}}
 
 
@@ -97,6 +97,7 @@ def test_nothing_is_said_of_classes() -> None:
     }
     assert not spoken & {"near_copies_with_two_labels", "copies_with_two_labels", "mixed_sizes", "mixed_shapes"}
     assert "sizes_kept" in spoken
+    assert "class" not in phrase(one(look(telling), "patients_of_masks"), "en").sentence
 
 
 def test_images_and_masks_that_have_no_partner() -> None:

@@ -130,7 +130,7 @@ def test_info_says_the_phase_and_the_diagnosis(tmp_path: Path) -> None:
     assert facts(entry) == {"frame": "4", "phase": "ED", "phase_from": "Info.cfg", "diagnosis": "DCM"}
     assert facts(found["training/patient001/patient001_frame01.nii.gz"])["phase"] == "ES"
     assert found["training/patient001/patient001_4d.nii.gz"].refused == "none of the images with masks: a film of all phases"
-    assert str(found["training/patient001/Info.cfg"].refused).startswith("refused by name")
+    assert "training/patient001/Info.cfg" not in found, "it is read, and no file that was found and not used"
 
 
 def test_without_info_the_first_of_two_frames_is_end_diastole_and_the_facts_say_so(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ DRAWING = """Expected the names of the challenge, in folders of any depth:
 _FRAME = re.compile(r"^(?P<patient>patient\d+)_frame(?P<frame>\d+)(?P<mask>_gt)?\.nii(\.gz)?$", re.IGNORECASE)
 _FILM = re.compile(r"^patient\d+_4d\.nii(\.gz)?$", re.IGNORECASE)
 
+INFO = "Info.cfg"
+
 PHASES = ("ED", "ES")
 """End-diastole and end-systole, by the names of `Info.cfg`."""
 
@@ -49,6 +51,8 @@ def list_acdc(data: SegmentationData) -> list[Listed]:
         found = _FRAME.match(path.name)
         if entry.refused:
             listed.append(entry)
+        elif path.name == INFO:
+            continue  # read below, with the frames of its folder
         elif found is None:
             reason = f"{WITHOUT_MASKS}: a film of all phases" if _FILM.match(path.name) else f"{BY_NAME}no name of the ACDC challenge"
             listed.append(Listed(entry.path, refused=reason))
@@ -61,7 +65,7 @@ def list_acdc(data: SegmentationData) -> list[Listed]:
     for name in images:
         folder, number = name.rsplit("_frame", 1)
         frames[folder].add(int(number))
-    told = {folder: _facts(data.folder / PurePosixPath(folder).parent / "Info.cfg", numbers) for folder, numbers in frames.items()}
+    told = {folder: _facts(data.folder / PurePosixPath(folder).parent / INFO, numbers) for folder, numbers in frames.items()}
     return listed + [_told(entry, told) for entry in pair_up(images, masks)]
 
 
@@ -80,7 +84,7 @@ def _facts(info: Path, frames: set[int]) -> dict[int, dict[str, str]]:
     """What is known of each frame of a patient."""
     said = _read(info)
     phase_of = {int(said[phase]): phase for phase in PHASES if said.get(phase, "").isdecimal()}
-    source = "Info.cfg"
+    source = INFO
     if not phase_of and len(frames) == len(PHASES):
         phase_of, source = dict(zip(sorted(frames), PHASES, strict=True)), "frame numbers"
     facts: dict[int, dict[str, str]] = {}

@@ -136,7 +136,8 @@ def _volume(asked: _Mask) -> tuple[str | None, str]:
             "export one for each"
         )
     stack, time = hits[0]
-    moment = f"[{time}]" if len(stack.slices) > 1 else ""
+    times = len(stack.slices)
+    moment = f"[{time}]" if times > 1 else ""
     if asked.alone is not None and len(stacks) == 1:
         return f"{asked.alone}{moment}", ""
     first = min(one.path for one in stack.slices[0] if one is not None)

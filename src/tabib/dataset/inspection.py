@@ -276,7 +276,7 @@ def _patients(good: pl.DataFrame, study: AnyStudy, pattern: str | None) -> Itera
     several, most = int((counts["classes"] > 1).sum()), int(counts["len"].sort()[-1])
     figures = {"patients": len(counts), "images": len(known), "most": most, "two_classes": several}
     if state == "known":
-        yield _finding("patients_known", "pass", figures)
+        yield _finding("patients_of_masks" if isinstance(study, Segmentation) else "patients_known", "pass", figures)
     else:
         unnamed = good.filter(pl.col("group").is_null())
         figures |= {"unnamed": len(unnamed), "share": len(unnamed) / len(good), "example": unnamed["path"][0]}
