@@ -163,6 +163,13 @@ def test_a_plan_of_masks_says_what_it_lacks(tmp_path: Path) -> None:
         plan_study(data, name="planted", positive="disc", cache_folder=tmp_path / "cache")
 
 
+def test_hearts_are_turned_as_scanners_turn_them() -> None:
+    asked = masks.question(SegmentationData(folder=Path("acdc"), layout="acdc", labels={"lv": 3}), None)
+    assert {choice.field: choice.value for choice in asked} == {"task": "segmentation", "data.kind": "heart_mr"}
+    said = masks.question(SegmentationData(folder=Path("acdc"), layout="acdc", labels={"lv": 3}, kind="ct_slice"), None)
+    assert [choice.field for choice in said] == ["task"], "what is said is kept"
+
+
 def test_every_layout_has_words() -> None:
     layouts = {name for data in (Data, SegmentationData) for name in get_args(data.model_fields["layout"].annotation)}
     assert layouts == proposal.LAYOUTS.keys()

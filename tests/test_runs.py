@@ -123,6 +123,15 @@ def test_tables_come_back_as_they_were(study: Study, tmp_path: Path) -> None:
     assert read.schema == table.schema
 
 
+def test_a_table_of_an_older_tabib_has_the_columns_of_today(study: Study, tmp_path: Path) -> None:
+    older = pl.DataFrame({"row": [0], "path": ["a.png"]}, schema={name: INDEX_SCHEMA[name] for name in ("row", "path")})
+    with open_here(study, tmp_path) as run:
+        run.step("index", lambda: older)
+        read = run.read("index")
+    assert read.schema == INDEX_SCHEMA
+    assert read.row(0, named=True) == {name: {"row": 0, "path": "a.png"}.get(name) for name in INDEX_SCHEMA}
+
+
 def test_the_id_follows_study_and_data_but_not_words_or_place(study: Study, tmp_path: Path) -> None:
     def changed(**parts: object) -> str:
         return study_id(Study.model_validate({**study.model_dump(), **parts}))

@@ -356,9 +356,14 @@ def read_result(run_folder: Path, name: str) -> Any:
     if kind.record is not None:
         return read_record(path, kind.record)
     try:
-        return pl.read_csv(path, schema=kind.schema) if path.suffix == ".csv" else pl.read_parquet(path)
+        table = pl.read_csv(path, schema=kind.schema) if path.suffix == ".csv" else pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _damaged(path, error) from None
+    later = {name: dtype for name, dtype in (kind.schema or {}).items() if name not in table.columns}
+    if not later:
+        return table
+    # An older Tabib wrote it, which did not know all that is asked today.
+    return table.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in later.items()).select(*kind.schema or {})
 
 
 def read_record(path: Path, kind: type[R] | UnionType) -> R:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from tabib.config import Segmentation
+from tabib.config import Segmentation, SegmentationData
 from tabib.dataset import CaseCache, build_cases
 from tabib.errors import DataError, StudyError
 from tabib.images import strides_of
+from tabib.kinds import Kind
 from tabib.plan.choices import Choice, study_of
 from tabib.progress import Progress
 from tabib.training import MaskTimes, count_windows, faster_of, plans, resolve_segmentation, time_masks
@@ -22,6 +23,9 @@ __all__ = ["Recipe", "dimensions_of", "network_and_time", "patch_of", "question"
 
 WIDTHS = (8, 16, 24, 32)
 """Feature maps of a U-Net's first level that are tried, the narrowest and quickest first."""
+
+KIND_OF_LAYOUT: dict[str, Kind] = {"acdc": "heart_mr", "sunnybrook": "heart_mr"}
+"""What the images of a layout show, where it is of one kind alone; it decides the random changes."""
 
 _FLAT = 3.0  # times as far apart as the pixels of a slice: from there on slices say little of one another (nnU-Net's limit)
 _THIN = 16  # slices; of fewer no block can be made
@@ -58,11 +62,12 @@ class Recipe:
         return cls(dimensions, min(16, max(8 if dimensions == 2 else 2, batch)), wanted, _FURTHER * wanted)
 
 
-def question(positive: str | None) -> list[Choice]:
-    """What is asked of the images: where the structures are."""
+def question(data: SegmentationData, positive: str | None) -> list[Choice]:
+    """What is asked of the images: where the structures are; and what the images show, where the layout is of one kind alone."""
     if positive is not None:
         raise StudyError(f"{positive!r} is given as the class that is looked for, and images with masks have none. Leave it out.")
-    return [Choice("task", "segmentation")]
+    kind = KIND_OF_LAYOUT.get(data.layout) if data.kind is None else None
+    return [Choice("task", "segmentation"), *([Choice("data.kind", kind, "images of this layout show nothing else")] if kind else [])]
 
 
 def network_and_time(

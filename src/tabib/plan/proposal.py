@@ -42,6 +42,7 @@ LAYOUTS = {
     "image_mask_pairs": "every image has a mask of its name",
     "acdc": "the folders of the ACDC challenge",
     "nnunet": "the raw data of nnU-Net",
+    "dicom_seg": "DICOM series, and segmentation objects that outline them",
     "sunnybrook": "the folders of the Sunnybrook data",
 }
 """Why a layout stands in a plan: what the folder is."""
@@ -117,7 +118,7 @@ def plan_study(
     index = index_folder(data, cache_folder=cache_folder, progress=progress)
     decoding = perf_counter() - began
     if isinstance(data, SegmentationData):
-        asked, network_and_time = masks.question(positive), masks.network_and_time
+        asked, network_and_time = masks.question(data, positive), masks.network_and_time
     else:
         asked, network_and_time = classes.question(index, data, positive), classes.network_and_time
     choices = [Choice("name", name), *asked, *_given("data", data), *_given("split", split or Split()), *_colourless(index, data)]
