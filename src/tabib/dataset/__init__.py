@@ -13,7 +13,7 @@ from tabib.dataset.labels import as_class, rename_labels, without
 from tabib.dataset.layouts import list_folder
 from tabib.dataset.listing import NO_IMAGES, Listed, given_parts, junk
 from tabib.dataset.mask_layouts import MASK_LAYOUTS
-from tabib.dataset.masks import Case, MaskFacts, case_of, read_case, slice_image, telling_slice
+from tabib.dataset.masks import Case, MaskFacts, case_of, read_case, read_predicted, slice_image, telling_slice
 from tabib.dataset.pixels import STATISTICS, enough_side, fit_image, intensity_statistics
 from tabib.dataset.positive import guess_positive, positive_class
 from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset
@@ -63,6 +63,7 @@ __all__ = [
     "prepared_shape",
     "propose_group_pattern",
     "read_case",
+    "read_predicted",
     "read_row_pixels",
     "read_split_csv",
     "rename_labels",

@@ -20,10 +20,10 @@ from tabib.dataset.dicom_seg import names_of_segments, read_segments
 from tabib.dataset.stacks import Stack, find_stack
 from tabib.dataset.sunnybrook import outlines_of, read_outlines
 from tabib.errors import ImageError
-from tabib.images import Image, Volume, glance, read_file, read_mask, read_volume
+from tabib.images import Image, Volume, glance, laid_on, read_file, read_mask, read_volume
 from tabib.records import LABEL_SEPARATOR
 
-__all__ = ["Case", "MaskFacts", "case_of", "glance_at_case", "read_case", "slice_image", "telling_slice"]
+__all__ = ["Case", "MaskFacts", "case_of", "glance_at_case", "read_case", "read_predicted", "slice_image", "telling_slice"]
 
 _HIGHEST = 2**16 - 1  # of the numbers that a study can name
 _ISLAND = 0.01  # of the largest piece: a speck, no part of the structure
@@ -103,7 +103,7 @@ def _read_mask(data: SegmentationData, path: str, mask: str, source: _File | Sta
         elif data.layout == "dicom_seg":
             stored = read_segments(data, mask, image)
         else:
-            stored = read_mask(data.folder / mask)
+            stored = laid_on(read_mask(data.folder / mask), image)
     except ImageError as error:
         raise ImageError(f"the mask {mask!r} of {path!r} cannot be used: {error}") from None
     of_mask, of_image = stored.voxels.shape, image.voxels.shape[:3]
@@ -112,6 +112,18 @@ def _read_mask(data: SegmentationData, path: str, mask: str, source: _File | Sta
             f"the mask {mask!r} has {_sides(of_mask)}, and the image {path!r} {_sides(of_image)}: a mask must lie on its image voxel by "
             "voxel; export it again on the image that it was drawn on. Nothing is resized, as nobody knows which of the two was changed"
         )
+    return stored
+
+
+def read_predicted(path: Path, image: Volume) -> Volume:
+    """Read a mask that was written for an image, in the order of the image's voxels.
+
+    Raises:
+        ImageError: it cannot be read, or is of another shape.
+    """
+    stored = laid_on(read_mask(path), image)
+    if stored.voxels.shape != image.voxels.shape[:3]:
+        raise ImageError(f"the prediction {path} has {_sides(stored.voxels.shape)}, and its image {_sides(image.voxels.shape[:3])}")
     return stored
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from tabib.config import SegmentationData
-from tabib.dataset import Case, case_of, read_case
-from tabib.errors import DataError, ImageError
-from tabib.images import read_mask
+from tabib.dataset import Case, case_of, read_case, read_predicted
+from tabib.errors import ImageError
 from tabib.metrics.objects import measure_objects
 from tabib.metrics.segmentation import StructureMeasures, measure_structure
 from tabib.metrics.surfaces import bounding_box
@@ -43,10 +42,8 @@ def measure_case(asked: Asked) -> tuple[MeasuredCase, Baseline | None] | str:
     """Measure one case, and what the baseline says of it; a sentence where one of its files cannot be read."""
     try:
         case = read_case(asked.data, asked.path, asked.mask)
-        stored = read_mask(asked.prediction)
-        if stored.voxels.shape != case.structures.shape:
-            raise DataError(f"the prediction has {stored.voxels.shape} voxels and the image {case.structures.shape}")
-    except (ImageError, DataError) as error:
+        stored = read_predicted(asked.prediction, case.image)
+    except ImageError as error:
         return str(error)
     predicted = case_of(asked.data, case.image, stored)
     said = predicted.structures

@@ -14,7 +14,7 @@ from tabib.images.resample import resample, resample_labels
 from tabib.images.resize import Fit, resize
 from tabib.images.segmentation_object import SegmentationHeader, encode_dicom_seg, identify_segmentation, read_dicom_seg
 from tabib.images.series import Fault, Series, Slice, find_series, read_series
-from tabib.images.volume import MAX_VOXELS, Spacing, Volume, affine_of_cut, affine_of_resize, cut, spacing_of
+from tabib.images.volume import MAX_VOXELS, Spacing, Volume, affine_of_cut, affine_of_resize, cut, laid_on, spacing_of
 from tabib.images.write import encode_jpeg, encode_label_map, encode_nifti, encode_nifti_like, encode_png, to_eight_bit
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "identify_dicom",
     "identify_segmentation",
     "keep_largest",
+    "laid_on",
     "lay_heat",
     "name_and_frame",
     "outline",

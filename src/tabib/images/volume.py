@@ -18,12 +18,15 @@ __all__ = [
     "check_affine",
     "check_voxels",
     "cut",
+    "laid_on",
     "rescaled",
     "spacing_of",
 ]
 
 MAX_VOXELS = 2**28
 """Largest volume that is read, in voxels: 1,024 slices of 512 x 512, at 16 bits 512 MiB."""
+
+_APART = 0.01  # of a voxel, over a whole axis: rounding in files is less
 
 Spacing = tuple[float | None, float, float]
 """Millimetres between slices, rows and columns; None between slices where there is one only and its thickness is not said."""
@@ -41,6 +44,28 @@ class Volume:
     affine: np.ndarray | None  # (4, 4) float64 from (d, h, w, 1) to mm left, back and up (LPS, as DICOM has them); None where not said
     spacing_mm: Spacing | None  # None where not said
     facts: ImageFacts
+
+
+def laid_on(volume: Volume, other: Volume) -> Volume:
+    """Turn and mirror a volume so that its voxels are in the order of another, where both are one grid with its axes in another order.
+
+    Of any other two volumes, and where one says no geometry, the first comes back as it is.
+    """
+    if volume.affine is None or other.affine is None:
+        return volume
+    way = np.linalg.inv(other.affine) @ volume.affine  # from places of one to places of the other
+    axes = np.abs(way[:3, :3]).argmax(1)
+    signs = np.sign(way[np.arange(3), axes])
+    first = np.where(signs < 0, np.array(other.voxels.shape[:3]) - 1, 0)
+    exact = np.zeros((4, 4))
+    exact[np.arange(3), axes], exact[:3, 3], exact[3, 3] = signs, first, 1
+    last = np.array([*volume.voxels.shape[:3], 1.0])
+    same = tuple(np.array(volume.voxels.shape[:3])[axes]) == other.voxels.shape[:3] and len({*axes.tolist()}) == 3
+    if not same or (np.abs(way - exact) @ last > _APART).any() or np.array_equal(exact, np.eye(4)):
+        return volume
+    turned = volume.voxels.transpose(*axes, *range(3, volume.voxels.ndim))
+    turned = turned[tuple(slice(None, None, -1) if sign < 0 else slice(None) for sign in signs)]
+    return replace(volume, voxels=np.ascontiguousarray(turned), affine=other.affine, spacing_mm=other.spacing_mm)
 
 
 def check_voxels(*shape: int) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 
 from tabib.config import AnyData, SegmentationData
-from tabib.dataset import Case, case_of, read_case, read_row_pixels, slice_image, telling_slice
+from tabib.dataset import Case, case_of, read_case, read_predicted, read_row_pixels, slice_image, telling_slice
 from tabib.errors import ImageError
-from tabib.images import THUMBNAIL_SIDE, Image, encode_jpeg, overlay, read_image, read_mask, resize, to_eight_bit
+from tabib.images import THUMBNAIL_SIDE, Image, encode_jpeg, overlay, read_image, resize, to_eight_bit
 
 __all__ = ["Gallery", "Overlay", "Picture", "outlined", "take_overlays", "take_pictures"]
 
@@ -67,7 +67,7 @@ def take_overlays(
     for row, numbers in slices.items():
         try:
             truth = read_case(data, index["path"][row], index["mask"][row])
-            said = case_of(data, truth.image, read_mask(masks[row]))
+            said = case_of(data, truth.image, read_predicted(masks[row], truth.image))
         except (ImageError, OSError):
             continue
         around = truth.structures | said.structures
