@@ -7,6 +7,7 @@ import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from places import REAL, needs_real
 from tabib.errors import ImageError
@@ -106,3 +107,34 @@ def test_blood_is_brighter_inside_real_outlines_and_most_so_when_the_count_begin
                 around, inside = pixels[top:bottom, left:right], mask[top:bottom, left:right]
                 found.append((around[inside].mean() - around[~inside].mean()) / around.std())
     assert np.mean(contrasts[1.0]) > max(1, np.mean(contrasts[0.0]) + 0.03)
+
+
+@pytest.mark.real
+@needs_real("cardiac_sunnybrook")
+def test_brightness_falls_most_along_real_outlines_when_the_count_begins_at_one():
+    """The figures of `FIRST_CENTRE`."""
+    root = REAL / "cardiac_sunnybrook"
+    falls: dict[str, list[list[float]]] = {"SC-HF-I-1": [], "SC-HF-I-2": []}
+    firsts = np.arange(-2, 10) / 4
+    for patient, drawn in (("SCD0000101", "SC-HF-I-1"), ("SCD0000201", "SC-HF-I-2")):
+        for path in sorted((root / "contourfiles" / drawn / "i-contours").iterdir()):
+            points = read_contour(path)
+            pixels = pydicom.dcmread(root / "dicoms" / patient / f"{int(path.name.split('-')[2])}.dcm").pixel_array.astype(float)
+            along = (np.roll(points, -1, axis=0) - np.roll(points, 1, axis=0)) @ [1, 1j]
+            points, along = points[along != 0], along[along != 0]
+            outward = np.stack([(-1j * along / abs(along)).real, (-1j * along / abs(along)).imag], 1)
+            if ((points - points.mean(0)) * outward).sum() < 0:
+                outward = -outward
+            column, row = points.mean(0).astype(int)
+            spread = pixels[row - 30 : row + 30, column - 30 : column + 30].std()
+
+            def mean(places, pixels=pixels):
+                return ndimage.map_coordinates(pixels, places[:, ::-1].T, order=1, mode="nearest").mean()
+
+            falls[drawn].append([(mean(points - first - outward) - mean(points - first + outward)) / spread for first in firsts])
+    each = np.concatenate([np.array(found) for found in falls.values()])
+    at = {first: each[:, list(firsts).index(first)] for first in (0.0, 1.0)}
+    assert len(each) == 36
+    assert [round(at[first].mean(), 2) for first in (0.0, 1.0)] == [0.52, 0.67]
+    assert [int((np.array(found)[:, 6] > np.array(found)[:, 2]).sum()) for found in falls.values()] == [18, 16]
+    assert firsts[each.mean(0).argmax()] == 1.0
