@@ -27,6 +27,8 @@ bench: $(INSTALLED) .venv-keras/.installed  ## speed and memory, as ratios of on
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/near_copies.py
 	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/segmentation.py
+	$(BIN)/python benchmarks/segmentation_metrics.py
 
 bench-quality: $(INSTALLED) ## quality on real images: hours
 	$(BIN)/python benchmarks/quality.py

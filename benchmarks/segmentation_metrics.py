@@ -56,9 +56,10 @@ def monai(truth: torch.Tensor, prediction: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def clocked(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    """Seconds of processor time: others on the machine do not count."""
+    start = time.process_time()
     function()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def main() -> None:
@@ -79,8 +80,11 @@ def main() -> None:
         dice = ", ".join(f"{measures.dice:.2f}" for measures in ours.values())
         pairs = [(clocked(lambda: tabib(truth, prediction)), clocked(lambda: monai(*tensors))) for _ in range(repeats)]  # noqa: B023
         own, other = (median(side) for side in zip(*pairs, strict=True))
-        ratio = median(theirs / ours for ours, theirs in pairs)
-        print(f"{name} (Dice {dice}): Tabib {own * 1000:.1f} ms, MONAI {other * 1000:.0f} ms, {ratio:.1f} times as fast, equal to 1e-5")
+        ratios = sorted(theirs / ours for ours, theirs in pairs)
+        print(
+            f"{name} (Dice {dice}): Tabib {own * 1000:.1f} ms, MONAI {other * 1000:.0f} ms of processor time, {median(ratios):.1f} times "
+            f"as fast ({ratios[0]:.1f} to {ratios[-1]:.1f}; wanted: at least 5), equal to 1e-5"
+        )
 
 
 if __name__ == "__main__":
