@@ -53,7 +53,7 @@ def test_hearts(tabib: Tabib, tmp_path: Path) -> None:
     [
         (["--label", "cell"], "Write it as --label NAME=NUMBER"),
         (["--label", "cell=one"], "labels"),
-        (["--layout", "acdc"], "labels"),
+        ([], "--label NAME=1"),
         (["--label", "cell=1", "--pattern", "(?P<label>a)"], "--pattern names the class"),
     ],
     ids=["no_number", "no_integer", "no_labels", "pattern"],

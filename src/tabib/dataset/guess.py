@@ -12,7 +12,7 @@ from tabib.dataset.acdc import is_acdc_mask
 from tabib.dataset.listing import without_suffix
 from tabib.dataset.mask_layouts import list_cases
 from tabib.dataset.nnunet import named_labels
-from tabib.dataset.sunnybrook import LINK, LV, MYOCARDIUM
+from tabib.dataset.sunnybrook import LINK, LV
 from tabib.images import read_mask
 
 __all__ = ["guess_masks", "numbers_in_masks"]
@@ -36,7 +36,7 @@ def guess_masks(folder: Path) -> dict[str, Any] | None:
     if {"imagesTr", "labelsTr"} <= inside.keys():
         return {"layout": "nnunet", "labels": named_labels(folder)}
     if LINK in inside:
-        return {"layout": "sunnybrook", "labels": {"lv": LV, "myocardium": MYOCARDIUM}}
+        return {"layout": "sunnybrook", "labels": {"lv": LV}}  # with the myocardium, end-systole would be left out: it has no outer outline
     if any(is_acdc_mask(name) for name in _names(folder)):
         return {"layout": "acdc", "labels": {"rv": 1, "myocardium": 2, "lv": 3}}
     folders = {name.casefold(): name for name, entry in inside.items() if entry.is_dir()}
