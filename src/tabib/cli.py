@@ -732,7 +732,11 @@ def compare(
             f"not run: {line.not_run}. {line.reason}"
             if line.not_run
             else f"{line.weights_total:,} weights, {line.weights_trainable:,} trained; "
-            + ", ".join(f"{each.name} {each.value:.3f}" for each in line.measures if each.name in HEADLINES and each.value is not None)
+            + ", ".join(
+                f"{each.name} {each.value:.3f}"
+                for each in line.measures
+                if each.name in (*HEADLINES, *MASK_HEADLINES) and each.value is not None
+            )
         )
         for line in comparison.lines
     ]

@@ -41,6 +41,7 @@ __all__ = [
     "Confusion",
     "Curve",
     "Decision",
+    "Difference",
     "Evaluation",
     "Explained",
     "Explanations",
@@ -58,10 +59,12 @@ __all__ = [
     "Model",
     "Neighbour",
     "OfLabel",
+    "Outlined",
     "PartEvaluation",
     "PostProcessing",
     "Published",
     "Record",
+    "SameCase",
     "SamePicture",
     "SegmentationEvaluation",
     "SegmentationModel",
@@ -662,11 +665,11 @@ class Compared(Record):
     epochs: int = 0  # of all members
     members: int = 0
     seconds: float = 0.0  # of training
-    classes: list[str] = []  # that it tells apart, or its labels
+    classes: list[str] = []  # that it tells apart, or its labels, or structures
     rows: int = 0  # judged on test
     groups: int = 0
     measures: list[Measure] = []  # of test: of the whole, and means over more than two classes, or over labels
-    labels: dict[str, list[Measure]] = {}  # of several labels those of the whole of each
+    labels: dict[str, list[Measure]] = {}  # of several labels those of the whole of each, and of each structure
     counts: dict[str, int] | None = None  # tn, fp, fn, tp; None for more than two classes, and for several labels
 
 
@@ -689,6 +692,32 @@ class SamePicture(Record):
     answers: list[Answer]
 
 
+class Outlined(Record):
+    """What one run outlined in a case."""
+
+    name: str  # of the run
+    run: str  # its folder
+    row: int  # of its index
+    mask: str  # below its folder
+    dice: float | None  # mean over the structures
+
+
+class SameCase(Record):
+    """One test case with every run's outlines."""
+
+    path: str
+    slice: int  # counted from 1: where the worst of them has most errors
+    answers: list[Outlined]
+
+
+class Difference(Record):
+    """Two segmenters on the same cases: the first less the second."""
+
+    first: str  # names of runs
+    second: str
+    measures: list[Measure]
+
+
 class Comparison(Record):
     """Runs side by side."""
 
@@ -697,3 +726,7 @@ class Comparison(Record):
     same_test: bool  # whether all judged the same pictures: only then do figures beside one another compare
     published: list[Published] = []
     pictures: list[SamePicture] = []  # none where the pictures are not the same
+    masked: bool = False  # whether the runs are segmenters; their labels are structures
+    differences: list[Difference] = []  # of segmenters that judged the same cases, each pair
+    cases: list[SameCase] = []
+    confidence: float = 0.95  # of the intervals of `differences`

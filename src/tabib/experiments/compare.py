@@ -8,12 +8,22 @@ from typing import Any
 
 import polars as pl
 
-from tabib.config import Study
+from tabib.config import AnyStudy, Study
 from tabib.errors import RunError, StudyError
-from tabib.records import Answer, Compared, Comparison, Evaluation, Model, Published, SamePicture
+from tabib.experiments.compare_masks import compare_cases, structure_figures
+from tabib.records import (
+    Answer,
+    Compared,
+    Comparison,
+    Evaluation,
+    Model,
+    Published,
+    SamePicture,
+    SegmentationEvaluation,
+    SegmentationModel,
+)
 from tabib.reports import write_comparison_pages
 from tabib.runs import Run, read_run, write_json
-from tabib.study_file import of_classes
 
 __all__ = ["compare_runs", "write_comparison"]
 
@@ -40,11 +50,12 @@ def compare_runs(runs: Sequence[Path | Compared], *, title: Mapping[str, str], n
 
     Raises:
         RunError: a run that is not finished.
-        StudyError: some runs tell one class of an image and others several labels.
+        StudyError: some runs tell one class of an image and others several labels, or draw masks.
     """
     lines: list[Compared] = []
     seen: list[_Seen] = []
     studies: list[dict[str, str]] = []
+    tasks: list[str] = []
     published: dict[str, Published] = {}
     for place, run in enumerate(runs):
         if isinstance(run, Compared):
@@ -54,29 +65,39 @@ def compare_runs(runs: Sequence[Path | Compared], *, title: Mapping[str, str], n
         for step in ("model", "evaluation", "predictions"):
             if not opened.path(step).exists():
                 raise RunError(f"{run} has no {opened.path(step).name}: its run is not finished. Finish it with: tabib run STUDY")
-        study = of_classes(opened.read("study"))
-        if seen and study.several != bool(seen[0][0].labels):
+        study = opened.read("study")
+        if studies and study.task != tasks[-1]:
+            raise StudyError(
+                f"{seen[0][1].folder} is of task {tasks[-1]} and {run} of task {study.task}: no figure of one is a figure of the other. "
+                "Compare runs of one task."
+            )
+        tasks.append(study.task)
+        if seen and isinstance(study, Study) and study.several != bool(seen[0][0].labels):
             raise StudyError(
                 f"Of {seen[0][1].folder} and {run} one tells several labels of an image and the other one class: no figure of one is a figure "
                 "of the other. Compare runs of one kind."
             )
         name = names[place] if names else f"{study.name} {opened.folder.name[:8]}"
-        line = _line(name, opened, study, opened.read("model"), opened.read("evaluation"))
+        evaluation = opened.read("evaluation")
+        line = _line(name, opened, study, opened.read("model"), evaluation)
         lines.append(line)
-        seen.append((line, opened, _test_answers(opened)))
+        seen.append((line, opened, _test_answers(opened, evaluation)))
         studies.append(_flat(study.model_dump(mode="json", exclude=set(WORDS))))
         for work in study.notes.past_work:
             figures = {key: value for key, value in work.figures.model_dump().items() if value is not None}
             published[work.name] = Published(name=work.name, protocol=_both(work.protocol), link=work.link, figures=figures)
     differing = sorted({field for each in studies for field in each if len({other.get(field) for other in studies}) > 1})
     settings = {line.name: {field: each.get(field, "") for field in differing} for (line, _, _), each in zip(seen, studies, strict=True)}
+    masked = "segmentation" in tasks
     same = len({tuple(answers["content"].sort()) for _, _, answers in seen}) <= 1
     return Comparison(
         title=dict(title),
         lines=[line.model_copy(update={"settings": settings.get(line.name, {})}) for line in lines],
         same_test=same,
         published=list(published.values()),
-        pictures=_pictures(seen) if same and seen else [],
+        pictures=_pictures(seen) if same and seen and not masked else [],
+        masked=masked,
+        **(compare_cases([(line, run) for line, run, _ in seen]) if masked and same else {}),
     )
 
 
@@ -87,7 +108,30 @@ def write_comparison(comparison: Comparison, folder: Path, *, languages: Sequenc
     return write_comparison_pages(comparison, folder, languages=languages)
 
 
-def _line(name: str, run: Run, study: Study, model: Model, evaluation: Evaluation) -> Compared:
+def _line(
+    name: str, run: Run, study: AnyStudy, model: Model | SegmentationModel, evaluation: Evaluation | SegmentationEvaluation
+) -> Compared:
+    test = next(part for part in evaluation.parts if part.part == "test")
+    told = _of_classes(evaluation) if isinstance(evaluation, Evaluation) else structure_figures(evaluation)
+    return Compared(
+        name=name,
+        run=str(run.folder),
+        bench=study.scale == "bench",
+        network=model.network if isinstance(model, Model) or not model.encoder else f"{model.network} {model.encoder}",
+        weights_total=model.weights_total,
+        weights_trainable=model.weights_trainable,
+        weights_source=model.weights_source,
+        epochs=sum(member.epochs for member in model.members),
+        members=len(model.members),
+        seconds=sum(member.seconds for member in model.members),
+        rows=test.rows,
+        groups=test.groups,
+        **told,
+    )
+
+
+def _of_classes(evaluation: Evaluation) -> dict[str, Any]:
+    """What a line says of a classifier alone."""
     test = next(part for part in evaluation.parts if part.part == "test")
     means = bool(evaluation.labels) or len(evaluation.classes) > 2
     whole = [measure for measure in test.measures if measure.of is None or (means and measure.of == "macro")]
@@ -102,30 +146,16 @@ def _line(name: str, run: Run, study: Study, model: Model, evaluation: Evaluatio
         counts = {
             kind: cells[said] for kind, said in {"tn": (False, False), "fp": (False, True), "fn": (True, False), "tp": (True, True)}.items()
         }
-    return Compared(
-        name=name,
-        run=str(run.folder),
-        bench=study.scale == "bench",
-        network=model.network,
-        weights_total=model.weights_total,
-        weights_trainable=model.weights_trainable,
-        weights_source=model.weights_source,
-        epochs=sum(member.epochs for member in model.members),
-        members=len(model.members),
-        seconds=sum(member.seconds for member in model.members),
-        classes=evaluation.classes,
-        rows=test.rows,
-        groups=test.groups,
-        measures=whole,
-        labels=labels,
-        counts=counts,
-    )
+    return {"classes": evaluation.classes, "measures": whole, "labels": labels, "counts": counts}
 
 
-def _test_answers(run: Run) -> pl.DataFrame:
-    """Test rows with the content of their image, and what the run said."""
+def _test_answers(run: Run, evaluation: Evaluation | SegmentationEvaluation) -> pl.DataFrame:
+    """Test rows with the content of their image, and what the run said; of masks those that were measured."""
     said: pl.DataFrame = run.read("predictions")
     index: pl.DataFrame = run.read("index")
+    if isinstance(evaluation, SegmentationEvaluation):
+        rows = [case.row for case in evaluation.parts[-1].cases]
+        return index.filter(pl.col("row").is_in(rows)).select("row", "content").sort("content")
     return (
         said.filter((pl.col("part") == "test") & pl.col("predicted").is_not_null())
         .join(index.select("row", "content"), on="row")

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tabib.config import Study
+from tabib.config import AnyStudy
 from tabib.errors import MissingPackageError, StudyError, TabibError, WeightsError
 from tabib.progress import SILENT, Progress
 from tabib.records import Compared
 from tabib.reports import LANGUAGES
 from tabib.runs import open_run
 from tabib.study import run_study
-from tabib.study_file import load_study, of_classes, read_fields
+from tabib.study_file import load_study, read_fields
 
 __all__ = ["Row", "Series", "read_series", "run_series"]
 
@@ -26,7 +26,7 @@ class Row:
     """One study of a series."""
 
     name: str
-    study: Study
+    study: AnyStudy
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def read_series(path: Path, *, overrides: Sequence[str] = ()) -> Series:
         if not isinstance(changes, dict):
             raise StudyError(f"{where}: set is {changes!r}. Expected fields with values, as in set: {{training.epochs: 5}}")
         changed = [f"{field}={_text(value)}" for field, value in changes.items()]
-        rows.append(Row(row["name"], of_classes(load_study(path.parent / str(values["study"]), changes=changed, overrides=overrides))))
+        rows.append(Row(row["name"], load_study(path.parent / str(values["study"]), changes=changed, overrides=overrides)))
     title = values.get("title") or path.stem
     if isinstance(title, dict):
         _only(title, LANGUAGES, f"{path}, title")

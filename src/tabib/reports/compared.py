@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tabib.config import METRICS
-from tabib.records import Compared, Comparison, Measure
+from tabib.records import Compared, Comparison, Difference, Measure
 from tabib.reports.text import Language
 from tabib.reports.views import written_number
 
@@ -16,7 +16,11 @@ __all__ = [
     "MEASURES",
     "NOT_RUN",
     "Cell",
+    "caution",
     "counted",
+    "difference_cell",
+    "difference_columns",
+    "label_measures_of",
     "labels_of",
     "measured",
     "measures_of",
@@ -32,8 +36,11 @@ MEASURES = ("auc", "accuracy", "sensitivity", "specificity", "ppv", "f1", "log_l
 MEASURES_OF_MANY = ("auc", "accuracy", "balanced_accuracy", "f1", "log_loss")
 MEASURES_OF_LABELS = ("auc", "average_precision", "balanced_accuracy", "f1", "exact_match")
 
+MEASURES_OF_MASKS = ("dice", "iou", "surface_dice", "hausdorff95_mm", "panoptic_quality", "aji", "count_error")
+
 LABEL_MEASURES = ("auc", "sensitivity", "specificity")
-"""Of each of several labels."""
+STRUCTURE_MEASURES = ("dice", "iou", "hausdorff95_mm", "surface_distance_mm")
+"""Of each of several labels, and of each structure."""
 
 NOT_RUN = {"weights": "compare.no_weights", "error": "compare.no_run"}
 """The words for why a row was not run."""
@@ -55,12 +62,52 @@ def measures_of(comparison: Comparison) -> list[str]:
     """The columns of a table of runs."""
     found = {measure.name for line in comparison.lines for measure in line.measures}
     two = any(line.counts for line in comparison.lines)
-    return [name for name in (MEASURES if two else MEASURES_OF_LABELS if labels_of(comparison) else MEASURES_OF_MANY) if name in found]
+    return [
+        name
+        for name in (
+            MEASURES_OF_MASKS
+            if comparison.masked
+            else MEASURES
+            if two
+            else MEASURES_OF_LABELS
+            if labels_of(comparison)
+            else MEASURES_OF_MANY
+        )
+        if name in found
+    ]
 
 
 def labels_of(comparison: Comparison) -> list[str]:
-    """Labels that any run tells, where an image may have several."""
-    return sorted({label for line in comparison.lines for label in line.labels})
+    """Labels that any run tells, where an image may have several, or structures."""
+    found = dict.fromkeys(label for line in comparison.lines for label in line.labels)
+    return list(found) if comparison.masked else sorted(found)
+
+
+def label_measures_of(comparison: Comparison) -> list[str]:
+    """The measures that are shown of each label or structure."""
+    found = {measure.name for line in comparison.lines for measures in line.labels.values() for measure in measures}
+    return [name for name in (STRUCTURE_MEASURES if comparison.masked else LABEL_MEASURES) if name in found]
+
+
+def difference_columns(comparison: Comparison) -> list[tuple[str, str | None]]:
+    """Of what the paired differences of segmenters are."""
+    return list(dict.fromkeys((each.name, each.of) for pair in comparison.differences for each in pair.measures))
+
+
+def difference_cell(pair: Difference, name: str, of: str | None, reader: Language) -> tuple[Cell, bool]:
+    """A paired difference, and whether its interval holds no zero."""
+    measure = next((each for each in pair.measures if (each.name, each.of) == (name, of)), None)
+    if measure is None:
+        return Cell("", ""), False
+    sure = measure.low is not None and measure.high is not None and not measure.low <= 0 <= measure.high
+    return Cell(written_number(reader, measure.value, _PLACES), _interval(measure, reader)), sure
+
+
+def caution(comparison: Comparison, reader: Language) -> str:
+    """How many differences are shown, and how many of them would look real by chance."""
+    compared = sum(each.low is not None for pair in comparison.differences for each in pair.measures)
+    figures = {"compared": compared, "chance": (1 - comparison.confidence) * compared, "confidence": comparison.confidence}
+    return reader.text("compare.caution", figures) if compared else reader.text("compare.too_few")
 
 
 def same_labels(comparison: Comparison) -> bool:
@@ -76,7 +123,7 @@ def same_question(comparison: Comparison) -> bool:
 def published_measures(comparison: Comparison) -> list[str]:
     """The measures that somebody published."""
     found = {name for work in comparison.published for name in work.figures}
-    return [name for name in METRICS if name in found]
+    return [name for name in (*METRICS, "dice", "iou") if name in found]
 
 
 def measured(measures: Sequence[Measure], name: str, reader: Language) -> Cell:

@@ -20,7 +20,7 @@ from tabib.errors import RunError
 from tabib.records import Comparison, External, Finding, Findings
 from tabib.reports import compared, figures, judged, segmented, views, why
 from tabib.reports.facts import Facts, external_facts, read_facts, see_facts, shown_labels
-from tabib.reports.pictures import Gallery, Overlay, Picture, take_overlays, take_pictures
+from tabib.reports.pictures import Gallery, Overlay, Picture, take_cases, take_overlays, take_pictures
 from tabib.reports.text import (
     END,
     FIRST_STRONG,
@@ -114,12 +114,15 @@ def write_comparison_pages(comparison: Comparison, folder: Path, *, languages: S
             raise RunError(f"{run} is not a run folder any more. Compare the runs again.")
         data = open_data(study.data, run.parent.parent / ".cache").data
         gallery = take_pictures(data, index, [picture.row for picture in comparison.pictures])
+    drawn = take_same_cases(comparison)
     pages = []
     for code in languages:
         path = folder / f"compare.{code}.html"
         values = {
             "comparison": comparison,
             "compared": compared,
+            "drawn": drawn,
+            "outline_colour": views.outline_colour,
             "shown_labels": shown_labels,
             "spoken": lambda words, code=code: _in_language(Bilingual(**words), code),
         }
@@ -127,6 +130,21 @@ def write_comparison_pages(comparison: Comparison, folder: Path, *, languages: S
             file.write(_page("compare.html.j2", gallery, code, values).encode())
         pages.append(path)
     return pages
+
+
+def take_same_cases(comparison: Comparison) -> list[tuple[Picture, list[Picture]] | None]:
+    """Of each case that compared segmenters share its true outlines, and those of every run, cut alike; none where files have gone."""
+    wanted: list[tuple[SegmentationData, str, str, int, list[Path]]] = []
+    for case in comparison.cases:
+        run = Path(case.answers[0].run)
+        study, index = read_result(run, "study"), read_result(run, "index")
+        if study is None or index is None:
+            raise RunError(f"{run} is not a run folder any more. Compare the runs again.")
+        data = open_data(study.data, run.parent.parent / ".cache").data
+        row = case.answers[0].row
+        # A structure has one number in the masks of all runs: the data are the same files.
+        wanted.append((data, index["path"][row], index["mask"][row], case.slice, [Path(each.run) / each.mask for each in case.answers]))
+    return take_cases(wanted)
 
 
 def take_gallery(facts: Facts) -> Gallery:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tabib.dataset import Case, case_of, read_case, read_predicted, read_row_pix
 from tabib.errors import ImageError
 from tabib.images import THUMBNAIL_SIDE, Image, encode_jpeg, overlay, read_image, resize, to_eight_bit
 
-__all__ = ["Gallery", "Overlay", "Picture", "outlined", "take_overlays", "take_pictures"]
+__all__ = ["Gallery", "Overlay", "Picture", "outlined", "take_cases", "take_overlays", "take_pictures"]
 
 LARGEST_SIDE = 160
 LARGEST_ENLARGED = 3.0  # times as large as its pixels
@@ -78,6 +78,25 @@ def take_overlays(
                 taken[Overlay(row, number, predicted)] = picture
         if used > BUDGET_BYTES / 2:
             break
+    return taken
+
+
+def take_cases(wanted: Iterable[tuple[SegmentationData, str, str, int, Sequence[Path]]]) -> list[tuple[Picture, list[Picture]] | None]:
+    """Take a slice (counted from 1) of each case with its true outlines, and with those of every mask, cut alike.
+
+    A case is its data, path, true mask, slice and predicted masks. `None` stands for one whose files cannot be read any more.
+    """
+    taken: list[tuple[Picture, list[Picture]] | None] = []
+    for data, path, mask, number, masks in wanted:
+        try:
+            truth = read_case(data, path, mask)
+            said = [case_of(data, truth.image, read_mask(each)) for each in masks]
+        except (ImageError, OSError):
+            taken.append(None)
+            continue
+        around = np.any([case.structures > 0 for case in (truth, *said)], axis=0)
+        first, *others = (_embed(outlined(case, number=number - 1, around=around), thin_lines=True) for case in (truth, *said))
+        taken.append((first, others))
     return taken
 
 
