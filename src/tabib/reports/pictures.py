@@ -90,7 +90,7 @@ def take_cases(wanted: Iterable[tuple[SegmentationData, str, str, int, Sequence[
     for data, path, mask, number, masks in wanted:
         try:
             truth = read_case(data, path, mask)
-            said = [case_of(data, truth.image, read_mask(each)) for each in masks]
+            said = [case_of(data, truth.image, read_predicted(each, truth.image)) for each in masks]
         except (ImageError, OSError):
             taken.append(None)
             continue
