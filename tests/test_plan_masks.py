@@ -18,7 +18,7 @@ from tabib.errors import DataError, StudyError
 from tabib.plan import Plan, masks, plan_study, proposal, write_plan
 from tabib.plan.masks import WIDTHS, Recipe, dimensions_of, length_of, patch_of
 from tabib.study_file import load_study
-from tabib.training import MaskTimes, count_windows
+from tabib.training import MaskTimes, count_windows, segment_resolve
 
 FLAT = Recipe.of([128, 128])
 
@@ -31,7 +31,8 @@ def _steps_cost_their_width(monkeypatch: pytest.MonkeyPatch) -> None:
         step = 0.01 * study.model.filters[0] * halved * (100 if study.input.dimensions == 3 else 1)
         return MaskTimes(step, step / 50)
 
-    monkeypatch.setattr(masks, "time_masks", cost)
+    for room in (masks, segment_resolve):
+        monkeypatch.setattr(room, "time_masks", cost)
 
 
 def planned(folder: Path, *, minutes: float, labels: dict[str, int] | None = None) -> Plan[Segmentation]:

@@ -17,7 +17,7 @@ from tabib.images import strides_of
 from tabib.kinds import Kind
 from tabib.plan.choices import Choice, study_of
 from tabib.progress import Progress
-from tabib.training import MaskTimes, count_windows, faster_of, plans, resolve_segmentation, time_masks
+from tabib.training import MaskTimes, count_windows, plans, resolve_segmentation, time_masks
 
 __all__ = ["Recipe", "dimensions_of", "network_and_time", "patch_of", "question"]
 
@@ -203,16 +203,14 @@ def _widths(
     for width in WIDTHS:
         filters = [min(width * 2**level, _WIDEST_LEVEL[dimensions]) for level in range(levels)]
         progress.say(f"Timing a U-Net of {filters} feature maps on patches of {' x '.join(map(str, patch))}.")
-        bare = [Choice("model.filters", filters), Choice("training.patches", recipe.batch), Choice("training.precision", "fp32")]
-        one = _resolved([*choices, *fields, *bare], index, split)
-        precision = faster_of(one, lambda study: time_masks(study).step, progress=progress)
-        times = time_masks(one.model_copy(update={"training": one.training.model_copy(update={"precision": precision})}))
+        one = _resolved([*choices, *fields, Choice("model.filters", filters), Choice("training.patches", recipe.batch)], index, split)
+        times = time_masks(one)
         epochs, patches = length_of(times, windows, share, recipe)
         taken = len(members) * epochs * (patches / recipe.batch * times.step + windows * times.window)
         best = [
             *fields,
             Choice("model.filters", filters, "feature maps of the levels, from the top: the widest that sees enough patches in the time"),
-            Choice("training.precision", precision, "by timed steps here"),
+            Choice("training.precision", one.training.precision, "by timed steps here; of blocks on a processor always fp32"),
         ]
         tried.append(_Tried(recipe, width, best, epochs, patches, taken))
         if tried[-1].seen < recipe.wanted:

@@ -5,7 +5,7 @@ from tabib.training.classify import check_layers, train
 from tabib.training.doctor import check_training
 from tabib.training.members import plans
 from tabib.training.own import name_own
-from tabib.training.resolve import faster_of, faster_precision, resolve_study, time_step
+from tabib.training.resolve import faster_precision, resolve_study, time_step
 from tabib.training.segment import train_segmenter
 from tabib.training.segment_calibrate import calibrate_masks
 from tabib.training.segment_check import check_segmentation
@@ -22,7 +22,6 @@ __all__ = [
     "check_segmentation",
     "check_training",
     "count_windows",
-    "faster_of",
     "faster_precision",
     "name_own",
     "packaged_network",
