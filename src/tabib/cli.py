@@ -344,7 +344,9 @@ def summary(
     study: StudyFile,
     classes: Annotated[
         int | None,
-        typer.Option(min=2, metavar="N", help="Number of classes, where no data are to be looked at; input.channels is given then."),
+        typer.Option(
+            min=2, metavar="N", help="Number of classes of a classifier, where no data are to be looked at; input.channels is given then."
+        ),
     ] = None,
     set_: Overrides = None,
     runs: Runs = DEFAULT_RUNS,
@@ -353,18 +355,27 @@ def summary(
     """Show a study's network, layer by layer: shape, weights, what trains, and what it costs."""
     from dataclasses import asdict
 
+    from tabib.config import Study
     from tabib.console import summary_lines
-    from tabib.study_file import load_study, of_classes
-    from tabib.training import summarise_network
+    from tabib.study_file import load_study
+    from tabib.training import resolve_input, summarise_network, summarise_segmenter
     from tabib.training.classify import class_names
     from tabib.training.resolve import with_channels
 
-    asked, refused = of_classes(load_study(study, overrides=set_ or ())), 0
-    if classes is None:
-        run, refused = _travel_study(asked, runs=runs, until="split")
-        classes = len(class_names(run.read("split"), asked))
-        asked = with_channels(asked, run.read("index"))
-    found = summarise_network(asked, classes=classes)
+    asked, refused = load_study(study, overrides=set_ or ()), 0
+    if isinstance(asked, Study):
+        if classes is None:
+            run, refused = _travel_study(asked, runs=runs, until="split")
+            classes = len(class_names(run.read("split"), asked))
+            asked = with_channels(asked, run.read("index"))
+        found = summarise_network(asked, classes=classes)
+    else:
+        if classes is not None:
+            raise StudyError("--classes counts those of a classifier, and data.labels names the structures of a segmenter. Leave it out.")
+        if "auto" in (asked.input.channels, asked.input.patch, asked.input.spacing_mm):
+            run, refused = _travel_study(asked, runs=runs, until="split")
+            asked = resolve_input(asked, run.read("index"), run.read("split"))
+        found = summarise_segmenter(asked)
     _tell(asdict(found), summary_lines(found), as_json)
     _leave(refused)
 

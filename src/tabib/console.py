@@ -100,12 +100,18 @@ def summary_lines(summary: Summary) -> list[str]:
         table.add_row(layer.name, layer.kind, shape, f"{layer.weights:,}", f"{layer.trainable:,}", f"{layer.multiply_adds:,}")
     page = Console(file=io.StringIO(), width=200, color_system=None, record=True)
     page.print(table)
-    channels, height, width = summary.image
+    channels, *sides = summary.image
+    size = "×".join(map(str, (*sides, channels)))
+    seen = (
+        f"patches of {size}, background and {summary.classes - 1} structures"
+        if summary.patch
+        else f"images of {size} and {summary.classes} classes"
+    )
     return [
         *(line.rstrip() for line in page.export_text().splitlines()),
         "",
-        f"{summary.network} for images of {height}×{width}×{channels} and {summary.classes} classes: {summary.weights:,} weights, "
-        f"{summary.trainable:,} of them trainable; {summary.multiply_adds / 1e6:,.1f} million multiply-adds an image",
+        f"{summary.network} for {seen}: {summary.weights:,} weights, {summary.trainable:,} of them trainable; "
+        f"{summary.multiply_adds / 1e6:,.1f} million multiply-adds {'a patch' if summary.patch else 'an image'}",
         *(
             [f"With the {summary.statistics:,} means and variances that batch norm measures: {summary.weights + summary.statistics:,}"]
             if summary.statistics

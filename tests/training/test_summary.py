@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tabib.config import Study
+from tabib.config import Segmentation, Study
 from tabib.errors import StudyError
 from tabib.training.networks import build_network
-from tabib.training.summary import Summary, summarise_network
+from tabib.training.segment import build_for
+from tabib.training.summary import Summary, summarise_network, summarise_segmenter
 
 
 def study(network: str, *, side: int = 64, channels: int | str = 3, **model: object) -> Study:
@@ -79,3 +80,63 @@ def test_channels_are_asked_for() -> None:
 def test_a_summary_is_plain_values() -> None:
     summary = asdict(summarise("small_resnet", channels=1))
     assert math.isclose(summary["multiply_adds"], sum(layer["multiply_adds"] for layer in summary["layers"]))
+
+
+def segmentation(shape: dict[str, object], **model: object) -> Segmentation:
+    return Segmentation.model_validate(
+        {
+            "task": "segmentation",
+            "name": "summary",
+            "data": {"folder": "nowhere", "labels": {"disc": 1, "square": 2}},
+            "input": {"channels": 1, "spacing_mm": "keep", **shape},
+            "model": model,
+        }
+    )
+
+
+def test_a_segmenter_known_by_hand() -> None:
+    summary = summarise_segmenter(segmentation({"patch": [32, 48]}, filters=[4, 8], norm=None))
+    rows = {layer.name: (layer.shape, layer.weights, layer.multiply_adds) for layer in summary.layers if layer.weights}
+    assert rows == {
+        "features.down.0.0": ((4, 32, 48), 9 * 4 + 4, 9 * 4 * 32 * 48),
+        "features.down.0.2": ((4, 32, 48), 9 * 16 + 4, 9 * 16 * 32 * 48),
+        "features.down.1.0": ((8, 16, 24), 9 * 32 + 8, 9 * 32 * 16 * 24),
+        "features.down.1.2": ((8, 16, 24), 9 * 64 + 8, 9 * 64 * 16 * 24),
+        "features.grow.0": ((4, 32, 48), 4 * 32 + 4, 4 * 32 * 16 * 24),
+        "features.up.0.0": ((4, 32, 48), 9 * 32 + 4, 9 * 32 * 32 * 48),
+        "features.up.0.2": ((4, 32, 48), 9 * 16 + 4, 9 * 16 * 32 * 48),
+        "head": ((3, 32, 48), 4 * 3 + 3, 12 * 32 * 48),
+    }
+    assert (summary.network, summary.image, summary.classes, summary.patch) == ("unet", (1, 32, 48), 3, True)
+
+
+@pytest.mark.parametrize(
+    ("shape", "model"),
+    [
+        ({"patch": [64, 64]}, {"network": "attention_unet"}),
+        ({"patch": [64, 64]}, {"network": "unet", "encoder": "tf_efficientnet_lite0", "weights": "imagenet", "freeze": "encoder"}),
+        ({"patch": [64, 64]}, {"network": "dynunet", "deep_supervision": True}),
+        ({"dimensions": 3, "patch": [8, 32, 32], "spacing_mm": [6, 1.5, 1.5]}, {"network": "unet"}),
+        ({"dimensions": 3, "patch": [16, 32, 32]}, {"network": "vnet"}),
+        ({"dimensions": 3, "patch": [16, 32, 32]}, {"network": "segresnet"}),
+    ],
+    ids=["attention_unet", "encoder", "dynunet", "unet 3-D", "vnet 3-D", "segresnet 3-D"],
+)
+def test_layers_of_segmenters_add_up_to_the_whole(shape: dict[str, object], model: dict[str, object]) -> None:
+    asked = segmentation(shape, **model)
+    summary = summarise_segmenter(asked)
+    free = asked.model_copy(update={"model": asked.model.model_copy(update={"weights": None})})
+    built, _ = build_for(free, seed=0, device=torch.device("cpu"))
+    built.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        built(torch.zeros(1, *summary.image))
+    assert summary.multiply_adds == counter.get_total_flops() // 2
+    assert sum(layer.weights for layer in summary.layers) == summary.weights == sum(weight.numel() for weight in built.parameters())
+    assert summary.trainable == sum(weight.numel() for weight in built.parameters() if weight.requires_grad)
+    assert all(layer.multiply_adds >= 0 for layer in summary.layers)
+
+
+@pytest.mark.parametrize("name", ["channels", "patch", "spacing_mm"])
+def test_what_a_segmenter_sees_is_asked_for(name: str) -> None:
+    with pytest.raises(StudyError, match=rf"input\.{name} is auto"):
+        summarise_segmenter(segmentation({"patch": [32, 32], name: "auto"}))

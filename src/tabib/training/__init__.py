@@ -9,8 +9,8 @@ from tabib.training.resolve import faster_precision, resolve_study, time_step
 from tabib.training.segment import train_segmenter
 from tabib.training.segment_calibrate import calibrate_masks
 from tabib.training.segment_check import check_segmentation
-from tabib.training.segment_resolve import MaskTimes, resolve_segmentation, time_masks
-from tabib.training.summary import summarise_network
+from tabib.training.segment_resolve import MaskTimes, resolve_input, resolve_segmentation, time_masks
+from tabib.training.summary import summarise_network, summarise_segmenter
 from tabib.training.weights import packaged_network
 from tabib.training.windows import count_windows
 
@@ -26,9 +26,11 @@ __all__ = [
     "name_own",
     "packaged_network",
     "plans",
+    "resolve_input",
     "resolve_segmentation",
     "resolve_study",
     "summarise_network",
+    "summarise_segmenter",
     "time_masks",
     "time_step",
     "train",

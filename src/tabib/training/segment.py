@@ -21,7 +21,7 @@ from tabib.training.patches import load_patches
 from tabib.training.segmenters import Form, build_segmenter
 from tabib.training.session import running
 
-__all__ = ["build_for", "train_segmenter", "work_for"]
+__all__ = ["build_for", "form_of", "train_segmenter", "work_for"]
 
 
 def train_segmenter(
@@ -87,15 +87,21 @@ def build_for(
 
     Raises `StudyError` where nothing is left to train.
     """
+    network, filters = build_segmenter(
+        study.model, form_of(study), structures=study.data.structures, seed=seed, offline=offline, progress=progress
+    )
+    if not any(weight.requires_grad for weight in network.parameters()):
+        raise StudyError("No weight of the network is left to train. Leave model.freeze out.")
+    return network.to(device), filters
+
+
+def form_of(study: Segmentation) -> Form:
+    """What the network of a study whose `input` is resolved is built for."""
     shape = study.input
     assert shape.channels != "auto"
     assert shape.patch != "auto"
     spacing = tuple(shape.spacing_mm) if isinstance(shape.spacing_mm, list) else None
-    form = Form(shape.channels, 1 + len(study.data.structures), tuple(shape.patch), spacing)
-    network, filters = build_segmenter(study.model, form, structures=study.data.structures, seed=seed, offline=offline, progress=progress)
-    if not any(weight.requires_grad for weight in network.parameters()):
-        raise StudyError("No weight of the network is left to train. Leave model.freeze out.")
-    return network.to(device), filters
+    return Form(shape.channels, 1 + len(study.data.structures), tuple(shape.patch), spacing)
 
 
 def work_for(plan: Plan, cases: CaseCache, study: Segmentation, *, device: torch.device) -> MaskWork:

@@ -24,7 +24,7 @@ from tabib.training.segment import build_for
 from tabib.training.session import running
 from tabib.training.windows import count_windows, segment
 
-__all__ = ["MaskTimes", "resolve_segmentation", "time_masks"]
+__all__ = ["MaskTimes", "resolve_input", "resolve_segmentation", "time_masks"]
 
 _WIDEST = {2: 256, 3: 128}
 """Largest rows and columns of a patch that is planned, by dimensions."""
@@ -54,23 +54,35 @@ def resolve_segmentation(
         MissingPackageError: `training.log_to` names what is not installed.
     """
     refuse_missing(study.training)
-    train = index.join(split.filter(pl.col("part") == "train").select("row"), on="row", how="semi")
-    colour = bool(index.filter(pl.col("refused").is_null())["colour"].any())
-    channels = study.input.channels if study.input.channels != "auto" else 3 if colour else 1
-    _refuse_colours(study, channels)
-    spacing = _spacing(study.input, train) if study.input.spacing_mm == "auto" else study.input.spacing_mm
-    shape = study.input.model_copy(update={"channels": channels, "spacing_mm": spacing})
-    shapes = np.array(_shapes(shape, train))
-    patch = _patch(np.median(shapes, axis=0), shape.dimensions) if shape.patch == "auto" else shape.patch
-    shape = shape.model_copy(update={"patch": patch})
-    training = study.training
-    patches = training.patches if training.patches != "auto" else int(shapes[:, 0].sum()) if shape.dimensions == 2 else 2 * len(shapes)
+    study = resolve_input(study, index, split)
+    _refuse_colours(study)
+    shapes, training = _shapes(study.input, _training_images(index, split)), study.training
+    patches = training.patches if training.patches != "auto" else _patches(shapes, study.input.dimensions)
     update: dict[str, object] = {"patches": max(2, patches)}
     if study.scale == "bench":
         update = {"epochs": min(training.epochs, _BENCH["epochs"]), "patches": min(max(2, patches), _BENCH["patches"])}
     update |= {"device": find_device(training.device), "threads": available_threads() if training.threads == "auto" else training.threads}
-    study = study.model_copy(update={"input": shape, "training": training.model_copy(update=update)})
+    study = study.model_copy(update={"training": training.model_copy(update=update)})
     return study.model_copy(update={"training": study.training.model_copy(update={"precision": _precision(study, progress=progress)})})
+
+
+def resolve_input(study: Segmentation, index: pl.DataFrame, split: pl.DataFrame) -> Segmentation:
+    """Fill in what the network sees, as `resolve_segmentation` does: channels, spacing and patch."""
+    train = _training_images(index, split)
+    colour = bool(index.filter(pl.col("refused").is_null())["colour"].any())
+    channels = study.input.channels if study.input.channels != "auto" else 3 if colour else 1
+    spacing = _spacing(study.input, train) if study.input.spacing_mm == "auto" else study.input.spacing_mm
+    shape = study.input.model_copy(update={"channels": channels, "spacing_mm": spacing})
+    patch = _patch(np.median(_shapes(shape, train), axis=0), shape.dimensions) if shape.patch == "auto" else shape.patch
+    return study.model_copy(update={"input": shape.model_copy(update={"patch": patch})})
+
+
+def _training_images(index: pl.DataFrame, split: pl.DataFrame) -> pl.DataFrame:
+    return index.join(split.filter(pl.col("part") == "train").select("row"), on="row", how="semi")
+
+
+def _patches(shapes: list[tuple[int, int, int]], dimensions: int) -> int:
+    return sum(slices for slices, _, _ in shapes) if dimensions == 2 else 2 * len(shapes)
 
 
 def _precision(study: Segmentation, *, progress: Progress) -> Literal["fp32", "bf16"]:
@@ -86,11 +98,11 @@ def _precision(study: Segmentation, *, progress: Progress) -> Literal["fp32", "b
     return faster_of(study, _time_step, progress=progress) if precision == "auto" else precision
 
 
-def _refuse_colours(study: Segmentation, channels: int) -> None:
+def _refuse_colours(study: Segmentation) -> None:
     changes = {"saturation": study.augment.saturation, "hue_degrees": study.augment.hue_degrees, "stain": study.augment.stain}
     on = [f"augment.{name} is {value:g}" for name, value in changes.items() if value]
-    if on and (channels == 1 or study.input.dimensions == 3):
-        why = "the images are grey" if channels == 1 else "input.dimensions is 3"
+    if on and (study.input.channels == 1 or study.input.dimensions == 3):
+        why = "the images are grey" if study.input.channels == 1 else "input.dimensions is 3"
         raise StudyError(f"{' and '.join(on)}, and {why}: there is no colour that it could change. Set it to 0.")
 
 

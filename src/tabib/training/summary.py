@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tabib.config import Study
+from tabib.config import Segmentation, Study
 from tabib.errors import StudyError
 from tabib.training.freezing import freeze
 from tabib.training.networks import build_network
+from tabib.training.segment import form_of
+from tabib.training.segmenters import build_segmenter
 
-__all__ = ["Layer", "Summary", "summarise_network"]
+__all__ = ["Layer", "Summary", "summarise_network", "summarise_segmenter"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,14 @@ class Summary:
     """A network in the order of its forward pass, before any training."""
 
     network: str
-    image: tuple[int, int, int]  # channels, height, width
-    classes: int
+    image: tuple[int, ...]  # channels, height, width; of a segmenter channels and the sides of a patch
+    classes: int  # or labels; of a segmenter the background and the structures
+    patch: bool  # whether it is a segmenter's
     layers: list[Layer]
     weights: int
     trainable: int
     statistics: int
-    multiply_adds: int
+    multiply_adds: int  # for one image, or one patch
 
 
 def summarise_network(study: Study, *, classes: int, own: nn.Module | None = None) -> Summary:
@@ -65,11 +69,35 @@ def summarise_network(study: Study, *, classes: int, own: nn.Module | None = Non
         network = build_network(model, classes=classes, channels=channels, height=height, width=width, several=study.several, own=own)
         image = torch.zeros(1, channels, height, width)
         freeze(network, model.freeze, sample=image)
+    return _summary(model.network, network, image, classes, patch=False)
+
+
+def summarise_segmenter(study: Segmentation) -> Summary:
+    """Summarise the network of a segmenter, for one patch. No weights are drawn or loaded, and no data are read.
+
+    Args:
+        study: its `model`, its structures, and its `input`, whose `channels`, `patch` and `spacing_mm` are given.
+
+    Raises:
+        StudyError: one of these is `auto`, or the network cannot be built or frozen so.
+    """
+    for name in ("channels", "patch", "spacing_mm"):
+        if getattr(study.input, name) == "auto":
+            raise StudyError(f"input.{name} is auto, and no image is looked at here. Give channels, patch and spacing_mm (or keep).")
+    model, form = study.model, form_of(study)
+    with torch.device("meta"):  # shapes without memory
+        network, _ = build_segmenter(model.model_copy(update={"weights": None}), form)
+        patch = torch.zeros(1, form.channels, *form.patch)
+    return _summary(f"{model.network} on {model.encoder}" if model.encoder else model.network, network, patch, form.outputs, patch=True)
+
+
+def _summary(name: str, network: nn.Module, image: Tensor, classes: int, *, patch: bool) -> Summary:
     layers = _look_through(network, image)
     return Summary(
-        network=model.network,
-        image=(channels, height, width),
+        network=name,
+        image=tuple(image.shape[1:]),
         classes=classes,
+        patch=patch,
         layers=layers,
         weights=sum(weight.numel() for weight in network.parameters()),
         trainable=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
@@ -82,16 +110,28 @@ def _look_through(network: nn.Module, image: Tensor) -> list[Layer]:
     """Every layer in the order in which the forward pass enters it, and blocks that have weights or arithmetic of their own."""
     entered: dict[str, nn.Module] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    costs: dict[str, int] = {}  # of a module with all inside it
+    costs: Counter[str] = Counter()
+    inside: list[str] = []  # the modules that are at work, the innermost last
+    counted = 0
+
+    def charge(counter: FlopCounterMode) -> None:
+        """Lay what was computed since the last time on the innermost module: networks call modules that lie elsewhere by their names."""
+        nonlocal counted
+        now = counter.get_total_flops() // 2
+        if inside:
+            costs[inside[-1]] += now - counted
+        counted = now
 
     def watch(name: str, module: nn.Module, counter: FlopCounterMode) -> None:
         def enter(module: nn.Module, given: object) -> None:
+            charge(counter)
+            inside.append(name)
             entered.setdefault(name, module)
-            costs[name] = costs.get(name, 0) - counter.get_total_flops() // 2
 
         def leave(module: nn.Module, given: object, made: object) -> None:
+            charge(counter)
+            inside.pop()
             shapes[name] = tuple(made.shape[1:]) if isinstance(made, Tensor) else ()
-            costs[name] += counter.get_total_flops() // 2
 
         module.register_forward_pre_hook(enter)
         module.register_forward_hook(leave)
@@ -103,10 +143,8 @@ def _look_through(network: nn.Module, image: Tensor) -> list[Layer]:
 
     layers = []
     for name, module in entered.items():
-        inner = [f"{name}.{child}".removeprefix(".") for child, _ in module.named_children()]
         own = list(module.parameters(recurse=False))
-        cost = costs[name] - sum(costs.get(child, 0) for child in inner)
-        if inner and not own and not cost:
+        if next(module.children(), None) is not None and not own and not costs[name]:
             continue
         layers.append(
             Layer(
@@ -118,7 +156,7 @@ def _look_through(network: nn.Module, image: Tensor) -> list[Layer]:
                 statistics=sum(
                     buffer.numel() for what, buffer in module.named_buffers(recurse=False) if what in ("running_mean", "running_var")
                 ),
-                multiply_adds=cost,
+                multiply_adds=costs[name],
             )
         )
     return layers
