@@ -463,7 +463,10 @@ def predict(
         typer.Option("-o", "--out", metavar="FILE", help="Write a table (.csv or .parquet); of a segmenter, the folder of the masks."),
     ] = None,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Of a segmenter, write the probability of each structure beside its mask.")
+        bool,
+        typer.Option(
+            "--probabilities", help="Of a segmenter, write the probability of each structure, and their entropy, beside its mask."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -511,7 +514,12 @@ def _predict_masks(run: Run, paths: list[Path], out: Path | None, probabilities:
     check_folder_place(out)
     segmenter = Segmenter.load(run.folder / "model")
     table = segment_paths(segmenter, paths, out, probabilities=probabilities, progress=ConsoleProgress())
-    lines = [f"{row['path']}: refused, {row['refused']}" if row["refused"] else f"{row['path']}: {row['mask']}" for row in table.to_dicts()]
+    lines = [
+        f"{row['path']}: refused, {row['refused']}"
+        if row["refused"]
+        else f"{row['path']}: {row['mask']}" + ("" if row["disagreement"] is None else f"  disagreement {row['disagreement']:.3f}")
+        for row in table.iter_rows(named=True)
+    ]
     refused = table["refused"].count()
     _tell({"predictions": table.to_dicts(), "refused": refused, "out": out}, [*lines, f"Masks: {out}"], as_json)
     _leave(refused)

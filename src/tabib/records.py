@@ -174,6 +174,7 @@ MASKS_SCHEMA: dict[str, pl.DataType] = {
     "group": pl.String(),
     "part": pl.String(),  # "validation" or "test"
     "mask": pl.String(),  # of the prediction, below the run folder: numbers as in the masks of the data, on the voxels of the image
+    "disagreement": pl.Float64(),  # `metrics.disagreement` of the members' masks; null of one answer alone
 }
 """Columns of a segmenter's table of predictions."""
 
@@ -504,6 +505,7 @@ class MeasuredCase(Record):
     confusion: list[list[int]]  # voxels of each structure, the background first, by what they were called, the background first
     structures: list[MeasuredStructure]
     objects: MeasuredObjects | None = None
+    disagreement: float | None = None  # of the members, as in `MASKS_SCHEMA`
 
     @property
     def dice(self) -> float | None:
@@ -549,6 +551,7 @@ class SegmentationEvaluation(BaseEvaluation):
     thirds: list[Subgroup] = []  # of the test part: Dice of each structure in each third of the slices that show it
     sizes: list[Subgroup] = []  # and in the thirds of cases by the true size of all structures, in mL or in voxels
     agreements: list[Agreement] = []  # of the test part
+    disagreement: Measure | None = None  # of the test part: Spearman's correlation of the members' disagreement with Dice
 
 
 class Beside(Record):

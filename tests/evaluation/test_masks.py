@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import spearmanr
 
 from made_masks import LABELS, SPACING, Masked, make_hearts, make_nuclei
 from tabib.config import Segmentation
@@ -214,3 +216,24 @@ def test_goals_are_held_against_the_mean_over_structures(hearts: Masked) -> None
 def test_it_reads_back_as_it_was_written(tmp_path: Path, evaluation: SegmentationEvaluation) -> None:
     (tmp_path / "evaluation.json").write_text(evaluation.model_dump_json())
     assert SegmentationEvaluation.model_validate_json((tmp_path / "evaluation.json").read_text()) == evaluation
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_whether_disagreement_finds_the_bad_masks(hearts: Masked, evaluation: SegmentationEvaluation, tells: bool) -> None:
+    dice = {case.row: case.dice or 0 for case in on_test(evaluation).cases}
+    noise = np.random.default_rng(1).random(hearts.predictions.height)
+    said = [1 - dice.get(row, 1.0) if tells else float(each) for row, each in zip(hearts.predictions["row"], noise, strict=True)]
+    made = replace(hearts, predictions=hearts.predictions.with_columns(disagreement=pl.Series(said, dtype=pl.Float64)))
+    found = judged(made)
+    assert evaluation.disagreement is None
+    assert "disagreement_finds_errors" not in remarks(evaluation)
+    assert found.disagreement is not None
+    test = on_test(found)
+    both = [(case.disagreement, case.dice) for case in test.cases]
+    assert found.disagreement.value == pytest.approx(spearmanr(both).statistic)
+    assert (found.disagreement.rows, found.disagreement.groups) == (test.rows, test.groups)
+    remark = remarks(found)["disagreement_finds_errors" if tells else "disagreement_finds_no_errors"]
+    assert remark.level == ("pass" if tells else "warn")
+    most = max(test.cases, key=lambda case: case.disagreement or 0)
+    assert remark.rows[0] == most.row
+    assert ("disagreement_finds_errors" in remarks(found)) == tells

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from planted_masks import PlantedMasks, plant_masks
 from tabib.dataset import build_cases, read_case
 from tabib.errors import StudyError
 from tabib.images import read_mask, read_volume
+from tabib.metrics.disagreement import disagreement
 from tabib.prediction import Segmenter, predict_masks, segment_paths
 from tabib.records import SegmentationModel
 from tabib.runs import save
@@ -121,6 +123,32 @@ def test_probabilities_are_kept_on_wish_where_the_image_lies(pictures: Path, tmp
         if volumes:
             assert np.array_equal(stored.affine, read_volume(path).affine)
             assert stored.voxels.dtype == np.float32
+    unsure = read_volume(tmp_path / "with" / f"{stem}_entropy.{end}").voxels / scale
+    assert np.allclose(unsure, -(wanted * np.log(wanted)).sum(0) / np.log(3), atol=1e-4)
+
+
+def test_how_far_the_answers_differ_is_said_where_there_are_several(pictures: Path, tmp_path: Path) -> None:
+    short = {"epochs": 1, "patches": 8}
+    planted = plant_masks(pictures, training=short | {"seeds": [1, 2, 3]})
+    _, predictions = finish(planted, tmp_path / "seeds")
+    segmenter = Segmenter.load(tmp_path / "seeds" / "model", device="cpu")
+    said = predictions.row(-1, named=True)
+    image = read_case(planted.study.data, said["path"], None).image
+    alone = [replace(segmenter, networks=[network]) for network in segmenter.networks]
+    masks = [each.probabilities(image).argmax(0) for each in alone]  # pictures are predicted on their own grid
+    assert np.isclose(said["disagreement"], disagreement(masks, 2))
+    assert 0 < said["disagreement"] <= 1
+    assert alone[0].answer(image).disagreement is None
+    table = segment_paths(segmenter, [planted.study.data.folder / said["path"]], tmp_path / "new")
+    assert table["disagreement"].to_list() == [said["disagreement"]]
+
+    mirrored = replace(alone[0], decision=segmenter.decision.model_copy(update={"flips": True})).answer(image)
+    assert mirrored.disagreement is not None
+    views = [np.s_[:], np.s_[:, :, ::-1], np.s_[:, ::-1], np.s_[:, ::-1, ::-1]]
+    each = [alone[0].probabilities(replace(image, voxels=image.voxels[view])) for view in views]
+    turned = [answer[:, *(view if isinstance(view, tuple) else (view,))] for answer, view in zip(each, views, strict=True)]
+    assert np.allclose(mirrored.probabilities, np.mean(turned, axis=0), atol=1e-5)
+    assert np.isclose(mirrored.disagreement, disagreement([answer.argmax(0) for answer in turned], 2), atol=1e-3)
 
 
 class Killed(Exception):

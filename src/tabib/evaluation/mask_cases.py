@@ -36,6 +36,7 @@ class Asked:
     tolerance_mm: float
     heart: bool  # whether the thirds of its slices run from apex to base
     shape: np.ndarray | None  # what the baseline answers, on a grid of its own
+    disagreement: float | None  # of the members that predicted it
 
 
 def measure_case(asked: Asked) -> tuple[MeasuredCase, Baseline | None] | str:
@@ -60,6 +61,7 @@ def measure_case(asked: Asked) -> tuple[MeasuredCase, Baseline | None] | str:
         phase=asked.phase,
         slices=len(said),
         millimetres=spacing is not None,
+        disagreement=asked.disagreement,
         confusion=confusion.tolist(),
         structures=[
             _measured(name, case.structures == place, said == place, spacing, asked.tolerance_mm, upwards=upwards)

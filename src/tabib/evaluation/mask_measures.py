@@ -9,10 +9,11 @@ import numpy as np
 from tabib.config import SegmentationGoals
 from tabib.evaluation.mask_cases import Baseline
 from tabib.evaluation.measures import made_measure
+from tabib.metrics.disagreement import rank_correlation
 from tabib.metrics.intervals import FEWEST, Interval, Statistic, Sureness, jackknife_interval, leave_groups_out, mean_interval
 from tabib.records import Measure, MeasuredCase
 
-__all__ = ["OBJECTS", "STRUCTURES", "VOXELS", "mean_measure", "measure_masks", "numbered", "overlap_measures"]
+__all__ = ["OBJECTS", "STRUCTURES", "VOXELS", "disagreement_measure", "mean_measure", "measure_masks", "numbered", "overlap_measures"]
 
 STRUCTURES, VOXELS, OBJECTS = "structures", "voxels", "objects"
 """Of what a measure is: the mean over structures (macro), all voxels together, all objects together (micro)."""
@@ -46,6 +47,21 @@ def measure_masks(
             overlaps.sum(1, keepdims=True), VOXELS, {name: said.sum(1, keepdims=True) for name, said in beside.items()}, groups, sure
         ),
     ]
+
+
+def disagreement_measure(cases: Sequence[MeasuredCase], sure: Sureness) -> Measure | None:
+    """Spearman's correlation of the members' disagreement with Dice over the cases that have both; None where it does not exist.
+
+    -1 where the more the members differ, the worse the mask is: a number that is known without the truth then finds the bad masks.
+    """
+    both = [(case.disagreement, dice, case.group) for case in cases if case.disagreement is not None and (dice := case.dice) is not None]
+    if not both:
+        return None
+    differ, dice, named = (np.array(each) for each in zip(*both, strict=True))
+    value, interval = rank_correlation(differ, dice, numbered(named.tolist()), sure)
+    if np.isnan(value):
+        return None
+    return made_measure("rank_correlation", None, value, interval, rows=len(both), groups=len(np.unique(named)))
 
 
 def numbered(groups: Sequence[str]) -> np.ndarray:

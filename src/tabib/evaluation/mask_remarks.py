@@ -15,7 +15,15 @@ from tabib.metrics.intervals import APPROXIMATE, Sureness, mean_interval
 from tabib.metrics.segmentation import Overlap
 from tabib.records import Agreement, Finding, Measure, MeasuredCase, SegmentedPart, Subgroup
 
-__all__ = ["case_remarks", "heart_remarks", "mask_baseline_remarks", "mask_sureness_remarks", "mask_trust_remarks", "where_remarks"]
+__all__ = [
+    "case_remarks",
+    "disagreement_remarks",
+    "heart_remarks",
+    "mask_baseline_remarks",
+    "mask_sureness_remarks",
+    "mask_trust_remarks",
+    "where_remarks",
+]
 
 CONFUSED = 0.1
 """From this share of a structure's voxels on, called another structure, it is said."""
@@ -159,6 +167,16 @@ def where_remarks(thirds: Sequence[Subgroup], sizes: Sequence[Subgroup]) -> list
                 figures = {"structure": structure or "", "third": third, "value": lowest, "best": highest}
                 found.append(remark(code, "warn", figures))
     return found
+
+
+def disagreement_remarks(found: Measure | None, cases: Sequence[MeasuredCase]) -> list[Finding]:
+    """Whether the cases on which the members differ most are those whose masks are bad; these cases, the most differing first."""
+    if found is None or found.low is None or found.high is None:
+        return []
+    rows = [case.row for case in sorted(cases, key=lambda case: (-(case.disagreement or 0), case.row)) if case.disagreement is not None]
+    tells = found.high < 0
+    code = "disagreement_finds_errors" if tells else "disagreement_finds_no_errors"
+    return [remark(code, "pass" if tells else "warn", {**told(found), "rows": found.rows}, rows=rows)]
 
 
 def mask_baseline_remarks(

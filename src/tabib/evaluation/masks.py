@@ -18,9 +18,10 @@ from tabib.evaluation.hearts import agreements, is_heart
 from tabib.evaluation.history import judge_histories
 from tabib.evaluation.mask_cases import Asked, Baseline, measure_case, structure_shares
 from tabib.evaluation.mask_errors import mask_subgroups, phase_of, size_thirds, slice_thirds
-from tabib.evaluation.mask_measures import STRUCTURES, measure_masks
+from tabib.evaluation.mask_measures import STRUCTURES, disagreement_measure, measure_masks
 from tabib.evaluation.mask_remarks import (
     case_remarks,
+    disagreement_remarks,
     heart_remarks,
     mask_baseline_remarks,
     mask_sureness_remarks,
@@ -107,6 +108,7 @@ def join_masks(
     subgroups = mask_subgroups(cases, index, study.evaluate.subgroups, test.sure)
     thirds, sizes = slice_thirds(cases, structures, test.sure, heart=heart), size_thirds(cases, structures, test.sure)
     agreed = agreements(cases, structures, test.sure)
+    disagreed = disagreement_measure(cases, test.sure)
     return SegmentationEvaluation(
         structures=structures,
         instances=study.data.instances,
@@ -119,6 +121,7 @@ def join_masks(
         thirds=thirds,
         sizes=sizes,
         agreements=agreed,
+        disagreement=disagreed,
         remarks=[
             *mask_sureness_remarks(test.part, unnamed=unnamed),
             *mask_trust_remarks(test.part, leaked=leaked, test_looks=test_looks),
@@ -135,6 +138,7 @@ def join_masks(
             ),
             *heart_remarks(test.part, agreed, study, heart=heart),
             *where_remarks(thirds, sizes),
+            *disagreement_remarks(disagreed, cases),
             *subgroup_remarks(subgroups, confidence=study.evaluate.confidence),
         ],
         worst=[case.row for case in sorted(cases, key=lambda case: (2.0 if case.dice is None else case.dice, case.row))][:GALLERY],
@@ -190,6 +194,7 @@ def judge_masks(
         .sort("row")
     )
     masked = mine.drop_nulls("mask")
+    disagreements = dict(predictions.select("row", "disagreement").iter_rows()) if "disagreement" in predictions.columns else {}
     heart = is_heart(study.data.structures)
     asked = [
         Asked(
@@ -203,6 +208,7 @@ def judge_masks(
             study.evaluate.tolerance_mm,
             heart,
             shape,
+            disagreements.get(each["row"]),
         )
         for each in masked.iter_rows(named=True)
     ]

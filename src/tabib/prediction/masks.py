@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from scipy.stats import entropy
 
 from tabib.config import Segmentation, SegmentationData
 from tabib.dataset import read_case
@@ -102,12 +103,15 @@ def _predicted(
     for row, path, group in rows.select("row", "path", "group").iter_rows():
         try:
             image = read_case(data, path, None).image
-            mask = write_mask(folder / "masks" / str(row), segmenter.segment(image), image, data.folder / path, segmenter.model)
+            answer = segmenter.answer(image)
+            mask = segmenter.mask(answer.probabilities)
+            file = write_mask(folder / "masks" / str(row), mask, image, data.folder / path, segmenter.model)
         except ImageError as error:
             raise DataError(
                 f"{path} could be read when it was indexed, and now cannot: {error}. Start again to index the folder anew."
             ) from None
-        found.append({"row": row, "path": path, "group": group, "part": part, "mask": f"masks/{mask.name}"})
+        said = {"mask": f"masks/{file.name}", "disagreement": answer.disagreement}
+        found.append({"row": row, "path": path, "group": group, "part": part, **said})
         advance(1)
     return found
 
@@ -132,21 +136,24 @@ def write_mask(stem: Path, mask: np.ndarray, image: Volume, source: Path, model:
 
 
 def write_probabilities(stem: Path, probabilities: np.ndarray, image: Volume, source: Path, model: SegmentationModel) -> list[Path]:
-    """Write the probability of each structure on the voxels of its image, a file each; give back the files.
+    """Write the probability of each structure and their entropy on the voxels of the image, a file each; give back the files.
+
+    The entropy of the mean probabilities, background included, is that of Shannon over its highest, so that 0 is sure of one
+    answer and 1 has no notion; of several networks: Mehrtash et al., IEEE TMI 2020;39:3868.
 
     NIfTI holds them as 32-bit floats, PNG in 16 bits: 65,535 is 1.
 
     Args:
-        stem: of the files that are written; the name of the structure, without what a file's name cannot hold, and the suffix are added.
+        stem: of the files that are written; `_probability_` with the name of the structure, without what a file's name cannot hold,
+            or `_entropy`, and the suffix are added.
         probabilities: (1 + S, D, H, W), the background first.
         image: that they lie on.
         source: the image's file.
         model: says the names of the structures.
     """
-    return [
-        _write(stem.with_name(f"{stem.name}_{name}"), voxels, image, source)
-        for name, voxels in zip(_file_names(model.structures), probabilities[1:], strict=True)
-    ]
+    maps = {f"probability_{name}": voxels for name, voxels in zip(_file_names(model.structures), probabilities[1:], strict=True)}
+    maps["entropy"] = (entropy(probabilities) / np.log(len(probabilities))).clip(0, 1).astype(np.float32)
+    return [_write(stem.with_name(f"{stem.name}_{name}"), voxels, image, source) for name, voxels in maps.items()]
 
 
 def _file_names(structures: Sequence[str]) -> list[str]:
@@ -182,7 +189,7 @@ def segment_paths(
         progress: told of each image.
 
     Returns:
-        `row`, `path`, `mask` (the file), `refused` (why there is none), and for every structure its number of voxels and, where
+        `row`, `path`, `mask` (the file), `refused` (why there is none), `disagreement` (as in MASKS_SCHEMA), and for every structure its number of voxels and, where
         the size of a voxel is known, its mL.
 
     Raises:
@@ -199,18 +206,20 @@ def segment_paths(
             row: dict[str, object] = {"row": number, "path": path_text(file)}
             try:
                 image = read_volume(file)
-                answer = segmenter.probabilities(image)
-                mask = segmenter.mask(answer)
+                answer = segmenter.answer(image)
+                mask = segmenter.mask(answer.probabilities)
+                row["disagreement"] = answer.disagreement
                 row["mask"] = str(write_mask(folder / f"{stem}_mask", mask, image, file, model))
                 row |= _sizes(mask, image, model)
                 if probabilities:
-                    write_probabilities(folder / f"{stem}_probability", answer, image, file, model)
+                    write_probabilities(folder / stem, answer.probabilities, image, file, model)
             except ImageError as error:
                 row["refused"] = str(error)
             rows.append(row)
             advance(1)
     sizes = {f"{kind}_{name}": pl.Float64() if kind == "ml" else pl.Int64() for name in model.structures for kind in ("voxels", "ml")}
-    return pl.DataFrame(rows, schema={"row": pl.UInt32(), "path": pl.String(), "mask": pl.String(), "refused": pl.String(), **sizes})
+    words = dict.fromkeys(("path", "mask", "refused"), pl.String())
+    return pl.DataFrame(rows, schema={"row": pl.UInt32(), **words, "disagreement": pl.Float64(), **sizes})
 
 
 def _stems(files: Sequence[Path]) -> list[str]:

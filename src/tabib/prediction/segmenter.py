@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -12,14 +12,15 @@ import torch
 from tabib.dataset import Grid, prepare
 from tabib.engines import tame_allocator
 from tabib.images import Volume, resample
+from tabib.metrics.disagreement import disagreement
 from tabib.metrics.objects import split_touching
 from tabib.prediction.predictor import read_decided
 from tabib.records import PostProcessing, SegmentationModel
 from tabib.training.networks import Network
 from tabib.training.segment_calibrate import load_segmenters, post_process
-from tabib.training.windows import segment
+from tabib.training.windows import MIRRORED, segment
 
-__all__ = ["Segmenter", "as_grid"]
+__all__ = ["Answer", "Segmenter", "as_grid"]
 
 
 def as_grid(model: SegmentationModel) -> Grid:
@@ -27,6 +28,13 @@ def as_grid(model: SegmentationModel) -> Grid:
     window = None if model.window is None else (model.window[0], model.window[1])
     spacing = None if model.spacing_mm is None else tuple(model.spacing_mm)
     return Grid(model.dimensions, spacing, model.channels, model.intensity, window)
+
+
+class Answer(NamedTuple):
+    """What the members say of an image, together, and how far they differ."""
+
+    probabilities: np.ndarray  # their mean on the grid of the image, (1 + S, D, H, W) float32: the background first
+    disagreement: float | None  # `metrics.disagreement` of their masks, before post-processing; None of one answer alone
 
 
 @dataclass(frozen=True)
@@ -49,12 +57,20 @@ class Segmenter:
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model, decision, load_segmenters(model, folder, device=where))
 
-    def probabilities(self, image: Volume) -> np.ndarray:
-        """Mean probabilities of the members on the grid of the image, (1 + S, D, H, W) float32: the background first."""
+    def answer(self, image: Volume) -> Answer:
+        """What the members say. One member alone is held against itself on the mirrored images, where the study has these predicted."""
         prepared = torch.from_numpy(prepare(image, as_grid(self.model)))
-        answers = [segment(network, prepared, patch=self.model.patch, flips=self.decision.flips) for network in self.networks]
+        mirrored = MIRRORED if self.decision.flips else MIRRORED[:1]
+        each = [(axes,) for axes in mirrored] if len(self.networks) == 1 else [mirrored]
+        answers = [segment(network, prepared, patch=self.model.patch, mirrored=axes) for network in self.networks for axes in each]
+        masks = [answer.argmax(0).byte().numpy() for answer in answers]
         shape = image.voxels.shape[:3]
-        return resample(torch.stack(answers).mean(0).numpy(), (shape[0], shape[1], shape[2]))
+        mean = resample(torch.stack(answers).mean(0).numpy(), (shape[0], shape[1], shape[2]))
+        return Answer(mean, disagreement(masks, len(self.model.structures)))
+
+    def probabilities(self, image: Volume) -> np.ndarray:
+        """Mean probabilities of the members, as in `Answer`."""
+        return self.answer(image).probabilities
 
     def labels(self, probabilities: np.ndarray) -> np.ndarray:
         """What is where, (D, H, W) uint8: 0, or the number of the structure in the model, after post-processing."""

@@ -19,7 +19,7 @@ from tabib.training.members import weights_of
 from tabib.training.networks import Network
 from tabib.training.segmenters import Form, build_segmenter
 from tabib.training.session import running
-from tabib.training.windows import segment
+from tabib.training.windows import MIRRORED, segment
 
 __all__ = ["calibrate_masks", "load_segmenters", "member_rows", "post_process"]
 
@@ -91,7 +91,8 @@ def post_process(labels: np.ndarray, decision: PostProcessing) -> np.ndarray:
 def predict_case(networks: list[Network], cases: CaseCache, row: int, *, patch: list[int], flips: bool) -> np.ndarray:
     """Mean probabilities of the members, (1 + S, D, H, W) float32, on the grid of the prepared case."""
     image = torch.from_numpy(cases.image(row))
-    return torch.stack([segment(network, image, patch=patch, flips=flips) for network in networks]).mean(0).numpy()
+    mirrored = MIRRORED if flips else MIRRORED[:1]
+    return torch.stack([segment(network, image, patch=patch, mirrored=mirrored) for network in networks]).mean(0).numpy()
 
 
 def member_rows(model: SegmentationModel, networks: list[Network], split: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, list[Network]]]:

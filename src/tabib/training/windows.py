@@ -13,7 +13,10 @@ from tabib.training.freezing import set_inference
 from tabib.training.networks import Network
 from tabib.training.patches import pad_to
 
-__all__ = ["count_windows", "segment"]
+__all__ = ["MIRRORED", "count_windows", "segment"]
+
+MIRRORED = ((), (-1,), (-2,), (-1, -2))
+"""Axes along which an image is mirrored where mirrored images are predicted as well: not, columns, rows, both."""
 
 _OVERLAP = 0.5
 _WINDOWS = 16
@@ -21,7 +24,7 @@ _WINDOWS = 16
 
 
 @torch.inference_mode()
-def segment(network: Network, image: Tensor, *, patch: Sequence[int], flips: bool = False) -> Tensor:
+def segment(network: Network, image: Tensor, *, patch: Sequence[int], mirrored: Sequence[tuple[int, ...]] = MIRRORED[:1]) -> Tensor:
     """Probabilities of the background and the structures, (1 + S, D, H, W) float32, of a prepared image (C, D, H, W) float16. Always in fp32.
 
     The windows are as large as what training saw, half of each overlaps its neighbours, and where they overlap the answers
@@ -31,7 +34,7 @@ def segment(network: Network, image: Tensor, *, patch: Sequence[int], flips: boo
         network: on the device where it is to run.
         image: every slice is a picture of its own where `patch` has two sides.
         patch: rows and columns, or slices, rows and columns.
-        flips: also predict the image mirrored along rows, columns and both, and take the mean.
+        mirrored: of `MIRRORED` those whose mean is taken: each costs as much as the first.
     """
     set_inference(network)
     device = next(network.parameters()).device
@@ -47,7 +50,7 @@ def segment(network: Network, image: Tensor, *, patch: Sequence[int], flips: boo
         places = [tuple(slice(a, a + n) for a, n in zip(start, size, strict=True)) for start in starts[first : first + at_once]]
         windows = torch.stack([padded[(slice(None), *place)] for place in places]).to(device)
         windows = windows[:, :, 0] if depth == 1 else windows
-        answers = _answer(network, windows, flips=flips).cpu()
+        answers = _answer(network, windows, mirrored).cpu()
         answers = answers[:, :, None] if depth == 1 else answers
         if not len(total):
             total = torch.zeros(answers.shape[1], *sides)
@@ -65,9 +68,8 @@ def count_windows(shape: Sequence[int], patch: Sequence[int]) -> int:
     return math.prod(len(_starts(max(side, window), window)) for side, window in zip(shape, size, strict=True))
 
 
-def _answer(network: Network, windows: Tensor, *, flips: bool) -> Tensor:
+def _answer(network: Network, windows: Tensor, mirrored: Sequence[tuple[int, ...]]) -> Tensor:
     windows = windows.contiguous(memory_format=torch.channels_last) if windows.ndim == 4 else windows
-    mirrored = [(), (-1,), (-2,), (-1, -2)] if flips else [()]
     answers = [torch.softmax(network(windows.flip(axes)).float(), dim=1).flip(axes) for axes in mirrored]
     return torch.stack(answers).mean(0)
 
