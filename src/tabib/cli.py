@@ -306,15 +306,17 @@ def _travel(
     return _travel_study(load_study(study_file, overrides=overrides or ()), runs=runs, until=until, resume=resume, offline=offline)
 
 
-def _travel_study(study: AnyStudy, *, runs: Path, until: str | None = None, resume: bool = False, offline: bool = False) -> tuple[Run, int]:
+def _travel_study(
+    study: AnyStudy, *, runs: Path, until: str | None = None, resume: bool = False, offline: bool = False, checks_only: bool = False
+) -> tuple[Run, int]:
     from tabib.console import ConsoleProgress
     from tabib.runs import Reached, open_run
-    from tabib.study import run_study
+    from tabib.study import check_study, run_study
 
     progress = ConsoleProgress()
     with open_run(study, root=runs, command=sys.argv, until=until, must_exist=resume, on_step=progress.step) as run, suppress(Reached):
         try:
-            run_study(study, run, offline=offline, progress=progress)
+            (check_study if checks_only else run_study)(study, run, offline=offline, progress=progress)
         except KeyboardInterrupt:
             message = "Stopped. Nothing is lost: the same command goes on from here."
             raise typer.Exit(_fail(message, STOPPED, "KeyboardInterrupt")) from None
@@ -381,12 +383,60 @@ def summary(
 
 
 @app.command()
-def check(study: StudyFile, set_: Overrides = None, offline: Offline = False, runs: Runs = DEFAULT_RUNS, as_json: AsJson = False) -> None:
-    """Check a training before it starts."""
-    run, refused = _travel(study, set_, runs=runs, until="checks", offline=offline)
-    checks = run.read("checks")
-    _tell(checks.model_dump(), [*_finding_lines(checks.checks), f"Checks: {run.path('checks')}"], as_json)
+def check(
+    study: StudyFile,
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", help="Instead train 2 epochs on few images (scale: bench) and judge on validation: a first evaluation."),
+    ] = False,
+    set_: Overrides = None,
+    offline: Offline = False,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Check a training before it starts: the images as fed, every layer, a few images learnt by heart, learning rates, time."""
+    from tabib.study_file import load_study
+
+    if fast:
+        run, refused = _travel(study, [*(set_ or ()), "scale=bench"], runs=runs, until="model", offline=offline)
+        _tell_fast(run, as_json)
+        _leave(refused)
+        return
+    run, refused = _travel_study(load_study(study, overrides=set_ or ()), runs=runs, offline=offline, checks_only=True)
+    checks, overfit, sweep = (run.read(name) for name in ("checks", "overfit", "sweep"))
+    tried = [f"      {one.rate:<8g} {'ran away' if one.end is None else f'{one.end:.4g}'}" for one in sweep.tried]
+    lines = [
+        *_finding_lines([*checks.checks, *overfit.checks, *sweep.checks]),
+        f"      rate     training loss after {sweep.steps} steps",
+        *tried,
+    ]
+    pages = sorted(run.folder.glob("report.*.html"))
+    _tell(
+        {**checks.model_dump(), "overfit": overfit.model_dump(), "sweep": sweep.model_dump(), "reports": pages},
+        [*lines, f"Checks: {run.path('checks')}", *(f"Report: {page}" for page in pages)],
+        as_json,
+    )
     _leave(refused)
+
+
+def _tell_fast(run: Run, as_json: bool) -> None:
+    """What a try-out on few images reached on validation, and the time it took against the time it was reckoned at."""
+    checks, model, histories = run.read("checks"), run.read("model"), run.histories()
+    best = {member.name: histories[member.name][member.best_epoch - 1] for member in model.members}
+    taken = sum(member.seconds for member in model.members)
+    lines = [
+        f"{name}: "
+        + ", ".join(
+            f"{key.replace('_', ' ')} {value:.3f}" for key, value in epoch.items() if key.startswith("validation") and value is not None
+        )
+        for name, epoch in best.items()
+    ]
+    reckoned = f"{taken:.1f} s of training, reckoned at {checks.predicted_seconds:.1f} s"
+    _tell(
+        {**checks.model_dump(), "validation": best, "seconds": taken},
+        [*_finding_lines(checks.checks), *lines, reckoned, f"Run: {run.folder}"],
+        as_json,
+    )
 
 
 @app.command()

@@ -218,6 +218,30 @@ class Checks(Record):
     predicted_seconds: float
 
 
+class Overfit(Record):
+    """A few images learnt by heart, or not. `overfit.json`."""
+
+    checks: list[Finding]
+    losses: list[float]  # of each step
+
+
+class TriedRate(Record):
+    """Some steps with one learning rate."""
+
+    rate: float
+    losses: list[float]  # of each step, as far as it was a number
+    end: float | None  # mean of the last ten; None where the loss was no longer a number
+
+
+class Sweep(Record):
+    """Steps with many learning rates, each from the same weights. `sweep.json`."""
+
+    checks: list[Finding]
+    tried: list[TriedRate]  # in the order of the rates
+    steps: int  # with each, at most
+    best: float | None  # None where the loss falls with none
+
+
 class Member(Record):
     """One trained network of the model: a seed or a fold."""
 

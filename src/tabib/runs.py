@@ -48,9 +48,11 @@ from tabib.records import (
     Explanations,
     Findings,
     Model,
+    Overfit,
     PostProcessing,
     SegmentationEvaluation,
     SegmentationModel,
+    Sweep,
 )
 from tabib.study_file import dump_study, load_study, what_is_wrong
 
@@ -105,6 +107,12 @@ FILES: dict[str, _Kind] = {
     "explanations": _Kind("explanations/explanations.json", record=Explanations),
 }
 """Every step that leaves a file, in the order of the road."""
+
+BESIDE: dict[str, _Kind] = {
+    "sweep": _Kind("sweep.json", record=Sweep),
+    "overfit": _Kind("overfit.json", record=Overfit),
+}
+"""Steps that only `tabib check` takes, or that a study asks for."""
 
 SHARED = ("index",)
 """Steps whose result is one file and the same for many settings: taken over from another run of the study that made it."""
@@ -347,7 +355,7 @@ def save(path: Path, value: object) -> None:
 
 def read_result(run_folder: Path, name: str) -> Any:
     """The result of a step as its file has it; None where the step has not been done. Raises `RunError` where it is damaged."""
-    kind = FILES[name]
+    kind = (FILES | BESIDE)[name]
     path = run_folder / kind.path
     if not path.exists():
         return None
@@ -432,7 +440,7 @@ class Run:
 
     def path(self, name: str) -> Path:
         """The file of a step."""
-        return self.folder / FILES[name].path
+        return self.folder / (FILES | BESIDE)[name].path
 
     def step(self, name: str, function: Callable[..., T], /, *inputs: object, **where: object) -> T:
         """Load the result of a step where nothing it was made from has changed; else compute it and save it.
@@ -476,7 +484,7 @@ class Run:
         """The result of a step that was done before. Raises `RunError` where it was not."""
         value = read_result(self.folder, name)
         if value is None:
-            raise RunError(f"{self.folder} has no {FILES[name].path}: the step '{name}' has not been done. Run: tabib run STUDY")
+            raise RunError(f"{self.folder} has no {(FILES | BESIDE)[name].path}: the step '{name}' has not been done. Run: tabib run STUDY")
         if isinstance(value, Study | Segmentation):
             # It may have been resolved before the project was moved, or before what does not count changed.
             model = value.model.model_copy(update={"weights": self.given.model.weights})

@@ -14,7 +14,7 @@ from tabib.evaluation import check_subgroups, evaluate_masks, judge
 from tabib.explanation import explain
 from tabib.prediction import predict_index, predict_masks
 from tabib.progress import SILENT, Progress
-from tabib.records import Finding
+from tabib.records import Checks, Finding
 from tabib.reports import finding_codes, phrase, write_reports
 from tabib.runs import Run
 from tabib.training import (
@@ -24,16 +24,20 @@ from tabib.training import (
     check_segmentation,
     check_training,
     name_own,
+    overfit_few,
     resolve_segmentation,
     resolve_study,
+    sweep_rates,
     train,
     train_segmenter,
+    with_rate,
 )
 
 if TYPE_CHECKING:
+    import polars as pl
     from torch import nn
 
-__all__ = ["refuse_failures", "run_study"]
+__all__ = ["check_study", "refuse_failures", "run_study"]
 
 
 @dataclass(frozen=True)
@@ -62,19 +66,9 @@ def run_study(study: AnyStudy, run: Run, *, network: nn.Module | None = None, of
     `offline` refuses to download the weights that a study may start from.
     `run` comes from `open_run` and is entered: `with open_run(study) as run: run_study(study, run)`.
     """
-    study, steps = name_own(study, network), STEPS[study.task]
-    place: dict[str, Any] = {"place": run.folder / "model"}
-    where: dict[str, Any] = {"cache_folder": run.cache_folder, "progress": progress}
-    index = run.step("index", index_folder, study.data, **where)
-    check_subgroups(index, study.evaluate.subgroups)
-    findings = run.step("findings", inspect_dataset, index, study, progress=progress)
-    refuse_failures(findings.findings, study)
-    split = run.step("split", split_dataset, index, findings, study)
-    where |= {"own": network} if network is not None else {}
-    study = run.step("study", steps.resolve, study, index, split, **where)
-    check_layers(study, split, own=network)
-    checks = run.step("checks", steps.check, index, split, study, **where, offline=offline)
+    index, split, checks, study, where = _checked(study, run, network=network, offline=offline, progress=progress)
     refuse_failures(checks.checks, study)
+    steps, place = STEPS[study.task], {"place": run.folder / "model"}
     model = run.step("model", steps.train, index, split, checks, study, **where, **place, offline=offline)
     decision = run.step("decision", steps.calibrate, model, index, split, study, **where, **place)
     looks = run.look_at_test(split, decision)
@@ -86,6 +80,40 @@ def run_study(study: AnyStudy, run: Run, *, network: nn.Module | None = None, of
         run.step("explanations", explain, *judged, study, study.explain, **where, **place)
     run.finish(write_reports)
     return run
+
+
+def check_study(study: AnyStudy, run: Run, *, network: nn.Module | None = None, offline: bool = False, progress: Progress = SILENT) -> Run:
+    """Go along the road up to the training, and try out beside it what takes minutes: a few images learnt by heart, and learning rates.
+
+    Arguments as `run_study`. The report of what there is is written.
+    """
+    index, split, checks, study, where = _checked(study, run, network=network, offline=offline, progress=progress)
+    run.step("overfit", overfit_few, index, split, checks, study, **where, offline=offline)
+    if run.given.training.learning_rate != "sweep":  # else it is done, and its choice stands in the study
+        run.step("sweep", sweep_rates, index, split, study, **where, offline=offline)
+    run.report(write_reports)
+    return run
+
+
+def _checked(
+    study: AnyStudy, run: Run, *, network: nn.Module | None, offline: bool, progress: Progress
+) -> tuple[pl.DataFrame, pl.DataFrame, Checks, AnyStudy, dict[str, Any]]:
+    """The road up to the checks: index, split, checks, resolved study, and where all later steps work."""
+    study = name_own(study, network)
+    steps = STEPS[study.task]
+    where: dict[str, Any] = {"cache_folder": run.cache_folder, "progress": progress}
+    index = run.step("index", index_folder, study.data, **where)
+    check_subgroups(index, study.evaluate.subgroups)
+    findings = run.step("findings", inspect_dataset, index, study, progress=progress)
+    refuse_failures(findings.findings, study)
+    split = run.step("split", split_dataset, index, findings, study)
+    where |= {"own": network} if network is not None else {}
+    if study.training.learning_rate == "sweep":
+        study = with_rate(study, run.step("sweep", sweep_rates, index, split, study, **where, offline=offline))
+    study = run.step("study", steps.resolve, study, index, split, **where)
+    check_layers(study, split, own=network)
+    checks = run.step("checks", steps.check, index, split, study, **where, offline=offline)
+    return index, split, checks, study, where
 
 
 def refuse_failures(findings: list[Finding], study: AnyStudy) -> None:

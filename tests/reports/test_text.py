@@ -291,6 +291,7 @@ VOCABULARY = {
     "findings",
     "formulas",
     "history",
+    "input_measures",
     "kinds",
     "language",
     "manifest",
@@ -300,8 +301,10 @@ VOCABULARY = {
     "measures",
     "method",
     "norms",
+    "overfit_causes",
     "quantities",
     "rules",
+    "scale_reasons",
     "steps",
     "thirds",
 }

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
 from torch import nn
 
-from planted import Planted, plant, train_planted
+from planted import Planted, plant, tiny_network, train_planted
 from tabib.errors import StudyError
 from tabib.records import Checks
 from tabib.training import check_training, resolve, resolve_study
-from tabib.training.networks import NETWORKS
+from tabib.training.first_layer import input_scale, parts_differ
+from tabib.training.networks import NETWORKS, build_network
 from tabib.training.resolve import available_threads
 
 RESOLVED = {"dropout": [0.2], "outputs": "one"}
@@ -34,30 +37,39 @@ def codes(checks: Checks) -> dict[str, str]:
     return {finding.code: finding.level for finding in checks.checks}
 
 
+def faults(checks: Checks) -> dict[str, str]:
+    return {code: level for code, level in codes(checks).items() if level != "pass"}
+
+
+def figures(checks: Checks, code: str) -> dict[str, Any]:
+    (finding,) = (each for each in checks.checks if each.code == code)
+    return finding.figures
+
+
 def test_a_sound_study_passes(films: Path) -> None:
     checks = check(plant(films))
-    assert codes(checks) == {"budget_estimate": "pass"}
+    assert codes(checks) == dict.fromkeys(("input_right", "initial_loss_right", "layers_right", "budget_estimate"), "pass")
     assert checks.initial_loss == pytest.approx(math.log(2), abs=0.05)
     assert checks.expected_initial_loss == pytest.approx(math.log(2))
 
 
 def test_an_untrained_network_is_measured_by_its_own_loss(films: Path) -> None:
     checks = check(plant(films, training={"loss": "focal", "focal_gamma": 2}))
-    assert codes(checks) == {"budget_estimate": "pass"}
+    assert not faults(checks)
     assert checks.expected_initial_loss == pytest.approx(math.log(2) / 4)
     assert checks.initial_loss == pytest.approx(math.log(2) / 4, abs=0.02)
 
 
 def test_several_batches_are_one_step(films: Path) -> None:
     checks = check(plant(films, training={"accumulate": 2, "epochs": 3}))
-    assert checks.checks[0].figures["steps"] == 3 * math.ceil(36 / 16)
+    assert figures(checks, "budget_estimate")["steps"] == 3 * math.ceil(36 / 16)
 
 
 def test_the_budget_is_steps_times_members(films: Path) -> None:
     checks = check(plant(films, split={"folds": 3}, training={"epochs": 7, "seeds": [0, 1]}))
-    (budget,) = checks.checks
-    assert budget.figures["members"] == 6
-    assert budget.figures["steps"] == 6 * 7 * math.ceil(32 / 8)
+    budget = figures(checks, "budget_estimate")
+    assert budget["members"] == 6
+    assert budget["steps"] == 6 * 7 * math.ceil(32 / 8)
     assert checks.predicted_seconds >= 6 * 7 * 4 * checks.seconds_per_step > 0
 
 
@@ -108,6 +120,148 @@ def test_looking_leaves_no_trace(films: Path, tmp_path: Path) -> None:
     before = train_planted(planted, tmp_path / "before").members[0].weights_sha256
     check(planted)
     assert train_planted(planted, tmp_path / "after").members[0].weights_sha256 == before
+
+
+# --- What the first layer is given ---
+
+
+class Scaled(nn.Module):
+    """A network that does something to its images itself, before its first layer."""
+
+    def __init__(self, change: Callable[[torch.Tensor], torch.Tensor], channels: int, *, norm: bool = False) -> None:
+        super().__init__()
+        self.change = change
+        self.layers = tiny_network(channels, 20, 20)
+        self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(self.norm(self.change(images)))
+
+
+def check_changed(films: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[torch.Tensor], torch.Tensor], **parts: Any) -> Checks:
+    norm = parts.pop("norm", False)
+    monkeypatch.setitem(NETWORKS, "changed", lambda channels, height, width: Scaled(change, channels, norm=norm))
+    return check(plant(films, model={"network": "changed"}, **parts))
+
+
+@pytest.mark.parametrize(("factor", "reason"), [(1 / 255, "twice"), (255, "never"), (1, None)], ids=["divided", "multiplied", "as_it_is"])
+def test_images_that_a_network_scales_again(films: Path, monkeypatch: pytest.MonkeyPatch, factor: float, reason: str | None) -> None:
+    checks = check_changed(films, monkeypatch, lambda images: images * factor, input={"intensity": "unit"})
+    assert (("input_scale_off" in codes(checks)), ("input_right" in codes(checks))) == (reason is not None, reason is None)
+    if reason:
+        assert figures(checks, "input_scale_off")["reason"] == reason
+
+
+def test_a_norm_brings_any_scale_right(films: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "input_right" in codes(check_changed(films, monkeypatch, lambda images: images / 255, input={"intensity": "unit"}, norm=True))
+
+
+def test_weights_of_another_scale(films: Path) -> None:
+    planted = plant(films)
+    network = build_network(planted.study.model, classes=2, channels=1, height=20, width=20)
+    fed = torch.rand(8, 1, 20, 20)
+    network.weights_source = "timm"
+    assert [found.code for found in input_scale(network, fed, fed)] == ["input_scale_off"], (
+        "in 0..1, where (image - 0.5) / 0.25 is expected"
+    )
+    assert [found.code for found in input_scale(network, (fed - 0.5) / 0.25, fed)] == ["input_right"]
+
+
+def test_a_channel_without_anything_in_it(films: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(images: torch.Tensor) -> torch.Tensor:
+        return images * torch.tensor([1.0, 0.0, 1.0])[:, None, None]
+
+    checks = check_changed(films, monkeypatch, without, input={"channels": 3})
+    assert figures(checks, "input_channel_constant") | {"channels": "2", "of": 3} == figures(checks, "input_channel_constant")
+
+
+def test_parts_that_look_otherwise() -> None:
+    random = np.random.default_rng(0)
+    groups = [f"patient{number // 2}" for number in range(60)]
+
+    def part(mean: float, contrast: float) -> tuple[np.ndarray, list[str]]:
+        return np.stack([random.normal(mean, 0.1, 60), random.normal(contrast, 0.1, 60)], axis=1), groups
+
+    train = part(0, 1)
+    assert not parts_differ({"train": train, "validation": part(0.02, 1), "test": part(0, 1.02)})
+    (dark, flat) = parts_differ({"train": train, "validation": part(-0.3, 1), "test": part(0, 0.7)})
+    assert (dark.figures["part"], dark.figures["measure"]) == ("validation", "brightness")
+    assert (flat.figures["part"], flat.figures["measure"]) == ("test", "contrast")
+    few = {"train": train, "test": (part(-0.3, 1)[0][:6], groups[:6])}
+    assert not parts_differ(few), "three patients may all be darker"
+
+
+# --- One step, layer by layer ---
+
+
+def deep(side: int, *, activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
+    layers = [nn.Conv2d(1, side, 3, padding=1), activation()]
+    for _ in range(10):
+        layers += [nn.Conv2d(side, side, 3, padding=1), activation()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def dying(channels: int, height: int, width: int) -> nn.Module:
+    network = tiny_network(channels, height, width)
+    norm = list(network.children())[4]
+    assert isinstance(norm, nn.BatchNorm2d)
+    nn.init.constant_(norm.bias, -100)
+    return network
+
+
+def idling(channels: int, height: int, width: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(channels, 8, 3), nn.ReLU(), nn.ReLU(), nn.MaxPool2d(2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class Forgets(nn.Module):
+    """Its first layer is cut off from the loss, and another is never called."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.layers, self.spare = nn.Conv2d(channels, 4, 3), tiny_network(4, 18, 18), nn.Linear(3, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(self.first(images).detach())
+
+
+def wild(channels: int, height: int, width: int) -> nn.Module:
+    network = deep(16)
+    second = network[2]
+    assert isinstance(second, nn.Conv2d)
+    second.weight.data *= 1e-7
+    return network
+
+
+@pytest.mark.parametrize(
+    ("build", "code", "names"),
+    [
+        (dying, "layers_dead", "features.5"),
+        (idling, "layers_do_nothing", "features.2, features.4"),
+        (lambda channels, height, width: Forgets(channels), "layers_not_learning", "features.first, features.spare"),
+        (lambda channels, height, width: deep(16, activation=nn.Sigmoid), "gradients_vanish", None),
+        (wild, "gradients_explode", None),
+    ],
+    ids=["dead", "idle", "cut_off", "sigmoids", "tiny_second_layer"],
+)
+def test_a_planted_fault_of_layers(films: Path, monkeypatch: pytest.MonkeyPatch, build: Any, code: str, names: str | None) -> None:
+    monkeypatch.setitem(NETWORKS, "planted", build)
+    checks = check(plant(films, model={"network": "planted"}))
+    assert codes(checks)[code] == "warn"
+    assert "layers_right" not in codes(checks)
+    if names:
+        assert figures(checks, code)["names"] == names
+
+
+@pytest.mark.parametrize("network", ["blast_cnn", "mri_cnn_selected", "small_resnet", "seresnet18", "mobilenetv3_small_050"])
+def test_sound_networks_have_sound_layers(films: Path, network: str) -> None:
+    checks = check(plant(films, model={"network": network}, input={"height": 32, "width": 32}, training={"learning_rate": 1e-3}))
+    assert "layers_right" in codes(checks)
+
+
+@pytest.mark.parametrize(("freeze", "found"), [("all_but_head", True), (None, False)])
+def test_layers_that_stay_random(films: Path, freeze: str | None, found: bool) -> None:
+    checks = check(plant(films, model={"freeze": freeze}))
+    assert ("frozen_from_nothing" in codes(checks)) == found
 
 
 # --- What `auto` becomes ---
@@ -174,7 +328,7 @@ def test_what_does_not_occur_in_such_images_is_said_with_its_reason(films: Path)
     assert said["augment.flip_horizontal"] | {"reason": "heart_left", "value": "true", "most": "false"} == said["augment.flip_horizontal"]
     assert said["augment.zoom"] | {"value": 0.5, "most": 0.25, "kind": "chest_film"} == said["augment.zoom"]
     free = check(plant(films, augment={"flip_horizontal": True, "zoom": 0.5}))
-    assert codes(free) == {"budget_estimate": "pass"}, "without a kind nothing is known"
+    assert not faults(free), "without a kind nothing is known"
 
 
 @pytest.mark.parametrize(
@@ -191,5 +345,4 @@ def test_a_frame_that_the_images_do_not_have(films: Path, augment: dict[str, Any
     checks = check(plant(films, augment=augment))
     assert ("fill_unlike_border" in codes(checks)) == said
     if said:
-        (finding,) = (each for each in checks.checks if each.code == "fill_unlike_border")
-        assert finding.figures["border"] == pytest.approx(80 / 255, abs=0.03)
+        assert figures(checks, "fill_unlike_border")["border"] == pytest.approx(80 / 255, abs=0.03)

@@ -74,7 +74,7 @@ def test_other_classes_or_another_head_begin_anew(folder: Path, run: Path, names
 
 def test_the_same_split_has_nothing_to_say(folder: Path, run: Path) -> None:
     checks = check(later(folder, run))
-    assert {finding.code for finding in checks.checks} == {"budget_estimate"}
+    assert all(finding.level == "pass" for finding in checks.checks)
     assert checks.initial_loss < 0.6  # it goes on where the other stopped
 
 

@@ -312,8 +312,8 @@ class BaseTraining(Part):
     """Batches per step: their gradients are added up, as if a step had one batch so many times as large."""
     optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
     """The rule of the step."""
-    learning_rate: Positive = 1e-3
-    """Learning rate: the peak of `one_cycle` and `cosine`, the start of `plateau`, the value of `constant`."""
+    learning_rate: Positive | Literal["sweep"] = 1e-3
+    """Learning rate: the peak of `one_cycle` and `cosine`, the start of `plateau`, the value of `constant`. `sweep` tries 0.1, 0.01, ... 0.00001 and two finer ones for some steps before training, and writes the best into the resolved study."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD (Nesterov); first beta of AdamW and Adam. RMSprop has none."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
@@ -340,6 +340,12 @@ class BaseTraining(Part):
     """Number format of the network's arithmetic; `auto` takes bf16 where a few timed steps show that it pays."""
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
     """Processor threads; results repeat to the bit for one number of threads."""
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of a resolved study."""
+        assert self.learning_rate != "sweep"
+        return self.learning_rate
 
     @model_validator(mode="after")
     def _one_patience_at_a_time(self) -> Self:

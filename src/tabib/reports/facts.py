@@ -36,10 +36,12 @@ from tabib.records import (
     MeasuredCase,
     Model,
     OfLabel,
+    Overfit,
     PartEvaluation,
     PostProcessing,
     SegmentationEvaluation,
     SegmentationModel,
+    Sweep,
     labels_of,
 )
 from tabib.reports.text import reason_kind
@@ -116,6 +118,8 @@ class Facts:
     left_out: Sequence[Refusal]
     folds: int
     checks: Checks | None
+    overfit: Overfit | None
+    sweep: Sweep | None
     model: Model | SegmentationModel | None
     decision: Decision | PostProcessing | None
     histories: Mapping[str, Sequence[Mapping[str, Any]]]
@@ -293,7 +297,8 @@ class Facts:
 
     def all_checks(self) -> list[Finding]:
         """What was found before and while training."""
-        return [*(self.checks.checks if self.checks else []), *(self.model.remarks if self.model else [])]
+        looks = (self.checks, self.overfit, self.sweep)
+        return [*(check for look in looks if look for check in look.checks), *(self.model.remarks if self.model else [])]
 
     def masked_samples(self) -> list[int]:
         """A few images with masks, drawn as `samples` are."""
@@ -355,6 +360,8 @@ def read_facts(run_folder: Path, study: AnyStudy) -> Facts:
         left_out=[] if split is None else _refusals(split.filter(~pl.col("reason").str.starts_with("refused")), "reason"),
         folds=0 if split is None else split["fold"].drop_nulls().n_unique(),
         checks=read_result(run_folder, "checks"),
+        overfit=read_result(run_folder, "overfit"),
+        sweep=read_result(run_folder, "sweep"),
         model=model,
         decision=read_result(run_folder, "decision"),
         histories=read_histories(run_folder),
@@ -389,6 +396,8 @@ def see_facts(data: AnyData, index: pl.DataFrame, findings: Findings, *, cache_f
         left_out=[],
         folds=0,
         checks=None,
+        overfit=None,
+        sweep=None,
         model=None,
         decision=None,
         histories={},

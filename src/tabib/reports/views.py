@@ -57,6 +57,7 @@ __all__ = [
     "settings_rows",
     "split_words",
     "step_figures",
+    "sweep_plot",
     "training_plots",
     "whole_measure",
     "why_no_interval",
@@ -576,7 +577,7 @@ def choice(reader: Language, value: Value) -> str:
 def optimiser_settings(train: BaseTraining, reader: Language) -> Iterator[tuple[str, str]]:
     """How the weights are moved."""
     yield "optimizer", choice(reader, train.optimizer)
-    yield "learning_rate", reader.number(train.learning_rate)
+    yield "learning_rate", isolated("sweep") if train.learning_rate == "sweep" else reader.number(train.rate)
     yield "momentum", "" if train.optimizer == "rmsprop" else reader.number(train.momentum)
     yield "weight_decay", reader.number(train.weight_decay)
     yield "schedule", choice(reader, train.schedule)
@@ -770,6 +771,36 @@ def probability(facts: Facts, reader: Language, row: int) -> str:
     guess = facts.predictions.get(row)
     value = guess.get(f"p_{guess['predicted']}") if guess else None
     return "" if value is None else reader.decimal(float(value), 2)
+
+
+def sweep_plot(facts: Facts, reader: Language) -> Figure | None:
+    """The training loss in the end against the learning rate, on a logarithmic axis, with the best marked."""
+    if facts.sweep is None:
+        return None
+    ends = {math.log10(one.rate): one.end for one in facts.sweep.tried if one.end is not None}
+    if not ends:
+        return None
+    # A rate with which the loss runs away would press all others flat.
+    highest = 2 * max(one.losses[0] for one in facts.sweep.tried if one.losses)
+    shown = {x: min(y, highest) for x, y in ends.items()}
+    y_ticks = ticks(min(0.0, *shown.values()), max(shown.values()), 4)
+    x_ticks = [float(power) for power in range(math.floor(min(shown)), math.ceil(max(shown)) + 1)]
+    best = facts.sweep.best
+    title = reader.text("training.sweep")
+    drawn = Plot(
+        title=title,
+        x_name=reader.text("training.learning_rate"),
+        y_name="",  # the heading above says it
+        lines=[Line(list(shown), list(shown.values()), "train", dots=[1] * len(shown))],
+        x_range=(x_ticks[0], x_ticks[-1]),
+        y_range=(y_ticks[0], y_ticks[-1]),
+        x_ticks=x_ticks,
+        y_ticks=y_ticks,
+        write_x=lambda power: reader.number(10**power),
+        write_y=reader.number,
+        marks=[] if best is None else [(math.log10(best), shown[math.log10(best)], "kept")],
+    )
+    return Figure(title, plot(reader, drawn), [])
 
 
 def class_curves(facts: Facts, reader: Language) -> list[tuple[str, list[Figure]]]:

@@ -4,6 +4,7 @@ from tabib.training.calibrate import calibrate
 from tabib.training.classify import check_layers, train
 from tabib.training.doctor import check_training
 from tabib.training.members import plans
+from tabib.training.overfit import overfit_few
 from tabib.training.own import name_own
 from tabib.training.resolve import faster_precision, resolve_study, time_step
 from tabib.training.segment import train_segmenter
@@ -11,6 +12,7 @@ from tabib.training.segment_calibrate import calibrate_masks
 from tabib.training.segment_check import check_segmentation
 from tabib.training.segment_resolve import MaskTimes, resolve_input, resolve_segmentation, time_masks
 from tabib.training.summary import summarise_network, summarise_segmenter
+from tabib.training.sweep import sweep_rates, with_rate
 from tabib.training.weights import packaged_network
 from tabib.training.windows import count_windows
 
@@ -24,6 +26,7 @@ __all__ = [
     "count_windows",
     "faster_precision",
     "name_own",
+    "overfit_few",
     "packaged_network",
     "plans",
     "resolve_input",
@@ -31,8 +34,10 @@ __all__ = [
     "resolve_study",
     "summarise_network",
     "summarise_segmenter",
+    "sweep_rates",
     "time_masks",
     "time_step",
     "train",
     "train_segmenter",
+    "with_rate",
 ]

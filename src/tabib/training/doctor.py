@@ -12,22 +12,27 @@ import torch
 from torch import nn
 
 from tabib.config import AnyStudy, Augment, BaseTraining, ModelPart, SegmentationModel, Study, run_named
-from tabib.dataset import build_cache
+from tabib.dataset import Cache, build_cache
 from tabib.progress import SILENT, Progress
 from tabib.records import Checks, Finding
-from tabib.training.batches import Samples, load_samples, shuffled
+from tabib.training.batches import Samples, in_order, load_samples, normalise, shuffled
 from tabib.training.class_work import ClassWork
 from tabib.training.classify import build, class_names
+from tabib.training.first_layer import input_scale, parts_differ
+from tabib.training.freezing import set_inference
 from tabib.training.inference import INFERENCE_BATCH, log_probabilities
 from tabib.training.loop import seconds_per_step, start
 from tabib.training.members import plans
+from tabib.training.networks import Network
+from tabib.training.one_pass import layers_found, look_through
 from tabib.training.other_run import seen_before
 from tabib.training.prefix import UNCHANGED, cut_off, features_of, find_cut
 from tabib.training.session import running
 
-__all__ = ["against_kind", "check_training", "high_rate", "initial_loss", "seen_test", "two_patiences"]
+__all__ = ["against_kind", "check_training", "frozen_from_nothing", "high_rate", "initial_loss", "seen_test", "two_patiences"]
 
 _LOOKED_AT = 4 * INFERENCE_BATCH
+_FED = 128  # images of each part whose scale is looked at
 _LOSS_FACTOR = 1.5
 _HIGH_RATES = {"adamw": 0.03, "adam": 0.03, "rmsprop": 0.01}
 """Rates at which nothing is trained, where a step moves each weight by about the rate. RMSprop's first is three times as long as
@@ -47,6 +52,10 @@ def check_training(
 ) -> Checks:
     """Look at the untrained network, the settings and the time that training will take.
 
+    - `input_scale_off`, `input_channel_constant`: what the first layer sees of the images is not what it can be trained on.
+    - `input_parts_differ`: images of validation or test are fed otherwise than those of train.
+    - `layers_dead`, `layers_not_learning`, `layers_do_nothing`, `gradients_vanish`, `gradients_explode`: one step, layer by layer.
+    - `frozen_from_nothing`: layers keep weights that nothing has trained.
     - `initial_loss_off`: on unseen validation images the untrained network's loss is far from that of equal shares (ln C for cross-entropy, ln 2 for several labels):
       the last layer, the scaling of the images or the weights are not what they should be.
     - `adam_rate_high`: AdamW or Adam with a rate of 0.03 or more, RMSprop with 0.01; fails, since it does not train.
@@ -56,6 +65,7 @@ def check_training(
     - `augmentation_against_kind`: a random change that does not occur in this kind of image, or not so much of it.
     - `fill_unlike_border`: moved images get a frame that the images themselves do not have.
     - `budget_estimate`: what the training will take, from timed steps.
+    - `input_right`, `initial_loss_right`, `layers_right`: what was looked at and is as it should be.
 
     Args:
         index: INDEX_SCHEMA.
@@ -77,14 +87,17 @@ def check_training(
             load_samples(cache, rows, classes=classes, device=device, several=study.several)
             for rows in (first.train, first.validation.head(_LOOKED_AT))
         )
-        network, _ = build(study, classes=classes, seed=first.seed, device=device, own=own, offline=offline, progress=progress)
+        network, counts = build(study, classes=classes, seed=first.seed, device=device, own=own, offline=offline, progress=progress)
         work = ClassWork.of(training, study.augment, study.input.intensity, train, unseen, classes=len(classes), seed=first.seed)
 
+        inputs = _inputs(network, cache, split, first.train, study, device=device)
         began = time.perf_counter()
         logarithms = torch.from_numpy(log_probabilities(network, unseen, intensity=study.input.intensity))
         seconds_per_image = (time.perf_counter() - began) / len(unseen)
         loss = float(work.loss(logarithms, unseen.labels))
         expected = work.loss.uniform(unseen.labels, len(classes))
+        passed = look_through(network, work)
+        frozen = frozen_from_nothing(network, counts.trainable)
         steps, timed, once = work.steps, work, 0.0
         if training.frozen_features == "keep" and (cut := find_cut(network, study.input)):
             # Members with weights or copies of their own have features of their own.
@@ -98,12 +111,16 @@ def check_training(
             log_probabilities(network, unseen, intensity="none")
             seconds_per_image = (time.perf_counter() - began) / len(unseen)
         step = seconds_per_step(start(network, training), timed)
+        layers = layers_found(passed)
 
     steps *= len(members)
     seconds = once + steps * step + training.epochs * seconds_per_image * sum(len(member.validation) for member in members)
     budget = {"seconds": round(seconds, 1), "steps": steps, "seconds_per_step": step, "members": len(members), "epochs": training.epochs}
     checks = [
+        *inputs,
         *([] if network.answers else initial_loss(loss, expected)),
+        *layers,
+        *frozen,
         *high_rate(training),
         *_initialiser(study.model),
         *seen_test(study.model, index, split),
@@ -117,19 +134,50 @@ def check_training(
     return Checks(checks=checks, initial_loss=loss, expected_initial_loss=expected, seconds_per_step=step, predicted_seconds=seconds)
 
 
+def _inputs(
+    network: Network, cache: Cache, split: pl.DataFrame, train: pl.DataFrame, study: Study, *, device: torch.device
+) -> list[Finding]:
+    """What the first layer is given of some images of each part."""
+    classes, intensity = class_names(split, study), study.input.intensity
+    found, parts = [], dict[str, tuple[np.ndarray, list[str]]]()
+    set_inference(network)
+    for part in ("train", "validation", "test"):
+        rows = train if part == "train" else split.filter(pl.col("part") == part)
+        rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _FED)).astype(int))] if len(rows) else rows
+        samples = load_samples(cache, rows, classes=classes, device=device, several=study.several)
+        values = []
+        for places in in_order(samples, INFERENCE_BATCH):
+            images, statistics, _ = samples.load(places)
+            fed = normalise(images, statistics, intensity, network)
+            if part == "train" and not values:
+                found += input_scale(network, fed, images)
+            values.append(torch.stack([fed.flatten(1).mean(1), fed.flatten(1).std(1)], dim=1).cpu().numpy())
+        if values:
+            parts[part] = np.concatenate(values), rows["group"].to_list()
+    return [*found, *parts_differ(parts)]
+
+
 def initial_loss(loss: float, expected: float) -> list[Finding]:
-    """`initial_loss_off` where the two are far apart."""
-    if expected / _LOSS_FACTOR <= loss <= expected * _LOSS_FACTOR:
+    """`initial_loss_off` where the two are far apart, `initial_loss_right` where they are not."""
+    right = expected / _LOSS_FACTOR <= loss <= expected * _LOSS_FACTOR
+    code = "initial_loss_right" if right else "initial_loss_off"
+    return [Finding(code=code, level="pass" if right else "warn", figures={"loss": loss, "expected": expected})]
+
+
+def frozen_from_nothing(network: Network, trainable: int) -> list[Finding]:
+    """`frozen_from_nothing` where frozen layers have the random weights that they start with."""
+    total = sum(weight.numel() for weight in network.parameters())
+    if network.weights_source != "none" or trainable == total:
         return []
-    return [Finding(code="initial_loss_off", level="warn", figures={"loss": loss, "expected": expected})]
+    return [Finding(code="frozen_from_nothing", level="warn", figures={"frozen": total - trainable, "of": total})]
 
 
 def high_rate(training: BaseTraining) -> list[Finding]:
     """`adam_rate_high` where the optimizer does not train with the rate."""
     highest = _HIGH_RATES.get(training.optimizer)
-    if highest is None or training.learning_rate < highest:
+    if highest is None or training.rate < highest:
         return []
-    figures = {"optimizer": training.optimizer, "learning_rate": training.learning_rate, "highest": highest}
+    figures = {"optimizer": training.optimizer, "learning_rate": training.rate, "highest": highest}
     return [Finding(code="adam_rate_high", level="fail", figures=figures)]
 
 

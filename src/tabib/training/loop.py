@@ -93,7 +93,7 @@ def start(network: Network, training: BaseTraining) -> State:
         network=network,
         average=start_average(network) if training.average else None,
         optimizer=build_optimizer(network, training),
-        plateau=ReducedRate(training.learning_rate),
+        plateau=ReducedRate(training.rate),
     )
 
 
@@ -244,7 +244,7 @@ def _must_be_number(loss: float, state: State, work: Work[B]) -> None:
     if math.isfinite(loss):
         return
     training = work.training
-    lower = f"a learning rate ten times lower ({training.learning_rate / 10:g})"
+    lower = f"a learning rate ten times lower ({training.rate / 10:g})"
     others = [*(["clip: 1.0"] if training.clip is None else []), *(["precision: fp32"] if training.precision == "bf16" else [])]
     raise TrainingError(
         f"The loss is not a number in epoch {state.epoch + 1}, at step {state.step} of {work.steps}: the weights have run away. "

@@ -36,7 +36,7 @@ def build_optimizer(network: nn.Module, training: BaseTraining) -> Optimizer:
         {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": training.weight_decay},
         {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
     ]
-    rate, momentum = training.learning_rate, training.momentum
+    rate, momentum = training.rate, training.momentum
     if training.optimizer == "sgd":
         return SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True)
     if training.optimizer == "rmsprop":
@@ -71,7 +71,7 @@ def learning_rate(training: BaseTraining, plateau: ReducedRate, *, step: int, st
     cosine (Smith and Topin 2018). `cosine` rises in a straight line over `warm_up` of the steps (Goyal et al. 2017) and falls along
     half a cosine towards 0 (Loshchilov and Hutter 2017, "SGDR", without restarts).
     """
-    peak = training.learning_rate
+    peak = training.rate
     if training.schedule == "constant":
         return peak
     if training.schedule == "plateau":

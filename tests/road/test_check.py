@@ -1,0 +1,45 @@
+"""`tabib check`: what every run looks at, what is tried out beside it, and a rate that is chosen by trying."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from planted import tiny_network
+from tabib.records import Sweep
+from tabib.runs import open_run
+from tabib.study import check_study
+from tabib.training.networks import NETWORKS
+from tiny import tiny_study
+
+
+def test_a_rate_is_chosen_once_and_stands_in_the_study_and_the_report(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "tiny", tiny_network)
+    changes = {"model": {"network": "tiny"}, "training": {"learning_rate": "sweep"}, "report": {"languages": ["en", "fa"]}}
+    study = tiny_study(films, changes)  # pyright: ignore[reportArgumentType]
+    heard: list[tuple[str, bool]] = []
+    for _ in range(2):
+        with open_run(study, root=tmp_path / "runs", on_step=lambda name, loaded: heard.append((name, loaded))) as run:
+            check_study(study, run)
+    steps = ["index", "findings", "split", "sweep", "study", "checks", "overfit"]
+    assert heard == [(name, loaded) for loaded in (False, True) for name in steps]
+    sweep: Sweep = run.read("sweep")
+    assert run.read("study").training.learning_rate == sweep.best
+    found = [*run.read("checks").checks, *run.read("overfit").checks, *sweep.checks]
+    assert {check.code for check in found} >= {"input_right", "layers_right", "initial_loss_right", "few_learnt", "rate_chosen"}
+    assert {check.level for check in found} == {"pass"}, "a sound study"
+    for code in ("en", "fa"):
+        page = (run.folder / f"report.{code}.html").read_text(encoding="utf-8")
+        chapter = page[page.index('id="training"') :]
+        assert len(re.findall(r"<figure", chapter)) == 1, "the curve of the rates"
+
+
+def test_without_a_study_that_asks_the_sweep_only_advises(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "tiny", tiny_network)
+    study = tiny_study(films, {"model": {"network": "tiny"}, "training": {"learning_rate": 1e-5}})
+    with open_run(study, root=tmp_path / "runs") as run:
+        check_study(study, run)
+    assert run.read("study").training.learning_rate == 1e-5
+    assert [check.code for check in run.read("sweep").checks] == ["rate_far_from_sweep"]
