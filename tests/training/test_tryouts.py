@@ -128,6 +128,7 @@ def test_where_no_rate_learns(films: Path, monkeypatch: pytest.MonkeyPatch) -> N
         with_rate(planted.study, found)
 
 
+@pytest.mark.slow
 def test_rates_of_a_segmenter(pictures: Path) -> None:
     found = sweep(plant_masks(pictures))
     assert found.best is not None
