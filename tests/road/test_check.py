@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from tabib.records import Sweep
-from tabib.runs import open_run
+from tabib.runs import Run, open_run
 from tabib.study import check_study
 from tabib.study_file import dump_study
 from tabib.training.networks import NETWORKS
@@ -28,9 +28,13 @@ def test_a_rate_is_chosen_once_and_stands_in_the_study_and_the_report(films: Pat
     changes = {"model": {"network": "quick"}, "training": {"learning_rate": "sweep"}, "report": {"languages": ["en", "fa"]}}
     study = tiny_study(films, changes)  # pyright: ignore[reportArgumentType]
     heard: list[tuple[str, bool]] = []
-    for _ in range(2):
+
+    def look() -> Run:
         with open_run(study, root=tmp_path / "runs", on_step=lambda name, loaded: heard.append((name, loaded))) as run:
-            check_study(study, run)
+            return check_study(study, run)
+
+    look()
+    run = look()
     steps = ["index", "findings", "split", "sweep", "study", "checks", "overfit"]
     assert heard == [(name, loaded) for loaded in (False, True) for name in steps]
     sweep: Sweep = run.read("sweep")
