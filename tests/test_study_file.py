@@ -58,6 +58,9 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         (MINIMAL + "training: {epochs: many}", 3, ["training.epochs", "'many'", "expected a whole number"]),
         (MINIMAL + "training: {learning_rate: -1}", 3, ["training.learning_rate", "greater than 0"]),
         (MINIMAL + "split: {train: 0.9}", 3, ["1.3", "must be 1"]),
+        (MINIMAL + "split: {turn: 5}", 3, ["turn is 5", "0 to 4"]),
+        (MINIMAL + "split: {turn: 0, train: 0.5, validation: 0.1, test: 0.4}", 3, ["test is 0.4", "a third"]),
+        (MINIMAL + "split: {turn: 0, given: true}", 3, ["turn is of a split that is drawn"]),
         (MINIMAL + "split: {given: true, file: a.csv}", 3, ["two answers"]),
         (MINIMAL + "augment: {to_disk: true}", 3, ["to_disk writes the copies, and copies is 0"]),
         (

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -153,6 +154,21 @@ def test_folds_are_even_in_every_class() -> None:
         folds = Counter(table.filter((pl.col("part") == "train") & (pl.col("label") == label))["fold"])
         assert set(folds) == set(range(5))
         assert max(folds.values()) - min(folds.values()) <= size
+
+
+@pytest.mark.parametrize("more", [{}, {"folds": 3}], ids=["validation", "folds"])
+def test_in_the_turns_of_a_cross_validation_each_image_judges_once(more: dict[str, Any]) -> None:
+    rows = people("a", 40) + people("b", 20, films=3)
+    tables = [divided(rows, turn=turn, train=0.7, validation=0.1, **more) for turn in range(5)]
+    judged = Counter(row for table in tables for row in table.filter(pl.col("part") == "test")["row"])
+    assert judged == dict.fromkeys(range(100), 1)
+    for table in tables:
+        assert_undivided(table, [[group for _, group, _, _ in rows]])
+        found = counts(table)
+        assert (found["test", "a"], found["test", "b"]) == (8, 12)
+        if not more:
+            assert abs(found["validation", "a"] - 4) <= 1
+    assert tables[0]["part"].to_list() != divided(rows, train=0.7, validation=0.1, seed=3, turn=0)["part"].to_list()
 
 
 def test_folds_are_drawn_apart_from_the_test_set() -> None:

@@ -181,6 +181,8 @@ class Split(Part):
     """How the images of a class are rounded: each share down and the rest to the last part, or each to the nearest. Groups are drawn as near to it as they allow."""
     folds: Annotated[int, Field(ge=2, le=20)] | None = None
     """Number of folds: the images outside the test set are divided into so many, and each trains one member."""
+    turn: Annotated[int, Field(ge=0, le=19)] | None = None
+    """Which turn of a cross-validation this is, from 0: all images are divided into as many test sets as `test` goes into 1 (0.2: five), and this one judges."""
     given: bool = False
     """Whether the parts that the data come with are kept: folders named train, validation and test, or a column of the table, which may also number folds."""
     test_fold: Annotated[int, Field(ge=0, le=999)] | None = None
@@ -191,6 +193,12 @@ class Split(Part):
     """Whether one patient name means one person in all given parts, or numbering restarts in each (`split`)."""
     file: Place | None = None
     """A split written before (CSV with `path` and `part`), used instead of a draw."""
+
+    @property
+    def turns(self) -> int | None:
+        """Test sets that all images can be divided into, or None where their share is not a half, a third, ... a twentieth."""
+        turns = round(1 / self.test) if self.test > 0 else 0
+        return turns if 2 <= turns <= 20 and abs(self.test - 1 / turns) < 0.005 else None
 
     @model_validator(mode="after")
     def _every_part_has_images(self) -> Self:
@@ -207,6 +215,15 @@ class Split(Part):
                     f"{'train' if self.train == 0 else 'validation'} is 0, and no images are left for that part: training needs "
                     "some, and choosing the best weights and the threshold needs others; give both a share"
                 )
+        if self.turn is not None:
+            if self.given or self.file is not None:
+                raise ValueError("turn is of a split that is drawn; leave it out, or given and file")
+            if self.turns is None:
+                raise ValueError(
+                    f"turn asks for test sets of one size, and test is {self.test:g}; give it a half, a third, ... a twentieth"
+                )
+            if self.turn >= self.turns:
+                raise ValueError(f"turn is {self.turn}, and with test: {self.test:g} the turns are 0 to {self.turns - 1}")
         if self.test_fold is not None and not self.given:
             raise ValueError(
                 f"test_fold is {self.test_fold}, and folds are not given; with given: true the table says the fold of each image"

@@ -4,7 +4,7 @@ What is never divided is a *unit*: the rows joined by a patient, by exact copies
 by a cluster of near copies, followed through. Every way to split gives a unit one part, unless the study asks aloud for
 images to be drawn one by one (`split.by: image`) or for copies not to hold one another (`data.copies: keep`):
 
-- by ratio, or into folds: `balance.divide`;
+- by ratio, into folds, or into the test sets of a cross-validation: `balance.divide`;
 - *given* by folders or by a file: rows stay where they were put, a unit that stands on two sides is a leak, and
   `split.leaks` says what to do. The side that judges has precedence: test over validation over training.
 
@@ -343,20 +343,33 @@ def _draw(table: _Table, split: Split) -> None:
     if any(fold is not None for fold in table.fold):
         return
     drawn = [row for row in table.good if table.part[row] is None]
+    if drawn:
+        learn = {"train": 1 - split.test} if split.folds is not None else {"train": split.train, "validation": split.validation}
+        if split.turn is None:
+            _assign(table, drawn, {**learn, "test": split.test}, split)
+        else:
+            left = _take_turn(table, drawn, split)
+            _assign(table, left, {part: share / sum(learn.values()) for part, share in learn.items()}, split)
     if split.folds is not None:
-        if drawn:
-            _assign(table, drawn, {"train": 1 - split.test, "test": split.test}, split)
         training = [row for row in table.good if table.part[row] == "train"]
         _assign(table, training, {str(fold): 1 / split.folds for fold in range(split.folds)}, split)
         for row in training:
             table.fold[row], table.part[row] = int(table.part[row] or 0), "train"
-    elif drawn:
-        _assign(table, drawn, {"train": split.train, "validation": split.validation, "test": split.test}, split)
-    elif "validation" not in table.part:
+    elif not drawn and "validation" not in table.part:
         _needs(split.validation, "split.validation")
         _needs(1 - split.validation, "1 - split.validation")
         training = [row for row in table.good if table.part[row] == "train"]
         _assign(table, training, {"train": 1 - split.validation, "validation": split.validation}, split)
+
+
+def _take_turn(table: _Table, rows: Sequence[int], split: Split) -> list[int]:
+    """Divide rows into the test sets of a cross-validation, give one its turn, and return the other rows."""
+    turns = [f"turn {turn}" for turn in range(split.turns or 0)]
+    _assign(table, rows, dict.fromkeys(turns, 1 / len(turns)), split)
+    left = [row for row in rows if table.part[row] != f"turn {split.turn}"]
+    for row in rows:
+        table.part[row] = "test"
+    return left
 
 
 def _needs(share: float, name: str) -> None:
