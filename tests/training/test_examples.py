@@ -11,13 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from tabib.dataset import build_cache, index_folder
-from tabib.images import read_image
+from planted_masks import plant_masks
+from tabib.dataset import build_cache, build_cases, index_folder
+from tabib.images import OUTLINES, read_image
 from tabib.phantoms import ChestFilms, make_chest_films
 from tabib.training.augment import apply
 from tabib.training.batches import copy_keys, load_samples
 from tabib.training.draws import draw
-from tabib.training.examples import save_examples, write_copies
+from tabib.training.examples import save_examples, save_patches, write_copies
+from tabib.training.mask_work import STILL
+from tabib.training.members import plans
+from tabib.training.segment import work_for
 from tiny import tiny_study
 
 
@@ -65,3 +69,55 @@ def test_copies_on_disk_are_those_that_train(tmp_path: Path, bits: int) -> None:
     for row, expected in zip(index["row"], second, strict=True):
         pixels = read_image(tmp_path / "copies" / f"{row}_2.png").pixels
         assert np.array_equal(pixels, (expected[0] * (2**bits - 1)).round().numpy().astype(f"uint{bits}"))
+
+
+MOVED = {"rotation_degrees": 30, "shift": 0.1, "noise": 0.02}
+RECOLOURED = {"rotation_degrees": 0, "shift": 0, "zoom": 0, "brightness": 0.2}
+
+
+@pytest.mark.parametrize("volumes", [False, True], ids=["pictures", "volumes"])
+def test_patches_of_masks_are_what_training_saw_of_them(tmp_path: Path, volumes: bool) -> None:
+    shape = {"dimensions": 3, "patch": [4, 32, 32], "spacing_mm": "keep"} if volumes else {"patch": [32, 32]}
+    planted = plant_masks(tmp_path, volumes=volumes, input=shape, augment=MOVED)
+    study = planted.study
+    cases = build_cases(study.data, planted.index, study.input, folder=planted.cache_folder)
+    work = work_for(next(iter(plans(planted.split, study))), cases, study, device=torch.device("cpu"))
+    save_patches(tmp_path / "augmented", work)
+
+    shown = sorted(int(path.stem) for path in (tmp_path / "augmented").glob("*.png") if path.stem.isdigit())
+    assert len(shown) == 4
+    assert set(shown) <= set(planted.split.filter(pl.col("part") == "train")["row"])
+    where = {"foreground": study.training.foreground, "seed": work.seed, "epoch": 1}
+    rows = [work.train.draw(np.array([number]), study.augment, **where).rows[0] for number in range(16)]
+    images, masks = (np.asarray(each) for each in work.train.load(np.arange(16), study.augment, **where))
+    images, masks = (each[..., 2, :, :] for each in (images, masks)) if volumes else (images, masks)
+    for row in shown:
+        picture = read_image(tmp_path / "augmented" / f"{row}_1.png").pixels
+        assert picture.shape == (96, 96, 3), "three times as large as the patch"
+        told = [_tells(picture, images[number, 0], masks[number]) for number in range(16) if rows[number] == row]
+        assert any(told), row
+
+
+def _tells(picture: np.ndarray, image: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether a picture shows this patch, and has outlines of each structure within it and nowhere else."""
+    coloured = np.ptp(picture, axis=2) > 0
+    large = mask.repeat(3, axis=0).repeat(3, axis=1)
+    shown = np.where(coloured, np.nan, picture[..., 0])
+    grey = shown[1::3, 1::3]
+    alike = np.corrcoef(grey[~np.isnan(grey)], image[~np.isnan(grey)])[0, 1] > 0.97
+    lines = all(((picture[large == number] == OUTLINES[number - 1]).all(axis=1)).any() for number in np.unique(mask[mask > 0]))
+    return bool(alike and lines and not coloured[large == 0].any())
+
+
+def test_a_patch_that_stays_in_place_keeps_its_outlines(tmp_path: Path) -> None:
+    planted = plant_masks(tmp_path, input={"patch": [48, 48]}, augment=RECOLOURED)
+    study = planted.study
+    cases = build_cases(study.data, planted.index, study.input, folder=planted.cache_folder)
+    work = work_for(next(iter(plans(planted.split, study))), cases, study, device=torch.device("cpu"))
+    save_patches(tmp_path / "augmented", work)
+    before, after = (read_image(path).pixels for path in sorted((tmp_path / "augmented").glob("*.png"))[:2])
+    assert np.array_equal(np.ptp(before, axis=2) > 0, np.ptp(after, axis=2) > 0)
+    assert not np.array_equal(before, after)
+
+    save_patches(tmp_path / "augmented", dataclasses.replace(work, augment=STILL))
+    assert not list(tmp_path.glob("augmented/*")), "nothing is changed"

@@ -58,6 +58,7 @@ def test_learns_what_was_planted_in_pictures(pictures: Path, tmp_path: Path) -> 
     planted = plant_masks(pictures, training={"epochs": 8, "patches": 48})
     model, predictions = finish(planted, tmp_path)
     assert mean_dice(planted, predictions, tmp_path, "test") > 0.85
+    assert len(list((tmp_path / "model" / "augmented").glob("*.png"))) == 20, "four patches, and each as training changed it"
     assert (model.structures, model.numbers, model.patch, model.spacing_mm) == (["disc", "square"], [1, 2], [64, 64], None)
     history = [json.loads(line) for line in (tmp_path / "model/members/seed0/history.jsonl").read_text().splitlines()]
     assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tabib.images.resize import resize
+
 __all__ = ["OUTLINES", "outline", "overlay"]
 
 OUTLINES = (
@@ -17,6 +19,10 @@ OUTLINES = (
     (224, 255, 96),
 )
 """Red, green and blue of the structures in their order, bright enough for a dark film and for a stained slide; after the last the first again."""
+
+
+_LARGEST = 3.0
+"""A picture is at most so many times as large as its pixels."""
 
 
 def outline(labels: np.ndarray) -> np.ndarray:
@@ -36,17 +42,26 @@ def outline(labels: np.ndarray) -> np.ndarray:
     return edge & (labels != 0)
 
 
-def overlay(pixels: np.ndarray, structures: np.ndarray, *, objects: np.ndarray | None = None) -> np.ndarray:
+def overlay(pixels: np.ndarray, structures: np.ndarray, *, objects: np.ndarray | None = None, side: int | None = None) -> np.ndarray:
     """Draw the outline of every structure into a picture.
 
     Args:
         pixels: (H, W) grey or (H, W, 3) RGB, uint8.
         structures: (H, W) integers: 0 background, k the k-th structure, whose colour is `OUTLINES[k - 1]`.
         objects: (H, W) integers where each object has an outline of its own, in the colour of its structure.
+        side: pixels of the longer side of the result, which is at most three times as large as `pixels`; the size of `pixels`
+            when not given. Outlines are one pixel wide at any size.
 
     Returns:
         (H, W, 3) uint8.
     """
+    if side is not None:
+        old = pixels.shape[:2]
+        height, width = (max(1, round(each * min(_LARGEST, side / max(old)))) for each in old)
+        # A label is never the mean of two: of each pixel of the picture the one at its centre.
+        nearest = np.ix_(*(((np.arange(new) + 0.5) * each / new).astype(int) for new, each in zip((height, width), old, strict=True)))
+        pixels, structures = resize(pixels, height, width), structures[nearest]
+        objects = None if objects is None else objects[nearest]
     drawn = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels.copy()
     edge = outline(structures if objects is None else objects) & (structures > 0)
     drawn[edge] = np.array(OUTLINES, np.uint8)[(structures[edge].astype(np.int64) - 1) % len(OUTLINES)]

@@ -18,7 +18,6 @@ from tabib.images import THUMBNAIL_SIDE, Image, encode_jpeg, overlay, read_image
 __all__ = ["Gallery", "Overlay", "Picture", "outlined", "take_cases", "take_overlays", "take_pictures"]
 
 LARGEST_SIDE = 160
-LARGEST_ENLARGED = 3.0  # times as large as its pixels
 LEAST_AROUND = 8  # pixels around a structure
 QUALITY = 80
 BUDGET_BYTES = 8_000_000
@@ -122,7 +121,7 @@ def take_pictures(data: AnyData, index: pl.DataFrame, wanted: Iterable[int | tup
 
 def _pictures(data: AnyData, index: pl.DataFrame, wanted: int | tuple[Path, ...]) -> Iterator[tuple[int | Path, Picture]]:
     if isinstance(wanted, tuple):
-        yield from ((path, _embed(_shrink(read_image(path)))) for path in wanted)
+        yield from ((path, _embed(_shrink(read_image(path)), thin_lines=isinstance(data, SegmentationData))) for path in wanted)
     elif (pixels := _row_pixels(data, index, wanted)) is not None:
         yield wanted, _embed(pixels, thin_lines=isinstance(data, SegmentationData))
 
@@ -149,14 +148,9 @@ def outlined(case: Case, *, number: int | None = None, around: np.ndarray | None
     """
     number = telling_slice(case) if number is None else number
     image, box = slice_image(case.image, number), _around(case.structures if around is None else around)
-    height, width = image.pixels[box].shape[:2]
-    scale = min(LARGEST_ENLARGED, LARGEST_SIDE / max(height, width))
-    sides = max(1, round(height * scale)), max(1, round(width * scale))
-    pixels = to_eight_bit(resize(np.ascontiguousarray(image.pixels[box]), *sides), image.low, image.high)
-    # A label is never the mean of two: of each pixel of the picture the one at its centre.
-    nearest = np.ix_(*(((np.arange(side) + 0.5) * old / side).astype(int) for side, old in zip(sides, (height, width), strict=True)))
-    objects = None if case.objects is None else case.objects[number][box][nearest]
-    return overlay(pixels, case.structures[number][box][nearest], objects=objects)
+    pixels = to_eight_bit(np.ascontiguousarray(image.pixels[box]), image.low, image.high)
+    objects = None if case.objects is None else case.objects[number][box]
+    return overlay(pixels, case.structures[number][box], objects=objects, side=LARGEST_SIDE)
 
 
 def _around(structures: np.ndarray) -> tuple[slice, slice]:

@@ -12,18 +12,29 @@ from torch import Tensor
 
 from tabib.config import Augment
 from tabib.dataset import Cache
-from tabib.images import encode_png
+from tabib.images import encode_png, overlay, to_eight_bit
 from tabib.records import labels_of
 from tabib.runs import atomic_write
 from tabib.training.augment import apply
 from tabib.training.batches import copy_keys, in_order, load_samples
 from tabib.training.draws import draw
+from tabib.training.mask_work import MaskWork
+from tabib.training.patches import Drawn
 
-__all__ = ["eight_bit", "save_examples", "write_copies"]
+__all__ = ["eight_bit", "save_examples", "save_patches", "write_copies"]
 
 PER_CLASS, EPOCHS = 2, 4
 
 _AT_A_TIME = 64
+
+_PATCHES, _LOOKED_AT = 4, 64
+"""Patches of a segmenter that are shown, and among how many they are looked for."""
+
+_SIDE = 160
+"""Longer side of the picture of a patch, as a report shows it: its outlines must not be made smaller."""
+
+_SHOWN = (0.5, 99.5)
+"""Percentiles of a patch that its pictures show as black and as white."""
 
 
 def save_examples(
@@ -54,6 +65,46 @@ def save_examples(
         for row, picture in zip(rows["row"], pictures, strict=True):
             with atomic_write(folder / f"{row}{suffix}.png") as file:
                 file.write(encode_png(eight_bit(picture)))
+
+
+def save_patches(folder: Path, work: MaskWork) -> None:
+    """Write `<row>.png` and `<row>_<epoch>.png`: patches of the first epoch, and what the changes of the first epochs make of each.
+
+    Of a block the middle slice is shown, with the outlines of the mask. They are the first patches of as many images whose middle
+    slice shows a structure. Nothing is written where nothing is changed.
+
+    Args:
+        folder: is made anew.
+        work: of the first member.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    assert work.training.patches != "auto"
+    patches, augment, seed = work.train, work.augment, work.seed
+    shown = dict[int, Drawn]()
+    for number in range(0 if augment.off else min(_LOOKED_AT, work.training.patches)):
+        drawn = patches.draw(np.array([number]), augment, foreground=work.training.foreground, seed=seed, epoch=1)
+        if _middle(drawn.masks[0], patches.patch).any():
+            shown.setdefault(drawn.rows[0], drawn)
+        if len(shown) == _PATCHES:
+            break
+    for row, drawn in shown.items():
+        versions = {"": (drawn.images[0], drawn.masks[0])}
+        for epoch in range(1, EPOCHS + 1):
+            images, masks = patches.change(drawn, augment, seed=seed, epoch=epoch)
+            versions[f"_{epoch}"] = images.cpu().numpy().reshape(-1, *patches.patch), masks.cpu().numpy().reshape(patches.patch)
+        low, high = (float(value) for value in np.percentile(_middle(drawn.images[0], patches.patch), _SHOWN))
+        for suffix, (image, mask) in versions.items():
+            values = np.moveaxis(_middle(image, patches.patch), 0, -1)
+            pixels = to_eight_bit(values[:, :, 0] if values.shape[2] == 1 else values, low, max(high, low + 1e-6))
+            with atomic_write(folder / f"{row}{suffix}.png") as file:
+                file.write(encode_png(overlay(pixels, _middle(mask, patches.patch), side=_SIDE)))
+
+
+def _middle(voxels: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
+    """The middle slice (..., H, W) of the middle `size` of (..., D, H, W)."""
+    starts = [(side - wanted) // 2 for side, wanted in zip(voxels.shape[-3:], size, strict=True)]
+    rows, columns = (slice(start, start + wanted) for start, wanted in zip(starts[1:], size[1:], strict=True))
+    return voxels[..., starts[0] + size[0] // 2, rows, columns]
 
 
 def write_copies(

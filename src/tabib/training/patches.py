@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,13 +19,22 @@ from tabib.training.augment import apply_with_masks
 from tabib.training.draws import draw
 from tabib.training.randomness import bits
 
-__all__ = ["Patches", "load_patches", "pad_to"]
+__all__ = ["Drawn", "Patches", "load_patches", "pad_to"]
 
 _PLACES = 4096
 """Places of each structure that are remembered of a case: a patch is drawn around one of them."""
 
 _WIDEST = 1.5
 """Largest side of what is read for a patch, as a multiple of the patch: what turns and zooms bring in from outside it."""
+
+
+class Drawn(NamedTuple):
+    """Patches as they are read, with what lies around them, before they are changed."""
+
+    keys: np.ndarray  # (B,) uint64, which their changes are drawn by
+    rows: list[int]  # of the index, that they are of
+    images: np.ndarray  # (B, C, D, H, W)
+    masks: np.ndarray  # (B, D, H, W)
 
 
 @dataclass(frozen=True)
@@ -53,17 +63,21 @@ class Patches:
 
         Which case, where and how it is changed are functions of (seed, epoch, number) and of the cases alone.
         """
+        return self.change(self.draw(numbers, augment, foreground=foreground, seed=seed, epoch=epoch), augment, seed=seed, epoch=epoch)
+
+    def draw(self, numbers: np.ndarray, augment: SegmentationAugment, *, foreground: float, seed: int, epoch: int) -> Drawn:
+        """Read the patches of an epoch by their numbers, with as much around each as its changes may bring in."""
         keys = bits("patch", seed=seed, epoch=epoch, content=numbers.astype(np.uint64))
         order = np.argsort(bits("order", seed=seed, epoch=epoch, content=self.content), kind="stable")
         window = _window(self.patch, augment, thickness=self.thickness)
-        images, masks = [], []
+        rows, images, masks = [], [], []
         for number, key in zip(numbers, keys, strict=True):
             place = int(order[number % len(self)])
+            rows.append(self.rows[place])
             centre = self._centre(place, key, foreground=foreground)
-            image, mask = self.cases.image(self.rows[place]), self.cases.mask(self.rows[place])
-            images.append(_cut(image, centre, window, fill=None))
-            masks.append(_cut(mask[None], centre, window, fill=0)[0])
-        return self._change(np.stack(images), np.stack(masks), augment, seed=seed, epoch=epoch, keys=keys)
+            images.append(_cut(self.cases.image(rows[-1]), centre, window, fill=None))
+            masks.append(_cut(self.cases.mask(rows[-1])[None], centre, window, fill=0)[0])
+        return Drawn(keys, rows, np.stack(images), np.stack(masks))
 
     def _centre(self, place: int, key: np.uint64, *, foreground: float) -> tuple[int, int, int]:
         """Around which voxel: of a structure of the case, each as often as another, or of anywhere."""
@@ -78,16 +92,15 @@ class Patches:
             depth, row, column = (int(share * side) for share, side in zip(shares[3:], shape, strict=True))
         return depth, row, column
 
-    def _change(
-        self, images: np.ndarray, masks: np.ndarray, augment: SegmentationAugment, *, seed: int, epoch: int, keys: np.ndarray
-    ) -> tuple[Tensor, Tensor]:
-        values = torch.from_numpy(images).to(self.device).float()  # (B, C, D, H, W)
-        truth = torch.from_numpy(masks).to(self.device)  # (B, D, H, W)
+    def change(self, drawn: Drawn, augment: SegmentationAugment, *, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+        """Change patches that were drawn for `augment`; as `load` gives them."""
+        values = torch.from_numpy(drawn.images).to(self.device).float()  # (B, C, D, H, W)
+        truth = torch.from_numpy(drawn.masks).to(self.device)  # (B, D, H, W)
         if not augment.off:
             # Changes of brightness and the like are shares of a range: each patch has its own.
             low, high = values.amin(dim=(1, 2, 3, 4), keepdim=True), values.amax(dim=(1, 2, 3, 4), keepdim=True)
             span = (high - low).clamp(min=1e-6)
-            draws = draw(augment, seed=seed, epoch=epoch, content=keys)
+            draws = draw(augment, seed=seed, epoch=epoch, content=drawn.keys)
             values, truth = apply_with_masks((values - low) / span, truth, draws, augment, size=self.patch, thickness=self.thickness)
             values = values * span + low
         if self.patch[0] == 1:

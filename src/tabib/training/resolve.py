@@ -13,7 +13,7 @@ import polars as pl
 import torch
 from torch import nn
 
-from tabib.config import Segmentation, Study
+from tabib.config import BaseAugment, Segmentation, Study
 from tabib.dataset import positive_class
 from tabib.errors import StudyError
 from tabib.progress import SILENT, Progress
@@ -26,7 +26,16 @@ from tabib.training.networks import resolve_model
 from tabib.training.prefix import UNCHANGED, cut_off, features_of, find_cut
 from tabib.training.session import running
 
-__all__ = ["available_threads", "faster_of", "faster_precision", "find_device", "resolve_study", "time_step", "with_channels"]
+__all__ = [
+    "available_threads",
+    "faster_of",
+    "faster_precision",
+    "find_device",
+    "refuse_colours",
+    "resolve_study",
+    "time_step",
+    "with_channels",
+]
 
 _BF16_PAYS = 1.15
 _DISK_SHARE = 0.5
@@ -67,7 +76,7 @@ def resolve_study(
     classes = class_names(split, study)
     study = study if study.several else study.model_copy(update={"positive": positive_class(study.positive, classes)})
     colour = bool(index.filter(pl.col("refused").is_null())["colour"].any())
-    _refuse_colours_of_grey(study, colour)
+    refuse_colours(study.augment, "no image has colour" if not colour else "input.channels is 1" if study.input.channels == 1 else None)
     study = with_channels(study, index)
     study = study.model_copy(update={"model": resolve_model(study.model, classes=len(classes), several=study.several)})
     training = study.training
@@ -110,11 +119,11 @@ def _siblings(cpu: int) -> str:
         return str(cpu)
 
 
-def _refuse_colours_of_grey(study: Study, colour: bool) -> None:
-    changes = {"saturation": study.augment.saturation, "hue_degrees": study.augment.hue_degrees, "stain": study.augment.stain}
+def refuse_colours(augment: BaseAugment, why: str | None) -> None:
+    """Raise `StudyError` for changes of colour where there is none that they could change, which `why` says; `None` where there is."""
+    changes = {"saturation": augment.saturation, "hue_degrees": augment.hue_degrees, "stain": augment.stain}
     on = [f"augment.{name} is {value:g}" for name, value in changes.items() if value]
-    if on and (not colour or study.input.channels == 1):
-        why = "no image has colour" if not colour else "input.channels is 1"
+    if on and why:
         raise StudyError(f"{' and '.join(on)}, and {why}: there is no colour that it could change. Set it to 0.")
 
 

@@ -13,6 +13,7 @@ from tabib.errors import StudyError
 from tabib.progress import SILENT, Progress
 from tabib.records import Checks, SegmentationModel
 from tabib.runs import code_of, fingerprint
+from tabib.training.examples import save_patches
 from tabib.training.loop import start
 from tabib.training.mask_work import MaskWork
 from tabib.training.members import Plan, Trained, plans, refuse_failed, train_member, trained_before
@@ -51,6 +52,8 @@ def train_segmenter(
         progress.say(f"{name}: {total:,} weights, {trainable:,} of them trained")
         for plan in plans(split, study):
             trained.append(_train(plan, cases, study, place=place, device=device, progress=progress))
+        first = next(iter(plans(split, study)))
+        save_patches(place / "augmented", work_for(first, cases, study, device=device))
     shape = study.input
     assert shape.channels != "auto"
     assert shape.patch != "auto"

@@ -19,7 +19,7 @@ from tabib.training.curves import refuse_missing
 from tabib.training.loop import seconds_per_step, start
 from tabib.training.mask_work import MaskWork
 from tabib.training.patches import Patches
-from tabib.training.resolve import available_threads, faster_of, find_device
+from tabib.training.resolve import available_threads, faster_of, find_device, refuse_colours
 from tabib.training.segment import build_for
 from tabib.training.session import running
 from tabib.training.windows import count_windows, segment
@@ -55,7 +55,8 @@ def resolve_segmentation(
     """
     refuse_missing(study.training)
     study = resolve_input(study, index, split)
-    _refuse_colours(study)
+    grey = "the images are grey" if study.input.channels == 1 else "input.dimensions is 3" if study.input.dimensions == 3 else None
+    refuse_colours(study.augment, grey)
     shapes, training = _shapes(study.input, _training_images(index, split)), study.training
     patches = training.patches if training.patches != "auto" else _patches(shapes, study.input.dimensions)
     update: dict[str, object] = {"patches": max(2, patches)}
@@ -96,14 +97,6 @@ def _precision(study: Segmentation, *, progress: Progress) -> Literal["fp32", "b
             )
         return "fp32"
     return faster_of(study, _time_step, progress=progress) if precision == "auto" else precision
-
-
-def _refuse_colours(study: Segmentation) -> None:
-    changes = {"saturation": study.augment.saturation, "hue_degrees": study.augment.hue_degrees, "stain": study.augment.stain}
-    on = [f"augment.{name} is {value:g}" for name, value in changes.items() if value]
-    if on and (study.input.channels == 1 or study.input.dimensions == 3):
-        why = "the images are grey" if study.input.channels == 1 else "input.dimensions is 3"
-        raise StudyError(f"{' and '.join(on)}, and {why}: there is no colour that it could change. Set it to 0.")
 
 
 def _spacing(shape: SegmentationInput, train: pl.DataFrame) -> Literal["keep"] | list[float]:
