@@ -179,6 +179,7 @@ def test_raw_data_of_nnunet(tmp_path: Path) -> None:
     }
     assert found["imagesTs/h_009_0000.nii.gz"].refused == "none of the images with masks: there is no labelsTs"
     assert {entry.given for entry in found.values()} == {None}
+    assert "dataset.json" not in found, "it is read, and no file that is left aside"
 
 
 def test_a_test_set_with_masks_is_given(tmp_path: Path) -> None:
@@ -237,6 +238,7 @@ def test_a_table_adds_patients_parts_and_facts_to_what_the_layout_says(tmp_path:
     assert (second.group, second.given, facts(second)["diagnosis"]) == ("patient002", "train", "NOR")
     assert found["patient001/patient001_frame12.nii.gz"].given is None
     assert "there is no such file" in str(found["gone"].refused)
+    assert "t.csv" not in found
 
 
 def test_a_table_of_other_images_is_refused(tmp_path: Path) -> None:

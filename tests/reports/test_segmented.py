@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,13 @@ def test_a_segmenter_has_a_page_in_each_language(hearts: tuple[Path, Segmentatio
     ):
         assert words in read["en"].text, words
     assert not re.search(r"\b(segmented|structures|workflow)\.\w|mask_", read["en"].text.split("The study file, with")[0])
+
+
+def test_patients_are_called_so_where_they_are_known(hearts: tuple[Path, Segmentation]) -> None:
+    facts = read_facts(*hearts)
+    known, unknown = facts, replace(facts, index=facts.index.with_columns(group=None))
+    assert "24 test images of 12 patients" in dict(segmented.workflow(known, EN))["Judge once"]
+    assert "24 test images of 12 groups" in dict(segmented.workflow(unknown, EN))["Judge once"]
 
 
 def test_pages_of_objects_have_no_millimetres(nuclei: tuple[Path, Segmentation]) -> None:

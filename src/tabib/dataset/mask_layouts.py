@@ -14,6 +14,7 @@ A table of the study may say more of the images, whatever the layout.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -42,7 +43,8 @@ def list_cases(data: SegmentationData, *, workers: int | None = None, progress: 
     Raises:
         DataError: the folder is not as the layout expects it, no image has a mask, or the table names none of the images.
     """
-    listed = {entry.path: entry for entry in MASK_LAYOUTS[data.layout](data, workers, progress)}
+    own = None if data.table is None else os.path.relpath(data.table, data.folder)
+    listed = {entry.path: entry for entry in MASK_LAYOUTS[data.layout](data, workers, progress) if entry.path != own}
     if not any(entry.mask for entry in listed.values() if not entry.refused):
         reasons = "".join(f"\n    {entry.path!r}: {entry.refused or 'has no mask'}" for entry in list(listed.values())[:3])
         raise DataError(f"No image below {data.folder} has a mask that can be used.{reasons}\nCheck data.folder and data.layout.")

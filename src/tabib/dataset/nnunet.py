@@ -20,6 +20,8 @@ DRAWING = """Expected the raw data of nnU-Net, of one channel:
     {folder}/imagesTr/heart_001_0000.nii.gz
     {folder}/labelsTr/heart_001.nii.gz"""
 
+DATASET = "dataset.json"
+
 _PARTS = {"Tr": "train", "Ts": "test"}
 
 
@@ -35,7 +37,8 @@ def list_nnunet(data: SegmentationData) -> list[Listed]:
     if not files["imagesTr"] or not files["labelsTr"]:
         missing = "imagesTr" if not files["imagesTr"] else "labelsTr"
         raise DataError(f"{data.folder} holds nothing in {missing}.\n{DRAWING.format(folder=data.folder)}")
-    listed = [entry if entry.refused else _beside(entry.path) for entry in entries if entry.path.partition("/")[0] not in _FOLDERS]
+    others = [entry for entry in entries if entry.path.partition("/")[0] not in _FOLDERS and entry.path != DATASET]
+    listed = [entry if entry.refused else _beside(entry.path) for entry in others]
     for end, part in _PARTS.items():
         listed += [entry for folder in (f"images{end}", f"labels{end}") for entry in files[folder] if entry.refused]
         masks = _named(files[f"labels{end}"], f"labels{end}")
@@ -78,7 +81,7 @@ def _named(entries: list[Listed], folder: str, *, cases: dict[str, list[str]] | 
 
 def _check_dataset(data: SegmentationData) -> None:
     """Refuse a study whose labels are not those of `dataset.json`; nothing is checked where that file is not there."""
-    file = data.folder / "dataset.json"
+    file = data.folder / DATASET
     if not file.exists():
         return
     said = _read(file)
@@ -108,7 +111,7 @@ def _check_dataset(data: SegmentationData) -> None:
 
 def named_labels(folder: Path) -> dict[str, int]:
     """The structures and their numbers as `dataset.json` says them; none where it is not there, or gives a structure several numbers."""
-    file = folder / "dataset.json"
+    file = folder / DATASET
     names = _labels(_read(file).get("labels")) if file.exists() else {}
     return {name: number for number, name in names.items()} if len(set(names.values())) == len(names) else {}
 

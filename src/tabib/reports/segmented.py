@@ -397,7 +397,7 @@ def workflow(facts: Facts, reader: Language) -> list[tuple[str, str]]:
         steps.append(("choose", {"epochs": reader.series([reader.integer(member.best_epoch) for member in model.members])}))
     steps.append(("post", None if facts.decision is None else {"rows": getattr(facts.decision, "validation_rows", None)}))
     test = facts.part("test")
-    steps.append(("judge", {"rows": test.rows, "groups": test.groups} if test else None))
+    steps.append(("judge" if facts.patients == "known" else "judge_groups", {"rows": test.rows, "groups": test.groups} if test else None))
     return [
         (
             reader.text(f"workflow.{key}.title"),
