@@ -814,6 +814,43 @@ def compare(
 
 
 @app.command()
+def ablate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that names a study, seeds, and changes, one a line.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pages are written.")] = None,
+    set_: Overrides = None,
+    offline: Offline = False,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Change a study one thing at a time, with several seeds: differences with intervals, and what the test could have shown."""
+    from tabib.console import ConsoleProgress
+    from tabib.experiments import judge_changes, read_changes, run_changes, write_ablation
+    from tabib.reports.ablated import told
+    from tabib.reports.text import language, plain
+    from tabib.runs import check_folder_place
+
+    check_folder_place(out or runs)
+    changes, progress = read_changes(file, overrides=set_ or ()), ConsoleProgress()
+    trained = run_changes(changes, root=runs, command=sys.argv, offline=offline, progress=progress, on_step=progress.step)
+    ablation = judge_changes(changes, trained)
+    pages = write_ablation(ablation, out or runs / f"ablate-{file.stem}")
+    lines = []
+    for place, row in enumerate(ablation.rows):
+        said = [
+            f"{each.name} {sum(there) / len(there):.3f}" for each in row.figures if (there := [v for v in each.values if v is not None])
+        ]
+        lines.append(f"{row.name}: {', '.join(said)} ({len(row.seeds)} of {len(ablation.seeds)} seeds)")
+        lines += [f"      {plain(told(ablation, row, language('en')))}"] if place else []
+        lines += [f"      not run, seed {run.seed}: {run.not_run}. {run.reason}" for run in row.runs if run.not_run]
+        lines += [f"      expected and not found: {code}" for code, count in row.expected.items() if not count]
+    _tell({"ablation": ablation.model_dump(), "pages": pages}, [*lines, *(f"Page: {page}" for page in pages)], as_json)
+    missed = [run.not_run for row in ablation.rows for run in row.runs if run.not_run]
+    if "stopped" in missed:
+        raise typer.Exit(STOPPED)
+    _leave(len(missed))
+
+
+@app.command()
 def cache(
     action: Annotated[Literal["list", "clear"], typer.Argument(metavar="list|clear", help="What to do.")],
     runs: Runs = DEFAULT_RUNS,

@@ -30,11 +30,15 @@ __all__ = [
     "PARTS",
     "SPLIT_SCHEMA",
     "THIRDS",
+    "AblatedRow",
+    "AblatedRun",
+    "Ablation",
     "Agreement",
     "Answer",
     "BaseEvaluation",
     "BasePart",
     "Beside",
+    "Change",
     "Checks",
     "Compared",
     "Comparison",
@@ -58,14 +62,17 @@ __all__ = [
     "Member",
     "Model",
     "Neighbour",
+    "NotRun",
     "OfLabel",
     "Outlined",
+    "PairedMeasure",
     "PartEvaluation",
     "PostProcessing",
     "Published",
     "Record",
     "SameCase",
     "SamePicture",
+    "SeedFigures",
     "SegmentationEvaluation",
     "SegmentationModel",
     "SegmentedPart",
@@ -356,6 +363,15 @@ class Measure(Record):
     undefined_draws: int = 0  # bootstrap draws in which the value did not exist
     baselines: dict[str, float] = {}  # "majority_class", "file_facts", "mean_intensity"
     goal: float | None = None
+
+
+class PairedMeasure(Measure):
+    """By how much one method is better than another on the same rows, and whether that may be chance (`metrics.paired`)."""
+
+    p: float | None = None  # of this difference alone
+    corrected: float | None = None  # for all differences of this measure that are told beside it (Holm)
+    detectable: float | None = None  # the difference that would be shown with a chance of 80 %; None where no group differs, or too few are
+    pairs: int = 1  # trainings of each method
 
 
 class Curve(Record):
@@ -676,6 +692,10 @@ class Published(Record):
     figures: dict[str, float]
 
 
+NotRun = Literal["weights", "memory", "diverged", "stopped", "error"]
+"""Why a study has no run: its weights cannot be had, it did not fit into memory, its loss was no number any more, nobody waited, or else."""
+
+
 class Compared(Record):
     """One run among others, or why there is none."""
 
@@ -683,7 +703,7 @@ class Compared(Record):
     network: str
     run: str | None = None  # its folder
     bench: bool = False  # a try-out, at `scale: bench`
-    not_run: Literal["weights", "error"] | None = None
+    not_run: NotRun | None = None
     reason: str = ""  # why it was not run
     settings: dict[str, str] = {}  # fields of its resolved study in which the runs differ
     weights_total: int | None = None
@@ -738,11 +758,73 @@ class SameCase(Record):
 
 
 class Difference(Record):
-    """Two segmenters on the same cases: the first less the second."""
+    """Two runs on the same rows: the first less the second."""
 
     first: str  # names of runs
     second: str
-    measures: list[Measure]
+    measures: list[PairedMeasure]
+
+
+class Change(Record):
+    """A field of a resolved study, as it is in the first row of an ablation, and in another."""
+
+    field: str
+    before: str
+    after: str
+
+
+class AblatedRun(Record):
+    """One training of a row, or why there is none."""
+
+    seed: int
+    fold: int | None = None  # the given fold that judges
+    run: str | None = None  # its folder
+    not_run: NotRun | None = None
+    reason: str = ""
+    epochs: int = 0  # of all members
+    seconds: float = 0.0  # of training
+    images_per_second: float | None = None  # while training
+    curve: list[float | None] = []  # what is watched on validation after each epoch, of the first member
+
+
+class SeedFigures(Record):
+    """A measure on test, of each training seed."""
+
+    name: str
+    of: str | None = None
+    values: list[float | None]  # in the order of `AblatedRow.seeds`
+
+
+class AblatedRow(Record):
+    """A study with one change, or the study as it is."""
+
+    name: str
+    changed: list[Change] = []  # what the file changes
+    derived: list[Change] = []  # what follows from it in the resolved study
+    network: str = ""
+    weights_total: int | None = None
+    weights_trainable: int | None = None
+    runs: list[AblatedRun]
+    seeds: list[int] = []  # whose runs are done
+    figures: list[SeedFigures] = []
+    expected: dict[str, int] = {}  # findings that were expected, and in how many runs they were found
+    differences: list[PairedMeasure] = []  # to the first row
+    not_compared: Literal["rows", "runs"] | None = None  # other test images, or no run of this or the first row
+
+
+class Ablation(Record):
+    """A study, changed one thing at a time. `ablation.json`."""
+
+    title: dict[str, str]  # by language
+    seeds: list[int]
+    folds: list[int] = []  # given folds, each of which judges once
+    rows: list[AblatedRow]  # the study as it is first
+    test_rows: int = 0
+    test_groups: int = 0
+    masked: bool = False
+    bench: bool = False
+    watched: str = "loss"  # of the curves
+    confidence: float = 0.95
 
 
 class Comparison(Record):
@@ -754,6 +836,6 @@ class Comparison(Record):
     published: list[Published] = []
     pictures: list[SamePicture] = []  # none where the pictures are not the same
     masked: bool = False  # whether the runs are segmenters; their labels are structures
-    differences: list[Difference] = []  # of segmenters that judged the same cases, each pair
+    differences: list[Difference] = []  # of runs that judged the same rows, each pair
     cases: list[SameCase] = []
     confidence: float = 0.95  # of the intervals of `differences`

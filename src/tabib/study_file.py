@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from tabib import config
-from tabib.config import TASKS, AnyStudy, Study, parts_in, reading_order, run_named
+from tabib.config import TASKS, AnyStudy, Part, Study, parts_in, reading_order, run_named
 from tabib.errors import StudyError
 
 __all__ = [
@@ -32,6 +32,8 @@ __all__ = [
     "parse_study",
     "read_fields",
     "what_is_wrong",
+    "written",
+    "written_fields",
 ]
 
 Key = tuple[str | int, ...]
@@ -160,6 +162,33 @@ def dump_fields(fields: Sequence[tuple[str, Any, str]], *, heading: Sequence[str
     for part, inside in parts.items():
         lines += [f"{part}:", *(f"  {line}" for line in inside)] if part else inside
     return "\n".join([*lines, ""])
+
+
+def written_fields(part: Part, *, prefix: str = "") -> dict[str, str]:
+    """Every field of a study by its dotted name, as its file has it: `training.epochs` is "5". What may be a part or a word is one field."""
+    found: dict[str, str] = {}
+    for name, info in type(part).model_fields.items():
+        value = getattr(part, name)
+        if isinstance(value, Part) and isinstance(info.annotation, type):
+            found |= written_fields(value, prefix=f"{prefix}{name}.")
+        else:
+            found[prefix + name] = written(value)
+    return found
+
+
+def written(value: object) -> str:
+    """A value as `--set` takes it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Part):
+        return written(value.model_dump(mode="json", exclude_none=True))
+    if isinstance(value, list):
+        return f"[{', '.join(map(written, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {written(each)}' for name, each in value.items())}}}"
+    return str(value)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -13,7 +13,7 @@ import pytest
 
 from planted_masks import write_pictures
 from tabib.errors import StudyError
-from tabib.evaluation import paired_differences
+from tabib.evaluation import case_differences
 from tabib.experiments import compare_runs, read_series, run_series, write_comparison
 from tabib.metrics.intervals import Sureness
 from tabib.records import Comparison, MeasuredCase, MeasuredStructure
@@ -112,7 +112,7 @@ def test_the_interval_is_of_the_pairs() -> None:
     hard = random.uniform(0.2, 0.9, 20)
     first = {str(place): case(f"p{place}", value, value if place else None) for place, value in enumerate(hard)}
     second = {str(place): case(f"p{place}", value - 0.05 + random.normal(0, 0.01), value) for place, value in enumerate(hard)}
-    found = {each.of: each for each in paired_differences(first, second, ["a", "b"], Sureness(0.95, 200, 0))}
+    found = {each.of: each for each in case_differences([first], [second], ["a", "b"], Sureness(0.95, 200, 0))}
     a = found["a"]
     assert a.low is not None
     assert a.high is not None

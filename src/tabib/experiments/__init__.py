@@ -1,6 +1,21 @@
-"""More than one run: rows of a series, and runs side by side."""
+"""More than one run: a study changed one thing at a time, rows of a series, and runs side by side."""
 
+from tabib.experiments.ablate import Changes, Trained, read_changes, run_changes
+from tabib.experiments.ablated import judge_changes, write_ablation
 from tabib.experiments.compare import compare_runs, write_comparison
 from tabib.experiments.series import Row, Series, read_series, run_series
 
-__all__ = ["Row", "Series", "compare_runs", "read_series", "run_series", "write_comparison"]
+__all__ = [
+    "Changes",
+    "Row",
+    "Series",
+    "Trained",
+    "compare_runs",
+    "judge_changes",
+    "read_changes",
+    "read_series",
+    "run_changes",
+    "run_series",
+    "write_ablation",
+    "write_comparison",
+]

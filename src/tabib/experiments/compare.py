@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import polars as pl
 
 from tabib.config import AnyStudy, Study
 from tabib.errors import RunError, StudyError
-from tabib.experiments.compare_masks import compare_cases, structure_figures
+from tabib.evaluation import corrected
+from tabib.experiments.compare_masks import shown_cases, structure_figures
+from tabib.experiments.same_rows import differences, read_said
 from tabib.records import (
     Answer,
     Compared,
     Comparison,
+    Difference,
     Evaluation,
     Model,
     Published,
@@ -24,6 +28,7 @@ from tabib.records import (
 )
 from tabib.reports import write_comparison_pages
 from tabib.runs import Run, read_run, write_json
+from tabib.study_file import written_fields
 
 __all__ = ["compare_runs", "write_comparison"]
 
@@ -82,7 +87,7 @@ def compare_runs(runs: Sequence[Path | Compared], *, title: Mapping[str, str], n
         line = _line(name, opened, study, opened.read("model"), evaluation)
         lines.append(line)
         seen.append((line, opened, _test_answers(opened, evaluation)))
-        studies.append(_flat(study.model_dump(mode="json", exclude=set(WORDS))))
+        studies.append({field: text for field, text in written_fields(study).items() if field.partition(".")[0] not in WORDS})
         for work in study.notes.past_work:
             figures = {key: value for key, value in work.figures.model_dump().items() if value is not None}
             published[work.name] = Published(name=work.name, protocol=_both(work.protocol), link=work.link, figures=figures)
@@ -97,7 +102,9 @@ def compare_runs(runs: Sequence[Path | Compared], *, title: Mapping[str, str], n
         published=list(published.values()),
         pictures=_pictures(seen) if same and seen and not masked else [],
         masked=masked,
-        **(compare_cases([(line, run) for line, run, _ in seen]) if masked and same else {}),
+        differences=_differences(seen),
+        cases=shown_cases([(line, run) for line, run, _ in seen]) if masked and same else [],
+        confidence=seen[0][1].read("evaluation").confidence if seen else 0.95,
     )
 
 
@@ -163,6 +170,17 @@ def _test_answers(run: Run, evaluation: Evaluation | SegmentationEvaluation) -> 
     )
 
 
+def _differences(seen: Sequence[_Seen]) -> list[Difference]:
+    """Of every two runs that judged the same rows, p-values corrected over them."""
+    said = [read_said([run]) for _, run, _ in seen]
+    pairs = [(one, other) for one, other in combinations(range(len(seen)), 2) if said[one].like(said[other])]
+    found = corrected([differences([said[one]], [said[other]]) for one, other in pairs])
+    return [
+        Difference(first=seen[one][0].name, second=seen[other][0].name, measures=measures)
+        for (one, other), measures in zip(pairs, found, strict=True)
+    ]
+
+
 def _pictures(seen: Sequence[_Seen]) -> list[SamePicture]:
     """Some test images drawn by their content hash, then those on which most runs are wrong but not all."""
     _, first, answers = seen[0]
@@ -191,14 +209,3 @@ def _answer(name: str, row: dict[str, Any], *, classes: bool) -> Answer:
 
 def _both(words: Any) -> dict[str, str]:
     return {} if words is None else {code: text for code, text in words.model_dump().items() if text}
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Fields by their dotted names, as a study file writes them."""
-    found: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return found

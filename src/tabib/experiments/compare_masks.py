@@ -1,26 +1,19 @@
-"""Segmenters side by side: figures of each structure, paired differences, and the same cases with every run's outlines."""
+"""Segmenters side by side: figures of each structure, and the same cases with every run's outlines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Sequence
 from typing import Any
 
-import polars as pl
-
-from tabib.evaluation import paired_differences
 from tabib.evaluation.gallery import drawn
-from tabib.evaluation.parts import seed_of
-from tabib.metrics.intervals import Sureness
-from tabib.records import Compared, Difference, MeasuredCase, Outlined, SameCase, SegmentationEvaluation
+from tabib.experiments.same_rows import cases_of
+from tabib.records import Compared, MeasuredCase, Outlined, SameCase, SegmentationEvaluation
 from tabib.runs import Run
 
-__all__ = ["compare_cases", "structure_figures"]
+__all__ = ["shown_cases", "structure_figures"]
 
 SHOWN = 4
 """Cases of each kind: drawn by chance, and those on which the Dice of the runs differ most."""
-
-_Cases = Mapping[str, MeasuredCase]  # by the content of image and mask
 
 
 def structure_figures(evaluation: SegmentationEvaluation) -> dict[str, Any]:
@@ -34,25 +27,9 @@ def structure_figures(evaluation: SegmentationEvaluation) -> dict[str, Any]:
     }
 
 
-def compare_cases(seen: Sequence[tuple[Compared, Run]]) -> dict[str, Any]:
-    """Paired differences of every two runs that judged the same cases, and some of the cases: fields of `Comparison`."""
-    evaluations: list[SegmentationEvaluation] = [run.read("evaluation") for _, run in seen]
-    cases = [_by_content(run, evaluation) for (_, run), evaluation in zip(seen, evaluations, strict=True)]
-    sure = Sureness(evaluations[0].confidence, evaluations[0].draws, seed_of("test", sorted(cases[0])))
-    differences = []
-    for one, other in combinations(range(len(seen)), 2):
-        shared = [name for name in evaluations[one].structures if name in evaluations[other].structures]
-        measures = paired_differences(cases[one], cases[other], shared, sure)
-        differences.append(Difference(first=seen[one][0].name, second=seen[other][0].name, measures=measures))
-    return {"differences": differences, "cases": _shown(seen, cases), "confidence": sure.confidence}
-
-
-def _by_content(run: Run, evaluation: SegmentationEvaluation) -> _Cases:
-    index: pl.DataFrame = run.read("index")
-    return {index["content"][case.row]: case for case in evaluation.parts[-1].cases}
-
-
-def _shown(seen: Sequence[tuple[Compared, Run]], cases: Sequence[_Cases]) -> list[SameCase]:
+def shown_cases(seen: Sequence[tuple[Compared, Run]]) -> list[SameCase]:
+    """Some of the cases that all runs measured, with every run's outlines: drawn by chance, then those on which they differ most."""
+    cases: list[dict[str, MeasuredCase]] = [cases_of(run, run.read("evaluation")) for _, run in seen]
     masks = [dict(run.read("predictions").select("row", "mask").iter_rows()) for _, run in seen]
     contents = sorted(cases[0])
     by_chance = [contents[place] for place in drawn(range(len(contents)), dict(enumerate(contents)))]

@@ -1,6 +1,16 @@
 """From a run folder to pages a person reads: one self-contained HTML file a language. No torch."""
 
-from tabib.reports.html import write_comparison_pages, write_external, write_look, write_reports
+from tabib.reports.html import write_ablation_pages, write_comparison_pages, write_external, write_look, write_reports
 from tabib.reports.text import LANGUAGES, Phrase, finding_codes, phrase
 
-__all__ = ["LANGUAGES", "Phrase", "finding_codes", "phrase", "write_comparison_pages", "write_external", "write_look", "write_reports"]
+__all__ = [
+    "LANGUAGES",
+    "Phrase",
+    "finding_codes",
+    "phrase",
+    "write_ablation_pages",
+    "write_comparison_pages",
+    "write_external",
+    "write_look",
+    "write_reports",
+]

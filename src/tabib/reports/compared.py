@@ -42,7 +42,13 @@ LABEL_MEASURES = ("auc", "sensitivity", "specificity")
 STRUCTURE_MEASURES = ("dice", "iou", "hausdorff95_mm", "surface_distance_mm")
 """Of each of several labels, and of each structure."""
 
-NOT_RUN = {"weights": "compare.no_weights", "error": "compare.no_run"}
+NOT_RUN = {
+    "weights": "compare.no_weights",
+    "memory": "compare.no_memory",
+    "diverged": "compare.no_number",
+    "stopped": "compare.no_time",
+    "error": "compare.no_run",
+}
 """The words for why a row was not run."""
 
 COUNTS = ("tn", "fp", "fn", "tp")

@@ -1,0 +1,156 @@
+"""Two methods on the same images: by how much one is better, with its interval over patients and, where there are several, trainings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from tabib.evaluation.answers import MACRO, Answers, value
+from tabib.evaluation.mask_measures import STRUCTURES, numbered
+from tabib.evaluation.measures import made_measure
+from tabib.metrics.intervals import FEWEST, Sureness, leave_groups_out
+from tabib.metrics.paired import holm, paired_test
+from tabib.records import MeasuredCase, PairedMeasure
+
+__all__ = ["Moves", "answer_differences", "case_differences", "case_means", "corrected", "moves_of"]
+
+OF_TWO = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
+OF_MANY = (("auc", MACRO), ("accuracy", None), ("balanced_accuracy", None))
+OF_LABELS = ("auc", "average_precision")
+"""What methods are compared in; the first is the one that is told in words. More is better in each."""
+
+Cases = Mapping[str, MeasuredCase]
+"""What one training measured, by what an image is known by, such as its content."""
+
+
+@dataclass(frozen=True)
+class Moves:
+    """A measure of one training, and what it is with each group left out."""
+
+    name: str
+    of: str | None
+    value: float
+    left_out: np.ndarray  # (K,)
+
+
+def moves_of(labels: Sequence[Answers]) -> list[Moves]:
+    """The measures in which one training is compared with others. `labels` are its answers to each of several labels, or its one."""
+    first = labels[0]
+    if len(labels) == 1:
+        asked = [(name, None) for name in OF_TWO] if len(first.classes) == 2 else OF_MANY
+        return [_moves(name, of, partial(_value, first, name, of), first) for name, of in asked]
+    right = np.all([answers.truth == answers.predicted for answers in labels], axis=0)
+    return [
+        *(
+            _moves(name, MACRO, lambda weights, name=name: np.mean([_value(each, name, None, weights) for each in labels], axis=0), first)
+            for name in OF_LABELS
+        ),
+        _moves("exact_match", None, lambda weights: weights @ right / weights.sum(-1), first),
+    ]
+
+
+def answer_differences(
+    first: Sequence[Sequence[Moves]], second: Sequence[Sequence[Moves]], answers: Answers, sure: Sureness
+) -> list[PairedMeasure]:
+    """What the trainings of the first method reach less what those of the second reach, which are paired in their order.
+
+    Args:
+        first: `moves_of` each training.
+        second: likewise, on the same rows; as many.
+        answers: of any of them, whose rows and groups they share.
+        sure: confidence.
+    """
+    found = []
+    for ones, others in zip(zip(*first, strict=True), zip(*second, strict=True), strict=True):
+        values = np.array([one.value - other.value for one, other in zip(ones, others, strict=True)])
+        left_out = np.stack([one.left_out - other.left_out for one, other in zip(ones, others, strict=True)])
+        found.append(_measure(ones[0].name, ones[0].of, values, left_out, rows=len(answers.truth), groups=answers.group_count, sure=sure))
+    return found
+
+
+def case_differences(first: Sequence[Cases], second: Sequence[Cases], structures: Sequence[str], sure: Sureness) -> list[PairedMeasure]:
+    """The mean over the images that all measured of what the first method reaches less what the second reaches.
+
+    The Dice of each structure, where there are several of their mean, and of objects the panoptic quality. An image of which one of
+    the trainings has no value is left out.
+
+    Args:
+        first: the cases of each training.
+        second: likewise; as many, paired in their order.
+        structures: that both have.
+        sure: confidence.
+    """
+    keys = sorted(set.intersection(*(set(each) for each in (*first, *second))))
+    found = []
+    for name, of, read in _asked(first[0], structures):
+        mine, theirs = (
+            np.array([[_number(read(each[key])) for key in keys] for each in method]).reshape(len(method), -1) for method in (first, second)
+        )
+        gaps = mine - theirs
+        there = np.flatnonzero(np.isfinite(gaps).all(0))
+        gaps, groups = gaps[:, there], numbered([first[0][keys[place]].group for place in there])
+        number = len(np.unique(groups))
+        values = gaps.mean(1) if len(groups) else np.full(len(gaps), math.nan)
+        left_out = np.full((len(gaps), 1), math.nan)
+        if number >= FEWEST:
+            left_out = np.stack([leave_groups_out(lambda weights, gap=gap: (weights @ gap) / weights.sum(1), groups) for gap in gaps])
+        found.append(_measure(name, of, values, left_out, rows=len(groups), groups=number, sure=sure))
+    return found
+
+
+def case_means(cases: Cases, structures: Sequence[str]) -> list[tuple[str, str | None, float | None]]:
+    """The means over the images of what `case_differences` compares: name, of what, value."""
+    return [(name, of, _mean([read(case) for case in cases.values()])) for name, of, read in _asked(cases, structures)]
+
+
+def corrected(rows: Sequence[Sequence[PairedMeasure]]) -> list[list[PairedMeasure]]:
+    """The differences of several rows with each measure's p-values corrected over the rows (Holm)."""
+    found = [list(measures) for measures in rows]
+    for key in dict.fromkeys((each.name, each.of) for measures in found for each in measures):
+        places = [(row, place) for row, measures in enumerate(found) for place, each in enumerate(measures) if (each.name, each.of) == key]
+        for (row, place), p in zip(places, holm([found[row][place].p for row, place in places]), strict=True):
+            found[row][place] = found[row][place].model_copy(update={"corrected": p})
+    return found
+
+
+def _asked(cases: Cases, structures: Sequence[str]) -> list[tuple[str, str | None, Callable[[MeasuredCase], float | None]]]:
+    def dice_of(structure: str) -> Callable[[MeasuredCase], float | None]:
+        return lambda case: next(each.dice for each in case.structures if each.structure == structure)
+
+    asked: list[tuple[str, str | None, Callable[[MeasuredCase], float | None]]] = []
+    if len(structures) > 1:
+        asked.append(("dice", STRUCTURES, lambda case: _mean([dice_of(each)(case) for each in structures])))
+    asked += [("dice", each, dice_of(each)) for each in structures]
+    if any(case.objects for case in cases.values()):
+        asked.append(("panoptic_quality", None, lambda case: case.objects.panoptic_quality if case.objects else None))
+    return asked
+
+
+def _measure(
+    name: str, of: str | None, values: np.ndarray, left_out: np.ndarray, *, rows: int, groups: int, sure: Sureness
+) -> PairedMeasure:
+    tested = paired_test(values, left_out, groups=groups, sure=sure)
+    measure = made_measure(name, of, float(values.mean()), tested.interval, rows=rows, groups=groups)
+    return PairedMeasure(**measure.model_dump(), p=tested.p, detectable=tested.detectable, pairs=len(values))
+
+
+def _moves(name: str, of: str | None, statistic: Callable[[np.ndarray], np.ndarray], answers: Answers) -> Moves:
+    whole = float(statistic(np.ones((1, len(answers.truth))))[0]) if len(answers.truth) else math.nan
+    return Moves(name, of, whole, leave_groups_out(statistic, answers.groups) if answers.group_count >= FEWEST else np.array([math.nan]))
+
+
+def _value(answers: Answers, name: str, of: str | None, weights: np.ndarray) -> np.ndarray:
+    return np.asarray(value(answers, name, of, weights=weights))
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None

@@ -1,0 +1,191 @@
+"""A study, changed one thing at a time: the file that says so, and its runs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tabib.config import AnyStudy
+from tabib.errors import StudyError
+from tabib.experiments.series import Missed, changes_in, read_rows, read_title, run_row
+from tabib.progress import SILENT, Progress
+from tabib.reports import finding_codes
+from tabib.runs import read_run
+from tabib.study_file import load_study, written_fields
+
+__all__ = ["Changed", "Changes", "Trained", "read_changes", "run_changes"]
+
+FIELDS = ("study", "title", "base", "seeds", "folds", "changes")
+ROW_FIELDS = ("name", "set", "together", "expect")
+
+UNCHANGED = {
+    "name": "names the runs of all rows",
+    "task": "is of the whole ablation",
+    "scale": "is of all rows: --set scale=bench",
+    "expect": "is a field of the row itself, beside set",
+    "training.seeds": "is said once for all rows, as seeds",
+    "split.test_fold": "is said once for all rows, as folds",
+    **dict.fromkeys(("title", "notes", "report", "explain", "goals"), "changes no figure"),
+}
+"""Fields that no row can change, and why."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A row: the study with what it changes."""
+
+    name: str
+    study: AnyStudy
+    fields: Sequence[str] = ()  # that the row changes
+    expect: Sequence[str] = ()  # findings
+
+    def trained_with(self, seed: int, fold: int | None) -> AnyStudy:
+        """The study of one training."""
+        training = self.study.training.model_copy(update={"seeds": [seed]})
+        split = self.study.split if fold is None else self.study.split.model_copy(update={"test_fold": fold})
+        return self.study.model_copy(update={"training": training, "split": split})
+
+
+@dataclass(frozen=True)
+class Changes:
+    """A study and its changes, the study as it is first."""
+
+    title: Mapping[str, str]  # by language
+    rows: Sequence[Changed]
+    seeds: Sequence[int]
+    folds: Sequence[int | None]  # given folds that judge in turn, or one None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training of a row, and what became of it."""
+
+    row: int
+    seed: int
+    fold: int | None
+    found: Path | Missed = field(default_factory=lambda: Missed("stopped", "Stopped before it."))
+
+
+def read_changes(path: Path, *, overrides: Sequence[str] = ()) -> Changes:
+    """Read a file of changes.
+
+        study: films.yaml
+        title: {en: What matters here, fa: آنچه اینجا اهمیت دارد}
+        seeds: [0, 1, 2]
+        changes:
+          - {name: no rotation, set: {augment.rotation_degrees: 0}}
+          - {name: a larger network, set: {model.network: resnet50, input.height: 224, input.width: 224}, together: true}
+          - {name: weights of zero, set: {model.initialiser: zeros}, expect: [initialiser_cannot_learn]}
+
+    Args:
+        path: YAML; `study` is relative to it. `base` names the first row, which is the study as it is.
+        overrides: texts such as `training.epochs=2`, which change every row, after what the row changes.
+
+    Raises:
+        StudyError: with file, and row where one is wrong: two fields changed at once without `together: true`, none, or one that no
+            row can change.
+    """
+    values, rows = read_rows(path, kind="ablation", fields=FIELDS, row_fields=ROW_FIELDS)
+    place = path.parent / str(values["study"])
+    base = Changed(str(values.get("base", "as it is")), load_study(place, overrides=overrides))
+    found = [base]
+    for where, row in rows:
+        if row["name"] == base.name:
+            raise StudyError(f"{where}: the name {row['name']!r} is that of the study as it is. Choose another, or say base: NAME.")
+        changes = changes_in(row, where)
+        if "set" not in row:
+            raise StudyError(f"{where}: changes nothing, and the study as it is has a row of its own. Expected set: {{field: value}}")
+        named = [text.partition("=")[0] for text in changes]
+        for name in named:
+            if (refused := next((each for each in UNCHANGED if name == each or name.startswith(f"{each}.")), None)) is not None:
+                raise StudyError(f"{where}: set changes {name}, which {UNCHANGED[refused]}.")
+        study = load_study(place, changes=changes, overrides=overrides)
+        differing = fields_in_which(base.study, study)
+        changed = [name for name in differing if any(name == each or name.startswith(f"{each}.") for each in named)]
+        if not changed:
+            raise StudyError(f"{where}: set changes nothing: the study has {', '.join(changes)} as it is. Give another value.")
+        if len(changed) > 1 and row.get("together") != "true":
+            raise StudyError(
+                f"{where}: {' and '.join(changed)} are changed at once, and no difference could be put down to one of them. Give each a row of "
+                "its own, or, where they only make sense together, say together: true."
+            )
+        if row.get("together") not in (None, "true"):
+            raise StudyError(f"{where}: together is {row['together']!r}. Expected true, or no such field.")
+        expect = _codes(row.get("expect", []), where)
+        found.append(Changed(row["name"], study.model_copy(update={"expect": [*study.expect, *expect]}), changed, expect))
+    folds = _numbers(values, "folds", path)
+    if folds and not base.study.split.given:
+        raise StudyError(
+            f"{path}: folds are those that the table of the study gives, and it has no split.given: true. Leave folds out, or give it."
+        )
+    return Changes(read_title(values, path), found, _numbers(values, "seeds", path) or [0], folds or [None])
+
+
+def run_changes(
+    changes: Changes,
+    *,
+    root: Path,
+    command: Sequence[str] = (),
+    offline: bool = False,
+    progress: Progress = SILENT,
+    on_step: Callable[[str, bool], None] | None = None,
+) -> list[Trained]:
+    """Run every row with every seed, and fold; what is done is loaded, what was interrupted goes on.
+
+    All rows are trained with the first seed before any is with the second, so that what is there early already compares. Each
+    training is a run as any other, without explanations of its answers. All have one index, one split and one cache of decoded
+    images, and the number format that timed steps chose for the first. A row that fails stops no other; Ctrl-C stops all.
+
+    Returns:
+        Every training, in the order of rows, seeds and folds.
+    """
+    wanted = [(row, seed, fold) for seed in changes.seeds for fold in changes.folds for row in range(len(changes.rows))]
+    done: dict[tuple[int, int, int | None], Path | Missed] = {}
+    precision: Any = None
+    try:
+        for number, (row, seed, fold) in enumerate(wanted, start=1):
+            name = changes.rows[row].name
+            progress.say(f"{number} of {len(wanted)}: {name}, seed {seed}" + ("" if fold is None else f", fold {fold}"))
+            study = changes.rows[row].trained_with(seed, fold)
+            if precision is not None and study.training.precision == "auto":
+                study = study.model_copy(update={"training": study.training.model_copy(update={"precision": precision})})
+            found = run_row(study, root=root, command=command, offline=offline, explained=False, progress=progress, on_step=on_step)
+            if isinstance(found, Path) and precision is None:
+                precision = read_run(found).read("study").training.precision
+            done[row, seed, fold] = found
+    except KeyboardInterrupt:
+        progress.say("Stopped. Nothing is lost: the same command goes on from here.")
+    keys = [(row, seed, fold) for row in range(len(changes.rows)) for seed in changes.seeds for fold in changes.folds]
+    return [Trained(*key, done[key]) if key in done else Trained(*key) for key in keys]
+
+
+def fields_in_which(one: AnyStudy, other: AnyStudy) -> list[str]:
+    """The fields in which two studies differ, without those that change no figure."""
+    first, second = written_fields(one), written_fields(other)
+    left_out = ("title", "notes", "report", "explain", "expect")
+    return [name for name in first if first[name] != second.get(name) and name.partition(".")[0] not in left_out]
+
+
+def _numbers(values: Mapping[str, Any], name: str, path: Path) -> list[int]:
+    given = values.get(name, [])
+    listed = given if isinstance(given, list) else None
+    if (
+        listed is None
+        or not all(isinstance(each, str) and each.isdecimal() and int(each) < 2**31 for each in listed)
+        or len(set(listed)) < len(listed)
+    ):
+        raise StudyError(f"{path}: {name} is {given!r}. Expected a list of whole numbers, each once, as in {name}: [0, 1, 2]")
+    return [int(each) for each in listed]
+
+
+def _codes(given: object, where: str) -> list[str]:
+    if not isinstance(given, list):
+        raise StudyError(f"{where}: expect is {given!r}. Expected a list of findings, as in expect: [initialiser_cannot_learn]")
+    for code in given:
+        if code not in finding_codes():
+            near = difflib.get_close_matches(str(code), finding_codes(), n=1, cutoff=0.5)
+            raise StudyError(f"{where}: expect: there is no finding {code}. {f'Did you mean {near[0]}?' if near else ''}")
+    return given

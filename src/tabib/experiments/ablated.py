@@ -1,0 +1,143 @@
+"""What an ablation found: figures of every row, differences to the first, and whether what was expected came."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tabib.errors import RunError
+from tabib.evaluation import corrected
+from tabib.experiments.ablate import Changed, Changes, Trained, fields_in_which
+from tabib.experiments.same_rows import Said, differences, figures, read_said
+from tabib.records import AblatedRow, AblatedRun, Ablation, Change, SeedFigures, SegmentationModel
+from tabib.reports import write_ablation_pages
+from tabib.runs import Run, fingerprint, read_run, write_json
+from tabib.study_file import written_fields
+
+__all__ = ["judge_changes", "write_ablation"]
+
+
+def judge_changes(changes: Changes, trained: Sequence[Trained]) -> Ablation:
+    """Put the rows of an ablation side by side, each against the first.
+
+    Args:
+        changes: the rows.
+        trained: what became of each training, as of `run_changes`.
+
+    Raises:
+        RunError: the images changed while it ran, so that rows have other splits although nothing of them was changed.
+    """
+    runs = {(each.row, each.seed, each.fold): read_run(each.found) for each in trained if isinstance(each.found, Path)}
+    whole = [
+        [seed for seed in changes.seeds if all((row, seed, fold) in runs for fold in changes.folds)] for row in range(len(changes.rows))
+    ]
+    said = {(row, seed): read_said([runs[row, seed, fold] for fold in changes.folds]) for row, seeds in enumerate(whole) for seed in seeds}
+    rows = []
+    for place, row in enumerate(changes.rows):
+        pairs = [(run, runs[0, seed, fold]) for (number, seed, fold), run in runs.items() if number == place and (0, seed, fold) in runs]
+        _same_split(row, pairs)
+        rows.append(_row(place, row, whole[place], said, [each for each in trained if each.row == place], pairs))
+    compared = corrected([row.differences for row in rows])
+    first = next(iter(said.values()), None)
+    watched = {getattr(row.study.training, "best", "loss") for row in changes.rows}
+    return Ablation(
+        title=dict(changes.title),
+        seeds=list(changes.seeds),
+        folds=[fold for fold in changes.folds if fold is not None],
+        rows=[row.model_copy(update={"differences": each}) for row, each in zip(rows, compared, strict=True)],
+        test_rows=len(first.rows) if first else 0,
+        test_groups=first.groups if first else 0,
+        masked=first is not None and first.cases is not None,
+        bench=changes.rows[0].study.scale == "bench",
+        watched=watched.pop() if len(watched) == 1 else "loss",
+        confidence=changes.rows[0].study.evaluate.confidence,
+    )
+
+
+def write_ablation(ablation: Ablation, folder: Path) -> list[Path]:
+    """Write `ablation.json` and a page per language into a folder. Returns the pages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "ablation.json", ablation.model_dump(mode="json"))
+    return write_ablation_pages(ablation, folder)
+
+
+def _row(
+    place: int,
+    row: Changed,
+    seeds: Sequence[int],
+    said: dict[tuple[int, int], Said],
+    trained: Sequence[Trained],
+    pairs: Sequence[tuple[Run, Run]],
+) -> AblatedRow:
+    mine = [said[place, seed] for seed in seeds]
+    both = [(said[place, seed], said[0, seed]) for seed in seeds if (0, seed) in said] if place else []
+    alike = all(one.like(other) for one, other in both)
+    opened = [read_run(each.found) for each in trained if isinstance(each.found, Path)]
+    values = [{(name, of): value for name, of, value in figures(each)} for each in mine]
+    model = opened[0].read("model") if opened else None
+    encoder = model.encoder if isinstance(model, SegmentationModel) else None
+    return AblatedRow(
+        name=row.name,
+        **(_changes(row, *pairs[0]) if place and pairs else {}),
+        network=" ".join(filter(None, (model.network, encoder))) if model else row.study.model.network,
+        weights_total=model.weights_total if model else None,
+        weights_trainable=model.weights_trainable if model else None,
+        runs=[_training(each) for each in trained],
+        seeds=list(seeds),
+        figures=[SeedFigures(name=name, of=of, values=[each[name, of] for each in values]) for name, of in (values[0] if values else {})],
+        expected={code: sum(code in _codes(run) for run in opened) for code in row.expect},
+        differences=differences(*([pair[side] for pair in both] for side in (0, 1))) if both and alike else [],
+        not_compared=None if not place or (both and alike) else "rows" if both else "runs",
+    )
+
+
+def _training(trained: Trained) -> AblatedRun:
+    told = {"seed": trained.seed, "fold": trained.fold}
+    if not isinstance(trained.found, Path):
+        return AblatedRun(**told, not_run=trained.found.why, reason=trained.found.reason)
+    run = read_run(trained.found)
+    model, histories = run.read("model"), run.histories()
+    watched = f"validation_{getattr(run.read('study').training, 'best', 'loss')}"
+    lines = [line for member in model.members for line in histories[member.name]]
+    rates = [line["images_per_second"] for line in lines]
+    return AblatedRun(
+        **told,
+        run=str(trained.found),
+        epochs=sum(member.epochs for member in model.members),
+        seconds=sum(member.seconds for member in model.members),
+        images_per_second=statistics.median(rates) if rates else None,
+        curve=[line[watched] for line in histories[model.members[0].name]],
+    )
+
+
+def _changes(row: Changed, run: Run, base: Run) -> dict[str, Any]:
+    """What the row changes in the resolved study, and what follows from it."""
+    after, before = run.read("study"), base.read("study")
+    told = {
+        name: Change(field=name, before=was[name], after=now.get(name, "none"))
+        for was, now in [(written_fields(before), written_fields(after))]
+        for name in was
+    }
+    derived = [name for name in fields_in_which(before, after) if name not in row.fields]
+    return {"changed": [told[name] for name in row.fields], "derived": [told[name] for name in derived]}
+
+
+def _same_split(row: Changed, pairs: Sequence[tuple[Run, Run]]) -> None:
+    """Raise `RunError` where a row was split otherwise than the first, and changes nothing that would do so."""
+    if any(name.startswith(("data.", "split.")) for name in row.fields):
+        return
+    for run, base in pairs:
+        one, other = (fingerprint(each.read("split").select("content", "part", "fold").sort("content", "part")) for each in (run, base))
+        if one != other:
+            raise RunError(
+                f"{run.folder} has another split than {base.folder}, although {row.name} changes nothing of it: the images or Tabib have changed "
+                "between the two. Start the same command again, which makes anew what no longer fits."
+            )
+
+
+def _codes(run: Run) -> set[str]:
+    """Everything that was found in a run."""
+    found = [*run.read("findings").findings, *run.read("checks").checks, *run.read("model").remarks, *run.read("evaluation").remarks]
+    return {finding.code for finding in found}

@@ -1,0 +1,94 @@
+"""What runs said of the same test rows, and how sure their differences are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from tabib.dataset import without
+from tabib.evaluation import answer_differences, case_differences, case_means, moves_of
+from tabib.evaluation.answers import Answers, answers_of
+from tabib.evaluation.labels import predictions_of_label
+from tabib.evaluation.pairs import Moves
+from tabib.metrics.intervals import Sureness
+from tabib.records import Evaluation, MeasuredCase, PairedMeasure, SegmentationEvaluation
+from tabib.runs import Run
+
+__all__ = ["Said", "cases_of", "differences", "figures", "read_said"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one training said of test rows; or several, each of which judged other rows."""
+
+    rows: tuple[tuple[str, str], ...]  # content and truth of each, in this order
+    groups: int
+    names: tuple[str, ...]  # classes, labels or structures
+    sure: Sureness
+    answers: Sequence[Answers] = ()  # or, of several labels, of each
+    moves: Sequence[Moves] = ()
+    cases: Mapping[str, MeasuredCase] | None = None  # of a segmenter, by content
+
+    def like(self, other: Said) -> bool:
+        """Whether both answered the same question on the same rows: only then are they compared."""
+        return (self.rows, self.names) == (other.rows, other.names)
+
+
+def read_said(runs: Sequence[Run]) -> Said:
+    """Read what finished runs said of their test rows; several are of folds, which are put together."""
+    evaluations: list[Evaluation | SegmentationEvaluation] = [run.read("evaluation") for run in runs]
+    first = evaluations[0]
+    sure = Sureness(first.confidence, first.draws)
+    if isinstance(first, SegmentationEvaluation):
+        cases = {
+            content: case
+            for run, evaluation in zip(runs, evaluations, strict=True)
+            if isinstance(evaluation, SegmentationEvaluation)
+            for content, case in cases_of(run, evaluation).items()
+        }
+        rows = tuple((content, "") for content in sorted(cases))
+        return Said(rows, len({case.group for case in cases.values()}), tuple(first.structures), sure, cases=cases)
+    table = pl.concat([_judged(run) for run in runs]).sort("content", "label", "path")
+    groups = table["group"].to_list()
+    if first.labels:
+        answers = [answers_of(predictions_of_label(table, label), [without(label), label], groups) for label in first.classes]
+    else:
+        table = table.filter(pl.col("label").is_in(first.classes))
+        groups = table["group"].to_list()
+        answers = [answers_of(table, [name.removeprefix("p_") for name in table.columns if name.startswith("p_")], groups)]
+    rows = tuple(table.select("content", "label").iter_rows())
+    return Said(rows, answers[0].group_count, tuple(first.classes), sure, answers, moves_of(answers))
+
+
+def differences(first: Sequence[Said], second: Sequence[Said]) -> list[PairedMeasure]:
+    """What the trainings of the first method reach less what those of the second reach, which are `like` them, in their order."""
+    if first[0].cases is not None:
+        ones, others = ([each.cases or {} for each in method] for method in (first, second))
+        return case_differences(ones, others, first[0].names, first[0].sure)
+    return answer_differences([each.moves for each in first], [each.moves for each in second], first[0].answers[0], first[0].sure)
+
+
+def figures(said: Said) -> list[tuple[str, str | None, float | None]]:
+    """What methods are compared in, of one training: name, of what, value."""
+    if said.cases is not None:
+        return case_means(said.cases, said.names)
+    return [(each.name, each.of, None if each.value != each.value else each.value) for each in said.moves]
+
+
+def cases_of(run: Run, evaluation: SegmentationEvaluation) -> dict[str, MeasuredCase]:
+    """The measured test cases of a run, by the content of image and mask."""
+    index: pl.DataFrame = run.read("index")
+    return {index["content"][case.row]: case for case in evaluation.parts[-1].cases}
+
+
+def _judged(run: Run) -> pl.DataFrame:
+    """Test rows that have a truth and an answer, with the content of their image and the group they were judged in."""
+    said: pl.DataFrame = run.read("predictions")
+    known = pl.col("predicted").is_not_null() & pl.col("label").is_not_null()
+    table = said.filter((pl.col("part") == "test") & pl.col("refused").is_null() & known).drop("group")
+    table = table.join(run.read("index").select("row", "content"), on="row").join(
+        run.read("split").select("row", "group"), on="row", how="left"
+    )
+    return table.with_columns(group=pl.coalesce("group", pl.lit("image ") + pl.col("content")))

@@ -1,0 +1,93 @@
+"""Is the difference of two methods more than chance, when both were trained several times and judged on the same groups?
+
+A training seed and a test group are to a method what a reader and a case are to a way of reading films, so the interval is that of
+studies with several readers and cases: every seed and every group is left out in turn, and the pseudo-values are divided into what
+groups, what seeds and what neither explains (Dorfman, Berbaum and Metz, Investigative Radiology 1992;27:723; Hillis, Berbaum and
+Metz, Academic Radiology 2008;15:647). The variance is that between groups plus that between seeds less what both count, and never
+below either one, with degrees of freedom by Satterthwaite. Drawing groups and seeds with replacement instead holds the truth of an
+interval of 95 % in 62-100 %: with two or three seeds there is too little to draw from (decision 12).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+from tabib.metrics.intervals import FEWEST, Interval, Sureness, wilson
+
+__all__ = ["POWER", "Paired", "holm", "paired_test"]
+
+POWER = 0.8
+"""Chance of showing a difference as large as `detectable`."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How sure a difference is. Without an interval there is no `p` either."""
+
+    interval: Interval
+    p: float | None = None  # that so large a difference is chance; not corrected
+    detectable: float | None = None  # the difference that this test finds with a chance of `POWER`; None where no group differs
+
+
+def paired_test(values: np.ndarray, left_out: np.ndarray, *, groups: int, sure: Sureness) -> Paired:
+    """How sure the mean of `values` is, differences between -1 and 1 of two methods.
+
+    Args:
+        values: (S,) the difference of each pair of trainings.
+        left_out: (S, K) the same with each group, or bundle of groups, left out, as of `leave_groups_out`.
+        groups: number of groups.
+        sure: how sure; nothing is drawn.
+
+    Returns:
+        The interval over groups and, where there are several, seeds, by Student's t bent so that it stays between -1 and 1; `p` of
+        the test that agrees with it. With one training each, the interval is of the groups alone.
+    """
+    if groups < FEWEST or not np.isfinite(values).all() or not np.isfinite(left_out).all():
+        return Paired(Interval(groups=groups))
+    value = float(values.mean())
+    variance, freedom = _variance(values, left_out)
+    quantile = float(student.ppf((1 + sure.confidence) / 2, freedom))
+    if variance < 1e-18 or abs(value) >= 1:
+        # No group differs from another: as large a share of groups may as has not been seen among so many.
+        half = wilson(0.0, groups, quantile)[1]
+        p = float(2 * student.sf(quantile * abs(value) / half, freedom))
+        return Paired(Interval(max(-1.0, value - half), min(1.0, value + half), "jackknife_t", groups), p)
+    error, bent = math.sqrt(variance), math.sqrt(variance) / (1 - value**2)
+    low, high = (math.tanh(math.atanh(value) + side * quantile * bent) for side in (-1, 1))
+    p = float(2 * student.sf(abs(math.atanh(value)) / bent, freedom))
+    found = (quantile + float(student.ppf(POWER, freedom))) * error
+    return Paired(Interval(low, high, "jackknife_t", groups), p, found)
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """The p-values of several tests, corrected so that the chance of any false one stays as it is of one test alone.
+
+    What is None is no test. Holm, Scandinavian Journal of Statistics 1979;6:65.
+    """
+    there = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+    corrected: list[float | None] = [None] * len(ps)
+    least = 0.0
+    for rank, (p, place) in enumerate(there):
+        least = max(least, min(1.0, (len(there) - rank) * p))
+        corrected[place] = least
+    return corrected
+
+
+def _variance(values: np.ndarray, left_out: np.ndarray) -> tuple[float, float]:
+    """Variance of the mean of `values`, and its degrees of freedom."""
+    seeds, groups = left_out.shape
+    pseudo = groups * values[:, None] - (groups - 1) * left_out
+    of_groups = seeds * float(pseudo.mean(0).var(ddof=1))
+    if seeds == 1:
+        return of_groups / groups, groups - 1
+    of_seeds = groups * float(pseudo.mean(1).var(ddof=1))
+    rest = pseudo - pseudo.mean(0) - pseudo.mean(1, keepdims=True) + pseudo.mean()
+    of_both = float((rest**2).sum()) / ((groups - 1) * (seeds - 1))
+    whole = max(of_groups + of_seeds - of_both, of_groups, of_seeds)
+    parts = of_groups**2 / (groups - 1) + of_seeds**2 / (seeds - 1) + of_both**2 / ((groups - 1) * (seeds - 1))
+    return whole / (seeds * groups), max(seeds - 1.0, whole**2 / parts) if parts else groups - 1

@@ -1,0 +1,166 @@
+"""What the page of an ablation shows: rows against the first, in the reader's words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+from markupsafe import Markup
+
+from tabib.metrics.paired import POWER
+from tabib.records import AblatedRow, Ablation, PairedMeasure
+from tabib.reports.compared import NOT_RUN, Cell
+from tabib.reports.figures import Line, Plot, plot, ticks
+from tabib.reports.text import Language, isolated
+from tabib.reports.views import written_number
+
+__all__ = [
+    "COLOURS",
+    "NOT_RUN",
+    "columns",
+    "costs",
+    "curves",
+    "difference",
+    "figure",
+    "key",
+    "notes",
+    "p_of",
+    "shown",
+    "signed",
+    "told",
+]
+
+COLOURS = 8
+"""Rows whose lines have a colour of their own; further ones begin again."""
+
+_PLACES = 3
+
+
+def columns(ablation: Ablation) -> list[tuple[str, str | None]]:
+    """The measures that rows are compared in, the main one first."""
+    return list(dict.fromkeys((each.name, each.of) for row in ablation.rows for each in row.figures))
+
+
+def figure(row: AblatedRow, name: str, of: str | None, reader: Language) -> Cell:
+    """The mean of a measure over seeds, and its range."""
+    there = [value for each in row.figures if (each.name, each.of) == (name, of) for value in each.values if value is not None]
+    if not there:
+        return Cell("", "")
+    ends = [written_number(reader, end, _PLACES) for end in (min(there), max(there))]
+    return Cell(written_number(reader, fmean(there), _PLACES), reader.interval(*ends) if len(there) > 1 else "")
+
+
+def difference(row: AblatedRow, name: str, of: str | None, reader: Language) -> tuple[Cell, PairedMeasure] | None:
+    """The difference to the first row, with its interval; None where there is none."""
+    found = next((each for each in row.differences if (each.name, each.of) == (name, of)), None)
+    if found is None:
+        return None
+    interval = ""
+    if found.low is not None and found.high is not None:
+        interval = reader.interval(signed(reader, found.low), signed(reader, found.high))
+    return Cell(signed(reader, found.value), interval), found
+
+
+def signed(reader: Language, value: float | None) -> str:
+    """A difference with its sign."""
+    if value is None or not math.isfinite(value) or round(value, _PLACES) <= 0:
+        return written_number(reader, value, _PLACES)
+    return reader.text("ablate.plus", {"value": round(value, _PLACES)})
+
+
+def shown(measure: PairedMeasure, confidence: float) -> bool:
+    """Whether a difference is more than chance explains, after the correction for all rows."""
+    return measure.corrected is not None and measure.corrected < 1 - confidence
+
+
+def p_of(measure: PairedMeasure, reader: Language) -> str:
+    """The corrected p-value."""
+    return "" if measure.corrected is None else reader.text("ablate.p", {"p": measure.corrected})
+
+
+def told(ablation: Ablation, row: AblatedRow, reader: Language) -> str:
+    """What can be said of a row in the main measure, and what cannot."""
+    if row.not_compared:
+        return reader.text(f"ablate.not_{row.not_compared}")
+    name, of = columns(ablation)[0]
+    found = difference(row, name, of, reader)
+    if found is None:
+        return reader.text("ablate.not_runs")
+    cell, measure = found
+    figures = {
+        "measure": reader.text(f"measures.{name}") + (f" ({reader.name('averages', of)})" if of else ""),
+        "value": cell.value,
+        "interval": cell.interval,
+        "p": 1.0 if measure.corrected is None else measure.corrected,
+        "groups": ablation.test_groups,
+        "rows": len([other for other in ablation.rows if other.differences]),
+        "base": ablation.rows[0].name,
+    }
+    if measure.p is None or measure.value is None:
+        return reader.text("ablate.too_few", figures)
+    if shown(measure, ablation.confidence):
+        return reader.text("ablate.better" if measure.value > 0 else "ablate.worse", figures)
+    if measure.p < 1 - ablation.confidence:
+        return reader.text("ablate.not_after_correction", figures)
+    if measure.detectable is None:
+        return reader.text("ablate.alike", figures)
+    return reader.text("ablate.unseen", figures | {"detectable": written_number(reader, measure.detectable, _PLACES), "power": POWER})
+
+
+def notes(ablation: Ablation) -> list[str]:
+    """Keys of what must be said of all differences."""
+    pairs = max((each.pairs for row in ablation.rows for each in row.differences), default=0)
+    found = ["ablate.one_training"] if pairs == 1 else ["ablate.two_trainings"] if pairs == 2 else []
+    return [*found, *(["ablate.of_folds"] if ablation.folds else [])]
+
+
+def costs(row: AblatedRow, reader: Language) -> list[str]:
+    """Weights, trained weights, runs, epochs, time of a training, images a second."""
+    done = [run for run in row.runs if run.run]
+    if not done:
+        return ["", "", reader.integer(0), "", "", ""]
+    rates = [run.images_per_second for run in done if run.images_per_second]
+    return [
+        reader.integer(row.weights_total or 0),
+        reader.integer(row.weights_trainable or 0),
+        reader.integer(len(done)),
+        reader.number(fmean(run.epochs for run in done)),
+        reader.duration(fmean(run.seconds for run in done)),
+        reader.number(fmean(rates)) if rates else "",
+    ]
+
+
+def curves(ablation: Ablation, reader: Language) -> Markup | None:
+    """What was watched on validation, epoch by epoch: a colour for each row, a line for each training."""
+    lines = []
+    for place, row in enumerate(ablation.rows):
+        for run in row.runs:
+            values = [math.nan if value is None else value for value in run.curve]
+            lines.append(
+                Line([float(epoch + 1) for epoch in range(len(values))], values, f"row{place % COLOURS}", dots=[1] * (len(values) == 1))
+            )
+    numbers = [value for line in lines for value in line.y if math.isfinite(value)]
+    if not numbers:
+        return None
+    last = max(2, *(len(line.x) for line in lines))
+    y_ticks = ticks(min(numbers), max(numbers), 4)
+    x_ticks = [float(value) for value in ticks(1, last, 4) if value >= 1 and float(value).is_integer() and value <= last]
+    picture = Plot(
+        title=reader.text("ablate.curves_alt", {"metric": ablation.watched}),
+        x_name=reader.text("training.epoch"),
+        y_name="",  # the heading above says it
+        lines=[line for line in lines if line.x],
+        x_range=(1, last),
+        y_range=(y_ticks[0], y_ticks[-1]),
+        x_ticks=x_ticks,
+        y_ticks=y_ticks,
+        write_x=reader.integer,
+        write_y=reader.number,
+    )
+    return plot(reader, picture)
+
+
+def key(ablation: Ablation) -> Sequence[tuple[str, str]]:
+    """The colour of each row that has a line."""
+    return [(f"row{place % COLOURS}", isolated(row.name)) for place, row in enumerate(ablation.rows) if any(run.curve for run in row.runs)]

@@ -1,0 +1,245 @@
+"""A study changed one thing at a time: the file, its runs, and what is said of them.
+
+What the differences are worth is tested in tests/metrics/test_paired.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from tabib.errors import RunError, StudyError
+from tabib.experiments import Changes, Trained, judge_changes, read_changes, run_changes, write_ablation
+from tabib.experiments import series as running
+from tabib.phantoms import ChestFilms, make_chest_films
+from tabib.records import Ablation
+from tabib.runs import Run, read_run
+from tabib.training.networks import NETWORKS
+
+STUDY = """
+name: tiny
+positive: PNEUMONIA
+data: {folder: films, group: '(patient\\d+)'}
+input: {height: 32, width: 32, channels: 1}
+split: {train: 0.4, validation: 0.2, test: 0.4}
+model: {network: quick}
+training: {epochs: 2, batch: 16, threads: 1, device: cpu, precision: fp32}
+evaluate: {draws: 200}
+report: {languages: [en]}
+"""
+
+CHANGES = """
+study: tiny.yaml
+title: {en: What matters, fa: آنچه مهم است}
+seeds: [0, 1]
+changes:
+  - {name: one epoch, set: {training.epochs: 1}, expect: [goal_missed]}
+  - {name: from zeros, set: {model.initialiser: zeros}, expect: [initialiser_cannot_learn]}
+  - {name: without weights, set: {model.weights: nowhere.safetensors}}
+"""
+
+
+def quick(channels: int, height: int, width: int) -> nn.Module:
+    """Learns in milliseconds."""
+    convolution = nn.Conv2d(channels, 16, 5, stride=2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("ablation")
+    make_chest_films(folder / "films", ChestFilms(patients=40, films_per_patient=(1, 2), side=32, lesion=6.0))
+    (folder / "tiny.yaml").write_text(STUDY)
+    (folder / "what.yaml").write_text(CHANGES, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "quick", quick)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def changes(place: Path) -> Changes:
+    return read_changes(place / "what.yaml")
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path, changes: Changes) -> list[Trained]:
+    return run_changes(changes, root=place / "runs")
+
+
+@pytest.fixture(scope="module")
+def ablation(changes: Changes, trained: list[Trained]) -> Ablation:
+    return judge_changes(changes, trained)
+
+
+def runs_of(trained: list[Trained]) -> dict[tuple[int, int], Run]:
+    return {(each.row, each.seed): read_run(each.found) for each in trained if isinstance(each.found, Path)}
+
+
+def test_every_row_has_the_same_split_and_nothing_else_changed(trained: list[Trained]) -> None:
+    runs = runs_of(trained)
+    assert sorted(runs) == [(row, seed) for row in range(3) for seed in (0, 1)]
+    splits = {run.path("split").read_bytes() for run in runs.values()}
+    assert len(splits) == 1
+    for (row, seed), run in runs.items():
+        study, base = run.read("study"), runs[0, 0].read("study")
+        training = study.training.model_copy(update={"seeds": [0], **({"epochs": 2} if row == 1 else {})})
+        model = study.model.model_copy(update={"initialiser": "usual"}) if row == 2 else study.model
+        assert study.training.seeds == [seed]
+        assert study.model_copy(update={"training": training, "model": model, "expect": []}) == base
+        assert [member.seed for member in run.read("model").members] == [seed]
+        assert not run.path("explanations").exists(), "explaining is left to tabib explain"
+        assert (run.folder / "report.en.html").exists()
+
+
+def test_a_row_that_fails_says_why_and_stops_no_other(ablation: Ablation) -> None:
+    row = ablation.rows[3]
+    assert [(run.seed, run.not_run) for run in row.runs] == [(0, "weights"), (1, "weights")]
+    assert "nowhere.safetensors" in row.runs[0].reason
+    assert (row.not_compared, row.differences, row.seeds) == ("runs", [], [])
+
+
+def test_what_is_done_is_loaded(place: Path, changes: Changes, trained: list[Trained]) -> None:
+    steps: list[tuple[str, bool]] = []
+    assert run_changes(changes, root=place / "runs", on_step=lambda name, loaded: steps.append((name, loaded)))[:6] == trained[:6]
+    assert not {name for name, loaded in steps if not loaded} & {"split", "model", "decision", "predictions"}
+
+
+def test_what_is_stopped_is_told_and_goes_on(
+    place: Path, changes: Changes, trained: list[Trained], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, count = running.run_study, 0
+
+    def stopped(*words: object, **told: object) -> Run:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        return finish(*words, **told)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(running, "run_study", stopped)
+    found = judge_changes(changes, run_changes(changes, root=place / "runs"))
+    assert [[run.not_run for run in row.runs] for row in found.rows] == [[None, "stopped"]] * 2 + [["stopped"] * 2] * 2
+    assert found.rows[1].differences[0].pairs == 1
+
+
+def test_memory_that_is_not_enough_is_a_reason(place: Path, changes: Changes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*words: object, **told: object) -> None:
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        )
+
+    monkeypatch.setattr(running, "run_study", full)
+    found = running.run_row(changes.rows[0].study, root=place / "others")
+    assert isinstance(found, running.Missed)
+    assert found.why == "memory"
+    assert "training.batch" in found.reason
+
+
+def test_differences_are_those_of_the_means(trained: list[Trained], ablation: Ablation) -> None:
+    runs = runs_of(trained)
+    accuracies = {
+        key: next(each.value for each in run.read("evaluation").parts[1].measures if (each.name, each.of) == ("accuracy", None))
+        for key, run in runs.items()
+    }
+    row = ablation.rows[2]
+    figures = next(each for each in row.figures if each.name == "accuracy")
+    assert figures.values == pytest.approx([accuracies[2, 0], accuracies[2, 1]])
+    found = next(each for each in row.differences if each.name == "accuracy")
+    mean = sum(accuracies[2, seed] - accuracies[0, seed] for seed in (0, 1)) / 2
+    assert found.value == pytest.approx(mean)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.p is not None
+    assert found.corrected is not None
+    assert found.low < mean < found.high
+    assert (found.low > 0 or found.high < 0) == (found.p < 0.05)
+    assert found.p <= found.corrected <= 2 * found.p + 1e-12
+    assert (ablation.test_rows, ablation.test_groups) == (found.rows, found.groups)
+
+
+def test_what_differs_is_told_and_what_was_expected(ablation: Ablation) -> None:
+    assert [(each.field, each.before, each.after) for each in ablation.rows[1].changed] == [("training.epochs", "2", "1")]
+    assert [(each.field, each.before, each.after) for each in ablation.rows[2].changed] == [("model.initialiser", "usual", "zeros")]
+    assert ablation.rows[1].derived == ablation.rows[2].derived == []
+    assert ablation.rows[1].expected == {"goal_missed": 0}
+    assert ablation.rows[2].expected == {"initialiser_cannot_learn": 2}
+    assert [len(run.curve) for run in ablation.rows[1].runs] == [1, 1]
+
+
+def test_pages_tell_every_row_in_both_languages(ablation: Ablation, tmp_path: Path) -> None:
+    pages = write_ablation(ablation, tmp_path)
+    assert [page.name for page in pages] == ["ablate.en.html", "ablate.fa.html"]
+    assert Ablation.model_validate(json.loads((tmp_path / "ablation.json").read_text())) == ablation
+    english, persian = (page.read_text(encoding="utf-8") for page in pages)
+    assert english.count('<polyline class="line row') == 6, "a line for every training"
+    english, persian = (re.sub(r"<style.*?</style>|<[^>]*>", "", page, flags=re.DOTALL) for page in (english, persian))
+    for words in (
+        "What matters",
+        "one epoch",
+        "from zeros",
+        "training.epochs",
+        "not run: weights",
+        "was expected, and found in none",
+        "Two trainings",
+    ):
+        assert words in english, words
+    assert "آنچه مهم است" in persian
+    assert not re.search(r"\b(ablate|compare)\.[a-z]", english + persian)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("changes: [{name: a, set: {training.epochs: 1}}]", "no study"),
+        ("study: tiny.yaml\nchanges: [{name: a}]", "row 1: changes nothing"),
+        ("study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 2}}]", "changes nothing: the study has training.epochs=2 as it is"),
+        (
+            "study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 1, training.batch: 8}}]",
+            "training.epochs and training.batch are changed at once",
+        ),
+        (
+            "study: tiny.yaml\nchanges: [{name: a, set: {input: {height: 16, width: 16, channels: 1}}}]",
+            "input.height and input.width are changed",
+        ),
+        ("study: tiny.yaml\nchanges: [{name: a, set: {training.seeds: [3]}}]", "training.seeds, which is said once for all rows"),
+        ("study: tiny.yaml\nchanges: [{name: a, set: {explain.images: 3}}]", "explain.images, which changes no figure"),
+        ("study: tiny.yaml\nseeds: [0, 0]\nchanges: [{name: a, set: {training.epochs: 1}}]", "seeds is ['0', '0']"),
+        ("study: tiny.yaml\nfolds: [0, 1]\nchanges: [{name: a, set: {training.epochs: 1}}]", "no split.given"),
+        ("study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 1}, expect: [goal_mised]}]", "Did you mean goal_missed"),
+        ("study: tiny.yaml\nchanges: [{name: as it is, set: {training.epochs: 1}}]", "is that of the study as it is"),
+        ("study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 1}, together: yes}]", "together is 'yes'"),
+    ],
+    ids=range(12),
+)
+def test_a_wrong_file_says_where(place: Path, text: str, words: str) -> None:
+    (place / "wrong.yaml").write_text(text)
+    with pytest.raises(StudyError, match=re.escape(words)):
+        read_changes(place / "wrong.yaml")
+
+
+def test_two_changes_go_together_where_it_is_said(place: Path) -> None:
+    (place / "both.yaml").write_text(
+        "study: tiny.yaml\nbase: plain\nchanges: [{name: a, set: {training.epochs: 1, training.batch: 8}, together: true}, "
+        "{name: kind, set: {data.kind: chest_film}}]"
+    )
+    found = read_changes(place / "both.yaml", overrides=["training.learning_rate=0.01"])
+    assert found.rows[0].name == "plain"
+    assert found.rows[1].fields == ["training.epochs", "training.batch"]
+    assert found.rows[2].fields == ["data.kind"], "what the kind decides follows from it"
+    assert {row.study.training.learning_rate for row in found.rows} == {0.01}
+
+
+def test_a_row_with_another_split_is_refused_unless_it_asks_for_it(place: Path, changes: Changes, trained: list[Trained]) -> None:
+    (place / "split.yaml").write_text("study: tiny.yaml\nchanges: [{name: other split, set: {split.seed: 3}}]")
+    asked = read_changes(place / "split.yaml")
+    found = run_changes(asked, root=place / "runs")
+    row = judge_changes(asked, found).rows[1]
+    assert (row.not_compared, row.differences) == ("rows", [])
+    assert row.figures, "it has figures of its own"
+    with pytest.raises(RunError, match="has another split"):
+        judge_changes(changes, [trained[0], Trained(1, 0, None, found[1].found)])
