@@ -10,12 +10,15 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
+from planted import CHECKS
 from tabib.config import Segmentation
-from tabib.dataset import index_folder, split_dataset
-from tabib.images import Volume, encode_nifti
+from tabib.dataset import index_folder, read_case, split_dataset
+from tabib.images import Volume, encode_nifti, read_mask
 from tabib.images.image import ImageFacts
-from tabib.records import Findings
-from tabib.training import resolve_segmentation
+from tabib.prediction import predict_masks
+from tabib.records import Findings, SegmentationModel
+from tabib.runs import save
+from tabib.training import calibrate_masks, resolve_segmentation, train_segmenter
 
 SIDE = 48
 
@@ -69,6 +72,24 @@ def write_volumes(folder: Path, *, patients: int = 10, depth: int = 5) -> None:
             (folder / part / f"p{patient:02}.nii.gz").write_bytes(encode_nifti(volume))
 
 
+def write_channels(folder: Path, *, patients: int = 10, depth: int = 2) -> None:
+    """Raw data of nnU-Net of two channels, each on a scale of its own: the disc is seen in one of them, the square in the other."""
+    random = np.random.default_rng(7)
+    facts = ImageFacts(format="NIfTI", bits=16, mode="int16")
+    affine = np.array([[0, 0, 1.5, 0], [0, 1.5, 0, 0], [6.0, 0, 0, 0], [0, 0, 0, 1]])
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    (folder / "dataset.json").write_text('{"channel_names": {"0": "T1", "1": "FLAIR"}, "labels": {"disc": 1, "square": 2}}')
+    for patient in range(patients):
+        noise, mask = scene(random, depth)
+        shown = noise - np.array([0, 120, 60])[mask]
+        disc, square = shown + 120 * (mask == 1), 10 * (shown + 90 * (mask == 2)) - 500
+        stem = f"p{patient:02}"
+        files = {f"labelsTr/{stem}": mask, f"imagesTr/{stem}_0000": disc.astype(np.int16), f"imagesTr/{stem}_0001": square.astype(np.int16)}
+        for file, voxels in files.items():
+            (folder / f"{file}.nii.gz").write_bytes(encode_nifti(Volume(voxels, affine, (6.0, 1.5, 1.5), facts)))
+
+
 def plant_masks(folder: Path, *, volumes: bool = False, **parts: Any) -> PlantedMasks:
     """Write images below `folder` (once), divide and resolve them; `parts` are parts of the study."""
     data = folder / ("volumes" if volumes else "pictures")
@@ -86,3 +107,26 @@ def plant_masks(folder: Path, *, volumes: bool = False, **parts: Any) -> Planted
     index = index_folder(study.data)
     split = split_dataset(index, Findings(findings=[]), study)
     return PlantedMasks(resolve_segmentation(study, index, split), index, split)
+
+
+def train(planted: PlantedMasks, folder: Path) -> SegmentationModel:
+    return train_segmenter(planted.index, planted.split, CHECKS, planted.study, place=folder / "model", cache_folder=planted.cache_folder)
+
+
+def finish(planted: PlantedMasks, folder: Path) -> tuple[SegmentationModel, pl.DataFrame]:
+    """Train, decide and predict, as the road does."""
+    model = train(planted, folder)
+    where: dict[str, Any] = {"place": folder / "model", "cache_folder": planted.cache_folder}
+    decision = calibrate_masks(model, planted.index, planted.split, planted.study, **where)
+    save(folder / "model" / "model.json", model)
+    save(folder / "model" / "decision.json", decision)
+    return model, predict_masks(model, decision, planted.index, planted.split, planted.study, **where)
+
+
+def mean_dice(planted: PlantedMasks, predictions: pl.DataFrame, folder: Path, part: str) -> float:
+    found = []
+    masks = dict(planted.index.select("row", "mask").iter_rows())
+    for row, path, mask in predictions.filter(pl.col("part") == part).select("row", "path", "mask").iter_rows():
+        said, truth = read_mask(folder / mask).voxels, read_case(planted.study.data, path, masks[row]).structures
+        found += [2 * ((said == k) & (truth == k)).sum() / ((said == k).sum() + (truth == k).sum()) for k in (1, 2)]
+    return float(np.mean(found))

@@ -321,6 +321,7 @@ class SegmentationModel(Record):
     patch: list[int]  # rows and columns, or slices, rows and columns, that are seen at once
     spacing_mm: list[float] | None  # that images are resampled to; None keeps what they have
     channels: int
+    channel_names: list[str] = []  # of channels that have files of their own
     intensity: Literal["zscore", "percentile", "unit", "ct_window"]
     window: list[float] | None
     weights_total: int

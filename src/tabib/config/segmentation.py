@@ -121,12 +121,23 @@ class SegmentationInput(Part):
     """Millimetres between rows and columns (of 3 dimensions between slices, rows and columns) to which images are resampled; `auto` is the median of the training images, and where files say none they are kept."""
     patch: Literal["auto"] | list[Annotated[int, Field(ge=4, le=1024)]] = "auto"
     """Rows and columns (of 3 dimensions slices, rows and columns) that the network sees at once; `auto` covers the median training image, within 256 (of 3 dimensions, some 128 cubed)."""
-    channels: Literal["auto"] | Annotated[int, Field(ge=1, le=3)] = "auto"
-    """1 for grey, 3 for colour; `auto` looks whether any image has colour."""
+    channels: Literal["auto"] | Annotated[int, Field(ge=1, le=3)] | Annotated[list[str], Field(min_length=2, max_length=64)] = "auto"
+    """1 for grey, 3 for colour, or names, as in [T1, FLAIR], of channels that have files of their own; `auto` looks for them, and whether any image has colour."""
     intensity: Literal["zscore", "percentile", "unit", "ct_window"] = "zscore"
-    """Scaling of each image: mean 0 and standard deviation 1, its 0.5th to 99.5th percentile to 0..1, the range of its type to 0..1, or `window` to 0..1."""
+    """Scaling of each image (of channels with files of their own, each channel): mean 0 and standard deviation 1, its 0.5th to 99.5th percentile to 0..1, the range of its type to 0..1, or `window` to 0..1."""
     window: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     """Lowest and highest value of `intensity: ct_window`, in Hounsfield units."""
+
+    @property
+    def channel_count(self) -> int:
+        """How many channels the network sees; `channels` is resolved."""
+        assert self.channels != "auto"
+        return self.channels if isinstance(self.channels, int) else len(self.channels)
+
+    @property
+    def channel_names(self) -> list[str]:
+        """The names of channels that have files of their own; none of others."""
+        return self.channels if isinstance(self.channels, list) else []
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:

@@ -14,11 +14,14 @@ from tabib.dataset.layouts import list_folder
 from tabib.dataset.listing import NO_IMAGES, Listed, given_parts, junk
 from tabib.dataset.mask_layouts import MASK_LAYOUTS
 from tabib.dataset.masks import Case, MaskFacts, case_of, read_case, read_predicted, slice_image, telling_slice
+from tabib.dataset.nnunet import CHANNEL, channel_names, files_of_image
 from tabib.dataset.pixels import STATISTICS, enough_side, fit_image, intensity_statistics
 from tabib.dataset.positive import guess_positive, positive_class
 from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset
+from tabib.dataset.stacks import together
 
 __all__ = [
+    "CHANNEL",
     "GEOMETRY",
     "LEFT_OUT",
     "MASK_LAYOUTS",
@@ -37,8 +40,10 @@ __all__ = [
     "build_cache",
     "build_cases",
     "case_of",
+    "channel_names",
     "clear_cache",
     "enough_side",
+    "files_of_image",
     "find_near_copies",
     "fit_image",
     "given_parts",
@@ -70,5 +75,6 @@ __all__ = [
     "slice_image",
     "split_dataset",
     "telling_slice",
+    "together",
     "without",
 ]

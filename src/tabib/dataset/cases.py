@@ -45,15 +45,15 @@ class Grid(NamedTuple):
     channels: int
     intensity: Literal["zscore", "percentile", "unit", "ct_window"]
     window: tuple[float, float] | None
+    separate: bool = False  # whether channels are files of their own
 
     @classmethod
     def of(cls, input: SegmentationInput) -> Grid:
         """The grid of a resolved study."""
-        assert input.channels != "auto"
         assert input.spacing_mm != "auto"
         spacing = None if input.spacing_mm == "keep" else tuple(input.spacing_mm)
         window = None if input.window is None else (input.window[0], input.window[1])
-        return cls(input.dimensions, spacing, input.channels, input.intensity, window)
+        return cls(input.dimensions, spacing, input.channel_count, input.intensity, window, separate=bool(input.channel_names))
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class CaseCache:
     images: np.ndarray  # (voxels,) float16, mapped
     masks: np.ndarray  # (voxels,) uint8, mapped
     channels: int
+    separate: bool  # whether each is an image of its own, on its own scale
     rows: dict[int, int]  # row of the index: place of the case
     shapes: list[tuple[int, int, int]]  # slices, rows, columns of each case
     starts: np.ndarray  # (N + 1,) int64, in voxels of one channel
@@ -96,13 +97,25 @@ def prepare(image: Volume, grid: Grid) -> np.ndarray:
 
     `zscore` is mean 0 and standard deviation 1 of the whole image, `percentile` its 0.5th to 99.5th percentile to 0..1, `unit` the
     range of its type (of other numbers, its own) to 0..1, `ct_window` the window to 0..1. Values outside are cut off but by `zscore`,
-    which cuts at 10 deviations.
+    which cuts at 10 deviations. Of channels that are images of their own each is scaled by itself.
+
+    Raises:
+        ImageError: an image without the channels that the grid has, each an image of its own.
     """
     voxels = image.voxels
+    if image.separate != grid.separate or (grid.separate and voxels.shape[3] != grid.channels):
+        found, seen = (
+            f"{count} channels with a file for each" if many else "one file"
+            for count, many in ((voxels.shape[-1], image.separate), (grid.channels, grid.separate))
+        )
+        raise ImageError(f"is an image of {found}, and the network sees images of {seen}")
     if voxels.ndim == 4 and grid.channels == 1:
         voxels = np.stack([to_grey(each) for each in voxels])
     values = voxels.astype(np.float32)[..., None] if voxels.ndim == 3 else voxels.astype(np.float32)
-    values = _scaled(values, voxels.dtype, grid)
+    if grid.separate:
+        values = np.stack([_scaled(values[..., channel], voxels.dtype, grid) for channel in range(grid.channels)], axis=3)
+    else:
+        values = _scaled(values, voxels.dtype, grid)
     if values.shape[3] != grid.channels:
         values = np.broadcast_to(values, (*values.shape[:3], grid.channels))
     spacing = image.spacing_mm or (None, None, None)
@@ -175,7 +188,7 @@ def build_cases(
         arrays = load_arrays(stem, beside="masks")
     assert arrays is not None
     rows = {row: place for place, row in enumerate(usable["row"].to_list())}
-    return CaseCache(key, *arrays, channels=grid.channels, rows=rows, shapes=shapes, starts=starts)
+    return CaseCache(key, *arrays, channels=grid.channels, separate=grid.separate, rows=rows, shapes=shapes, starts=starts)
 
 
 def _key(usable: pl.DataFrame, data: SegmentationData, grid: Grid) -> str:
@@ -196,9 +209,9 @@ def _store(
     path, mask, start, shape = item
     try:
         case = read_case(data, path, mask)
+        prepared = prepare(case.image, grid)
     except ImageError as error:
         return str(error)
-    prepared = prepare(case.image, grid)
     if prepared.shape[1:] != shape:
         return f"it has {case.image.voxels.shape} voxels of {case.image.spacing_mm} mm, and had others"
     size = shape[0] * shape[1] * shape[2]

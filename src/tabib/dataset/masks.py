@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,17 @@ import numpy as np
 
 from tabib.config import SegmentationData
 from tabib.dataset.dicom_seg import names_of_segments, read_segments
+from tabib.dataset.nnunet import files_of_image
 from tabib.dataset.stacks import Stack, find_stack
 from tabib.dataset.sunnybrook import outlines_of, read_outlines
 from tabib.errors import ImageError
-from tabib.images import Image, Volume, glance, laid_on, read_file, read_mask, read_volume
+from tabib.images import Image, Volume, apart_mm, glance, laid_on, read_channels, read_file, read_mask, read_volume, shown_sides
 from tabib.records import LABEL_SEPARATOR
 
 __all__ = ["Case", "MaskFacts", "case_of", "glance_at_case", "read_case", "read_predicted", "slice_image", "telling_slice"]
 
 _HIGHEST = 2**16 - 1  # of the numbers that a study can name
 _ISLAND = 0.01  # of the largest piece: a speck, no part of the structure
-_APART = 0.01  # of a voxel: rounding moves an affine matrix by less
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,32 +70,28 @@ def read_case(data: SegmentationData, path: str, mask: str | None) -> Case:
 
 
 @dataclass(frozen=True)
-class _File:
-    """An image that is one file."""
+class _Files:
+    """An image that is one file, or one for each of its channels."""
 
-    path: Path
-
-    @property
-    def files(self) -> list[Path]:
-        return [self.path]
+    files: list[Path]
 
     @property
     def faults(self) -> None:
         return
 
     def read(self) -> Volume:
-        return read_volume(self.path)
+        return read_volume(self.files[0]) if len(self.files) == 1 else read_channels(self.files)
 
 
-def _find(data: SegmentationData, path: str) -> _File | Stack:
-    return find_stack(data.folder, path) if data.layout in ("sunnybrook", "dicom_seg") else _File(data.folder / path)
+def _find(data: SegmentationData, path: str) -> _Files | Stack:
+    return find_stack(data.folder, path) if data.layout in ("sunnybrook", "dicom_seg") else _Files(files_of_image(data, path))
 
 
-def _mask_files(data: SegmentationData, mask: str, source: _File | Stack) -> list[Path]:
+def _mask_files(data: SegmentationData, mask: str, source: _Files | Stack) -> list[Path]:
     return outlines_of(data, mask, source) if data.layout == "sunnybrook" and isinstance(source, Stack) else [data.folder / mask]
 
 
-def _read_mask(data: SegmentationData, path: str, mask: str, source: _File | Stack, image: Volume) -> Volume:
+def _read_mask(data: SegmentationData, path: str, mask: str, source: _Files | Stack, image: Volume) -> Volume:
     try:
         if data.layout == "sunnybrook" and isinstance(source, Stack):
             stored = read_outlines(data, mask, source, image)
@@ -109,7 +104,7 @@ def _read_mask(data: SegmentationData, path: str, mask: str, source: _File | Sta
     of_mask, of_image = stored.voxels.shape, image.voxels.shape[:3]
     if of_mask != of_image:
         raise ImageError(
-            f"the mask {mask!r} has {_sides(of_mask)}, and the image {path!r} {_sides(of_image)}: a mask must lie on its image voxel by "
+            f"the mask {mask!r} has {shown_sides(of_mask)}, and the image {path!r} {shown_sides(of_image)}: a mask must lie on its image voxel by "
             "voxel; export it again on the image that it was drawn on. Nothing is resized, as nobody knows which of the two was changed"
         )
     return stored
@@ -123,13 +118,8 @@ def read_predicted(path: Path, image: Volume) -> Volume:
     """
     stored = laid_on(read_mask(path), image)
     if stored.voxels.shape != image.voxels.shape[:3]:
-        raise ImageError(f"the prediction {path} has {_sides(stored.voxels.shape)}, and its image {_sides(image.voxels.shape[:3])}")
+        raise ImageError(f"the prediction {path} has {shown_sides(stored.voxels.shape)}, and its image {shown_sides(image.voxels.shape)}")
     return stored
-
-
-def _sides(shape: Sequence[int]) -> str:
-    depth, height, width = shape
-    return f"{width} x {height} pixels" + (f" in {depth} slices" if depth > 1 else "")
 
 
 def case_of(data: SegmentationData, image: Volume, stored: Volume | None) -> Case:
@@ -176,7 +166,9 @@ def glance_at_case(item: tuple[SegmentationData, str, str | None]) -> list[dict[
     row = glance(slice_image(image, len(image.voxels) // 2), seen["content"], seen["bytes"]) | seen
     row["slices"] = len(image.voxels)
     row["spacing_slice_mm"] = image.spacing_mm and image.spacing_mm[0]
-    if len(image.voxels) > 1:
+    if image.separate:
+        row["channels"] = image.voxels.shape[3]
+    if len(image.voxels) > 1 or image.separate:
         voxels = image.voxels
         row["pixels"] = hashlib.sha256(f"{voxels.shape}{voxels.dtype.str}".encode() + voxels.tobytes()).hexdigest()
     if stored is not None and mask is not None:
@@ -203,18 +195,7 @@ def _look(data: SegmentationData, mask: str, case: Case, stored: Volume) -> Mask
         islands = {names[place - 1]: count for place, count in _islands(structures).items() if count}
         holes = {names[place - 1]: count for place, count in _holes(structures).items()}
     by_number, left_out = names_of_segments(data, mask) if data.layout == "dicom_seg" else ({}, [])
-    return MaskFacts(moved(case.image, stored), slices, islands, holes, border, by_number, left_out)
-
-
-def moved(image: Volume, mask: Volume) -> float | None:
-    """Say how far apart two files put the same voxels, in mm at the corner where it is most; None where they agree or one says nothing."""
-    if image.affine is None or mask.affine is None or image.spacing_mm is None:
-        return None
-    last = np.array(image.voxels.shape[:3]) - 1
-    corners = np.array([[*(last * corner), 1.0] for corner in np.ndindex(2, 2, 2)])
-    distance = float(np.linalg.norm(corners @ (image.affine - mask.affine).T, axis=1).max())
-    smallest = min(side for side in image.spacing_mm if side is not None)
-    return round(distance, 3) if distance > _APART * smallest else None
+    return MaskFacts(apart_mm(case.image, stored), slices, islands, holes, border, by_number, left_out)
 
 
 def _islands(structures: np.ndarray) -> dict[int, int]:
@@ -275,7 +256,12 @@ def _labelled(mask: np.ndarray, neighbours: np.ndarray) -> tuple[np.ndarray, int
 
 
 def slice_image(volume: Volume, number: int) -> Image:
-    """Give a slice of a volume as a picture: 8 bits as they are, anything else from the darkest to the brightest value of the volume."""
+    """Give a slice of a volume as a picture: 8 bits as they are, anything else from the darkest to the brightest value of the volume.
+
+    Of channels that are images of their own it is the first.
+    """
+    if volume.separate:
+        volume = replace(volume, voxels=volume.voxels[..., 0], separate=False)
     spacing = volume.spacing_mm and volume.spacing_mm[1:]
     voxels = volume.voxels[number]
     if voxels.dtype == np.uint8:

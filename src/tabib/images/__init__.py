@@ -1,5 +1,6 @@
 """From a file to pixels with their range, geometry and facts. Numpy only, no torch."""
 
+from tabib.images.channels import read_channels
 from tabib.images.contours import FIRST_CENTRE, fill_contour, read_contour
 from tabib.images.glance import MARK_PLACES, THUMBNAIL_SIDE, glance, glance_at_file
 from tabib.images.heat import heat_colours, lay_heat
@@ -14,7 +15,18 @@ from tabib.images.resample import resample, resample_labels
 from tabib.images.resize import Fit, resize
 from tabib.images.segmentation_object import SegmentationHeader, encode_dicom_seg, identify_segmentation, read_dicom_seg
 from tabib.images.series import Fault, Series, Slice, find_series, read_series
-from tabib.images.volume import MAX_VOXELS, Spacing, Volume, affine_of_cut, affine_of_resize, cut, laid_on, spacing_of
+from tabib.images.volume import (
+    MAX_VOXELS,
+    Spacing,
+    Volume,
+    affine_of_cut,
+    affine_of_resize,
+    apart_mm,
+    cut,
+    laid_on,
+    shown_sides,
+    spacing_of,
+)
 from tabib.images.write import encode_jpeg, encode_label_map, encode_nifti, encode_nifti_like, encode_png, to_eight_bit
 
 __all__ = [
@@ -40,6 +52,7 @@ __all__ = [
     "Volume",
     "affine_of_cut",
     "affine_of_resize",
+    "apart_mm",
     "as_labels",
     "count_frames",
     "cut",
@@ -65,6 +78,7 @@ __all__ = [
     "outline",
     "overlay",
     "printable",
+    "read_channels",
     "read_contour",
     "read_dicom_seg",
     "read_file",
@@ -78,6 +92,7 @@ __all__ = [
     "resample_labels",
     "resize",
     "shown_name",
+    "shown_sides",
     "spacing_of",
     "spread",
     "strides_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,18 +16,20 @@ __all__ = [
     "Volume",
     "affine_of_cut",
     "affine_of_resize",
+    "apart_mm",
     "check_affine",
     "check_voxels",
     "cut",
     "laid_on",
     "rescaled",
+    "shown_sides",
     "spacing_of",
 ]
 
 MAX_VOXELS = 2**28
 """Largest volume that is read, in voxels: 1,024 slices of 512 x 512, at 16 bits 512 MiB."""
 
-_APART = 0.01  # of a voxel, over a whole axis: rounding in files is less
+_APART = 0.01  # of a voxel, over a whole volume: rounding in files is less
 
 Spacing = tuple[float | None, float, float]
 """Millimetres between slices, rows and columns; None between slices where there is one only and its thickness is not said."""
@@ -40,10 +43,25 @@ class Volume:
     DICOM and NIfTI is applied) and nothing is stretched, except that of DICOM's MONOCHROME1 more means brighter too.
     """
 
-    voxels: np.ndarray  # (D, H, W) of any integer or floating-point type, or (D, H, W, 3) RGB; read-only
+    voxels: np.ndarray  # (D, H, W) of any integer or floating-point type, or (D, H, W, C), RGB or `separate` channels; read-only
     affine: np.ndarray | None  # (4, 4) float64 from (d, h, w, 1) to mm left, back and up (LPS, as DICOM has them); None where not said
     spacing_mm: Spacing | None  # None where not said
     facts: ImageFacts
+    separate: bool = False  # whether the channels are images of their own (sequences of MR), each on its own scale, and no colours
+
+
+def apart_mm(one: Volume, other: Volume) -> float | None:
+    """Say how far apart two volumes of one shape put the same voxels, in mm at the corner where it is most; None where they agree or one says nothing.
+
+    Less than a hundredth of the smallest side of a voxel counts as agreeing: rounding moves an affine matrix by less.
+    """
+    if one.affine is None or other.affine is None or one.spacing_mm is None:
+        return None
+    last = np.array(one.voxels.shape[:3]) - 1
+    corners = np.array([[*(last * corner), 1.0] for corner in np.ndindex(2, 2, 2)])
+    distance = float(np.linalg.norm(corners @ (one.affine - other.affine).T, axis=1).max())
+    smallest = min(side for side in one.spacing_mm if side is not None)
+    return round(distance, 3) if distance > _APART * smallest else None
 
 
 def laid_on(volume: Volume, other: Volume) -> Volume:
@@ -66,6 +84,12 @@ def laid_on(volume: Volume, other: Volume) -> Volume:
     turned = volume.voxels.transpose(*axes, *range(3, volume.voxels.ndim))
     turned = turned[tuple(slice(None, None, -1) if sign < 0 else slice(None) for sign in signs)]
     return replace(volume, voxels=np.ascontiguousarray(turned), affine=other.affine, spacing_mm=other.spacing_mm)
+
+
+def shown_sides(shape: Sequence[int]) -> str:
+    """Give slices, rows and columns as a message says them, "192 x 256 pixels in 12 slices"; what follows in the shape is not looked at."""
+    depth, height, width = shape[:3]
+    return f"{width} x {height} pixels" + (f" in {depth} slices" if depth > 1 else "")
 
 
 def check_voxels(*shape: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,9 @@ import polars as pl
 from scipy.stats import entropy
 
 from tabib.config import Segmentation, SegmentationData
-from tabib.dataset import read_case
+from tabib.dataset import CHANNEL, files_of_image, read_case, together
 from tabib.errors import DataError, ImageError
-from tabib.images import Volume, encode_nifti, encode_nifti_like, encode_png, read_file, read_volume
+from tabib.images import Volume, encode_nifti, encode_nifti_like, encode_png, read_channels, read_file, read_volume
 from tabib.prediction.folder import files_of, path_text
 from tabib.prediction.segmenter import Segmenter
 from tabib.progress import SILENT, Progress
@@ -105,7 +106,7 @@ def _predicted(
             image = read_case(data, path, None).image
             answer = segmenter.answer(image)
             mask = segmenter.mask(answer.probabilities)
-            file = write_mask(folder / "masks" / str(row), mask, image, data.folder / path, segmenter.model)
+            file = write_mask(folder / "masks" / str(row), mask, image, files_of_image(data, path)[0], segmenter.model)
         except ImageError as error:
             raise DataError(
                 f"{path} could be read when it was indexed, and now cannot: {error}. Start again to index the folder anew."
@@ -127,7 +128,7 @@ def write_mask(stem: Path, mask: np.ndarray, image: Volume, source: Path, model:
         stem: of the file that is written; the suffix is added.
         mask: (D, H, W): 0 or the number of a structure in the model, or objects.
         image: that it lies on.
-        source: the image's file.
+        source: the image's file, or the first of them.
         model: says what masks call its structures.
     """
     if not model.instances:
@@ -148,7 +149,7 @@ def write_probabilities(stem: Path, probabilities: np.ndarray, image: Volume, so
             or `_entropy`, and the suffix are added.
         probabilities: (1 + S, D, H, W), the background first.
         image: that they lie on.
-        source: the image's file.
+        source: the image's file, or the first of them.
         model: says the names of the structures.
     """
     maps = {f"probability_{name}": voxels for name, voxels in zip(_file_names(model.structures), probabilities[1:], strict=True)}
@@ -182,7 +183,8 @@ def segment_paths(
 
     Args:
         segmenter: a loaded model.
-        paths: image files, and folders, of which every file at any depth is taken but what `junk` names; a volume is one file.
+        paths: image files, and folders, of which every file at any depth is taken but what `junk` names; a volume is one file, or, of a
+            model of images with a file for each channel, those called `NAME_0000.nii.gz`, `NAME_0001.nii.gz` and so on.
         folder: where the masks are written, each called as its image with `_mask` at the end. A file that is there is an error
             before the first image is predicted: nothing is written over.
         probabilities: whether the probability of every structure is written too, as `write_probabilities` does.
@@ -195,17 +197,21 @@ def segment_paths(
     Raises:
         DataError: a folder that holds no files, or a mask that is there already.
     """
-    files = files_of(paths)
     model = segmenter.model
-    stems = _stems(files)
+    images = _images(files_of(paths), model)
+    stems = _stems([_name(files[0], model) for files in images])
     if there := [f"{stem}_mask" for stem in stems for suffix in (".png", ".nii.gz") if (folder / f"{stem}_mask{suffix}").exists()]:
         raise DataError(f"{folder} holds a mask {there[0]} already, and nothing is written over. Give another folder, or take it away.")
     rows: list[dict[str, object]] = []
-    with progress.bar("predict", len(files)) as advance:
-        for number, (file, stem) in enumerate(zip(files, stems, strict=True)):
-            row: dict[str, object] = {"row": number, "path": path_text(file)}
+    with progress.bar("predict", len(images)) as advance:
+        for number, (files, stem) in enumerate(zip(images, stems, strict=True)):
+            file = files[0]
+            row: dict[str, object] = {
+                "row": number,
+                "path": together([path_text(each) for each in files]) if files[1:] else path_text(file),
+            }
             try:
-                image = read_volume(file)
+                image = _read(files, model)
                 answer = segmenter.answer(image)
                 mask = segmenter.mask(answer.probabilities)
                 row["disagreement"] = answer.disagreement
@@ -222,12 +228,37 @@ def segment_paths(
     return pl.DataFrame(rows, schema={"row": pl.UInt32(), **words, "disagreement": pl.Float64(), **sizes})
 
 
-def _stems(files: Sequence[Path]) -> list[str]:
+def _images(files: Sequence[Path], model: SegmentationModel) -> list[list[Path]]:
+    """The files of each image: one, or those of its channels in their order."""
+    images: dict[Path, list[Path]] = defaultdict(list)
+    for file in files:
+        images[file.with_name(_name(file, model)) if model.channel_names else file].append(file)
+    return [sorted(image) for image in images.values()]
+
+
+def _name(file: Path, model: SegmentationModel) -> str:
+    """The name of an image by that of its file, without what is for the suffix, the frame and the channel."""
+    name = re.sub(r"\.(nii(\.gz)?|[A-Za-z0-9]+)(\[\d+\])?$", "", file.name)
+    return CHANNEL.sub(r"\1", name) if model.channel_names else name
+
+
+def _read(files: Sequence[Path], model: SegmentationModel) -> Volume:
+    names = model.channel_names
+    if not names:
+        return read_volume(files[0])
+    if len(files) != len(names):
+        raise ImageError(
+            f"has {len(files)} of the {len(names)} channels ({', '.join(names)}) that the model sees; give a file for each, called NAME_0000, "
+            "NAME_0001 and so on, beside each other"
+        )
+    return read_channels(files)
+
+
+def _stems(names: Sequence[str]) -> list[str]:
     """What the masks are called: as their images, and with a number where two images in different folders are called alike."""
     found: dict[str, int] = {}
     stems = []
-    for file in files:
-        name = re.sub(r"\.(nii(\.gz)?|[A-Za-z0-9]+)(\[\d+\])?$", "", file.name)
+    for name in names:
         found[name] = found.get(name, 0) + 1
         stems.append(f"{name}{f'-{found[name]}' if found[name] > 1 else ''}")
     return stems

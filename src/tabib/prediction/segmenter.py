@@ -27,7 +27,7 @@ def as_grid(model: SegmentationModel) -> Grid:
     """How the model sees an image."""
     window = None if model.window is None else (model.window[0], model.window[1])
     spacing = None if model.spacing_mm is None else tuple(model.spacing_mm)
-    return Grid(model.dimensions, spacing, model.channels, model.intensity, window)
+    return Grid(model.dimensions, spacing, model.channels, model.intensity, window, separate=bool(model.channel_names))
 
 
 class Answer(NamedTuple):

@@ -653,7 +653,10 @@ def mask_settings(facts: Facts, study: Segmentation, reader: Language) -> Iterat
     yield "patch", sides(reader, study.input.patch) if isinstance(study.input.patch, list) else ""
     spacing = study.input.spacing_mm
     yield "spacing_mm", sides(reader, spacing) if isinstance(spacing, list) else reader.text("settings.spacing_kept")
-    yield "channels", reader.value(model.channels if isinstance(model, SegmentationModel) else study.input.channels)
+    if isinstance(model, SegmentationModel) and model.channel_names:
+        yield "channels", reader.series([isolated(name) for name in model.channel_names])
+    else:
+        yield "channels", reader.value(model.channels if isinstance(model, SegmentationModel) else str(study.input.channels))
     yield "intensity", reader.name("mask_intensities", study.input.intensity)
     yield "window", _numbers(reader, study.input.window) if study.input.window else ""
     yield "filters", _numbers(reader, model.filters) if isinstance(model, SegmentationModel) and model.filters else ""

@@ -46,7 +46,14 @@ def apply(images: Tensor, draws: Draws, augment: BaseAugment) -> Tensor:
 
 
 def apply_with_masks(
-    images: Tensor, masks: Tensor, draws: Draws, augment: BaseAugment, *, size: tuple[int, int, int], thickness: float = 1.0
+    images: Tensor,
+    masks: Tensor,
+    draws: Draws,
+    augment: BaseAugment,
+    *,
+    size: tuple[int, int, int],
+    thickness: float = 1.0,
+    each: Draws | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Change images and their masks as drawn, and cut out the middle: what a turn brings in from outside it is the image itself.
 
@@ -59,6 +66,7 @@ def apply_with_masks(
         augment: the settings that the draws were made with.
         size: slices, height and width of the result, at most those of the images.
         thickness: how far slices lie apart, as a multiple of how far pixels do.
+        each: where channels are images of their own, what happens to the values of each, an entry for each of B x C; `draws` moves them.
 
     Returns:
         (B, C, *size) and (B, *size).
@@ -75,10 +83,11 @@ def apply_with_masks(
         flat, truth = images[:, :, first : first + size[0]].flatten(1, 2), masks[:, first : first + size[0]]
         part = part[1:]
     grid = grid * torch.tensor(part[::-1], device=images.device)
-    changed = _sample(flat, grid, augment).reshape(*images.shape[:2], *size).flatten(1, 2)
-    changed = recolour(changed, draws, augment, layout=torch.contiguous_format, slices=size[0]).clamp_(0, 1)
+    changed = _sample(flat, grid, augment).reshape(*images.shape[:2], *size)
+    changed = changed.flatten(1, 2) if each is None else changed.flatten(0, 1)
+    changed = recolour(changed, each or draws, augment, layout=torch.contiguous_format, slices=size[0]).clamp_(0, 1)
     moved = functional.grid_sample(truth.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return changed.unflatten(1, (-1, size[0])), moved.reshape(-1, *size).to(masks.dtype)
+    return changed.reshape(*images.shape[:2], *size), moved.reshape(-1, *size).to(masks.dtype)
 
 
 def _output_to_input(draws: Draws, *, height: int, width: int) -> Tensor:

@@ -80,6 +80,9 @@ def save_patches(folder: Path, work: MaskWork) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     assert work.training.patches != "auto"
     patches, augment, seed = work.train, work.augment, work.seed
+    colours = (
+        3 if patches.cases.channels == 3 and not patches.cases.separate else 1
+    )  # of channels with files of their own the first is shown
     shown = dict[int, Drawn]()
     for number in range(0 if augment.off else min(_LOOKED_AT, work.training.patches)):
         drawn = patches.draw(np.array([number]), augment, foreground=work.training.foreground, seed=seed, epoch=1)
@@ -92,10 +95,10 @@ def save_patches(folder: Path, work: MaskWork) -> None:
         for epoch in range(1, EPOCHS + 1):
             images, masks = patches.change(drawn, augment, seed=seed, epoch=epoch)
             versions[f"_{epoch}"] = images.cpu().numpy().reshape(-1, *patches.patch), masks.cpu().numpy().reshape(patches.patch)
-        low, high = (float(value) for value in np.percentile(_middle(drawn.images[0], patches.patch), _SHOWN))
+        low, high = (float(value) for value in np.percentile(_middle(drawn.images[0, :colours], patches.patch), _SHOWN))
         for suffix, (image, mask) in versions.items():
-            values = np.moveaxis(_middle(image, patches.patch), 0, -1)
-            pixels = to_eight_bit(values[:, :, 0] if values.shape[2] == 1 else values, low, max(high, low + 1e-6))
+            values = np.moveaxis(_middle(image[:colours], patches.patch), 0, -1)
+            pixels = to_eight_bit(values[:, :, 0] if colours == 1 else values, low, max(high, low + 1e-6))
             with atomic_write(folder / f"{row}{suffix}.png") as file:
                 file.write(encode_png(overlay(pixels, _middle(mask, patches.patch), side=_SIDE)))
 

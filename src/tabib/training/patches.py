@@ -97,11 +97,18 @@ class Patches:
         values = torch.from_numpy(drawn.images).to(self.device).float()  # (B, C, D, H, W)
         truth = torch.from_numpy(drawn.masks).to(self.device)  # (B, D, H, W)
         if not augment.off:
-            # Changes of brightness and the like are shares of a range: each patch has its own.
-            low, high = values.amin(dim=(1, 2, 3, 4), keepdim=True), values.amax(dim=(1, 2, 3, 4), keepdim=True)
+            # Changes of brightness and the like are shares of a range: each patch has its own, and each channel that is an image of its own.
+            own = (2, 3, 4) if self.cases.separate else (1, 2, 3, 4)
+            low, high = values.amin(dim=own, keepdim=True), values.amax(dim=own, keepdim=True)
             span = (high - low).clamp(min=1e-6)
             draws = draw(augment, seed=seed, epoch=epoch, content=drawn.keys)
-            values, truth = apply_with_masks((values - low) / span, truth, draws, augment, size=self.patch, thickness=self.thickness)
+            each = None
+            if self.cases.separate:
+                numbered = drawn.keys[:, None] + np.arange(1, values.shape[1] + 1, dtype=np.uint64)
+                each = draw(augment, seed=seed, epoch=epoch, content=bits("channel", seed=seed, epoch=epoch, content=numbered).ravel())
+            values, truth = apply_with_masks(
+                (values - low) / span, truth, draws, augment, size=self.patch, thickness=self.thickness, each=each
+            )
             values = values * span + low
         if self.patch[0] == 1:
             return values[:, :, 0].contiguous(memory_format=torch.channels_last), truth[:, 0].long()

@@ -55,7 +55,6 @@ def train_segmenter(
         first = next(iter(plans(split, study)))
         save_patches(place / "augmented", work_for(first, cases, study, device=device))
     shape = study.input
-    assert shape.channels != "auto"
     assert shape.patch != "auto"
     assert shape.spacing_mm != "auto"
     return SegmentationModel(
@@ -71,7 +70,8 @@ def train_segmenter(
         dimensions=shape.dimensions,
         patch=shape.patch,
         spacing_mm=None if shape.spacing_mm == "keep" else shape.spacing_mm,
-        channels=shape.channels,
+        channels=shape.channel_count,
+        channel_names=shape.channel_names,
         intensity=shape.intensity,
         window=shape.window,
         weights_total=total,
@@ -101,10 +101,9 @@ def build_for(
 def form_of(study: Segmentation) -> Form:
     """What the network of a study whose `input` is resolved is built for."""
     shape = study.input
-    assert shape.channels != "auto"
     assert shape.patch != "auto"
     spacing = tuple(shape.spacing_mm) if isinstance(shape.spacing_mm, list) else None
-    return Form(shape.channels, 1 + len(study.data.structures), tuple(shape.patch), spacing)
+    return Form(shape.channel_count, 1 + len(study.data.structures), tuple(shape.patch), spacing)
 
 
 def work_for(plan: Plan, cases: CaseCache, study: Segmentation, *, device: torch.device) -> MaskWork:

@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from tabib.config import Segmentation, SegmentationInput
-from tabib.dataset import GEOMETRY, CaseCache, Grid, prepared_shape
+from tabib.dataset import GEOMETRY, CaseCache, Grid, channel_names, prepared_shape
 from tabib.errors import StudyError
 from tabib.progress import SILENT, Progress
 from tabib.training.curves import refuse_missing
@@ -55,8 +55,7 @@ def resolve_segmentation(
     """
     refuse_missing(study.training)
     study = resolve_input(study, index, split)
-    grey = "the images are grey" if study.input.channels == 1 else "input.dimensions is 3" if study.input.dimensions == 3 else None
-    refuse_colours(study.augment, grey)
+    refuse_colours(study.augment, _colourless(study.input))
     shapes, training = _shapes(study.input, _training_images(index, split)), study.training
     patches = training.patches if training.patches != "auto" else _patches(shapes, study.input.dimensions)
     update: dict[str, object] = {"patches": max(2, patches)}
@@ -70,12 +69,21 @@ def resolve_segmentation(
 def resolve_input(study: Segmentation, index: pl.DataFrame, split: pl.DataFrame) -> Segmentation:
     """Fill in what the network sees, as `resolve_segmentation` does: channels, spacing and patch."""
     train = _training_images(index, split)
-    colour = bool(index.filter(pl.col("refused").is_null())["colour"].any())
-    channels = study.input.channels if study.input.channels != "auto" else 3 if colour else 1
+    channels = _channels(study, index)
     spacing = _spacing(study.input, train) if study.input.spacing_mm == "auto" else study.input.spacing_mm
     shape = study.input.model_copy(update={"channels": channels, "spacing_mm": spacing})
     patch = _patch(np.median(_shapes(shape, train), axis=0), shape.dimensions) if shape.patch == "auto" else shape.patch
     return study.model_copy(update={"input": shape.model_copy(update={"patch": patch})})
+
+
+def _channels(study: Segmentation, index: pl.DataFrame) -> int | list[str]:
+    given, names = study.input.channels, channel_names(study.data, index)
+    if given != "auto" and len(names) != len(study.input.channel_names):
+        found = f"{len(names)} channels with files of their own ({', '.join(names)})" if names else "no channels with files of their own"
+        raise StudyError(f"input.channels is {given}, and the images have {found}. Leave it out: auto takes what there is.")
+    if given != "auto":
+        return given
+    return names or (3 if index.filter(pl.col("refused").is_null())["colour"].any() else 1)
 
 
 def _training_images(index: pl.DataFrame, split: pl.DataFrame) -> pl.DataFrame:
@@ -97,6 +105,13 @@ def _precision(study: Segmentation, *, progress: Progress) -> Literal["fp32", "b
             )
         return "fp32"
     return faster_of(study, _time_step, progress=progress) if precision == "auto" else precision
+
+
+def _colourless(shape: SegmentationInput) -> str | None:
+    """Why there is no colour; None where there is."""
+    if shape.channel_names:
+        return "the channels of the images are no colours"
+    return "the images are grey" if shape.channels == 1 else "input.dimensions is 3" if shape.dimensions == 3 else None
 
 
 def _spacing(shape: SegmentationInput, train: pl.DataFrame) -> Literal["keep"] | list[float]:
@@ -135,15 +150,15 @@ def time_masks(study: Segmentation) -> MaskTimes:
     training, shape = study.training, study.input
     assert training.threads != "auto"
     assert shape.patch != "auto"
-    assert shape.channels != "auto"
     depth, height, width = (1,) * (3 - len(shape.patch)) + tuple(shape.patch)
     size = (depth, height, width)
     with running(training.device, threads=training.threads) as device:
         cases = CaseCache(
             key="",
-            images=np.linspace(0, 1, shape.channels * math.prod(size), dtype=np.float16),
+            images=np.linspace(0, 1, shape.channel_count * math.prod(size), dtype=np.float16),
             masks=np.zeros(math.prod(size), np.uint8),
-            channels=shape.channels,
+            channels=shape.channel_count,
+            separate=bool(shape.channel_names),
             rows={0: 0},
             shapes=[size],
             starts=np.array([0, math.prod(size)]),

@@ -124,8 +124,9 @@ def load_start(found: Found, features: nn.Module, *, network: str, first_convolu
         found: the file.
         features: the backbone; changed.
         network: its name.
-        first_convolutions: the layers that read the image; where the file has them for three channels and the network has one,
-            their weights are summed, which is what a grey film repeated three times would meet.
+        first_convolutions: the layers that read the image; where the file has them for three channels and the network has another number,
+            it gets their weights in turn, by so much smaller as channels are more: of one channel their sum, which is what a grey film
+            repeated three times would meet.
 
     Raises:
         WeightsError: the file cannot be read, or any tensor but those of a classifier has no counterpart.
@@ -220,9 +221,11 @@ def _of_classifier(name: str, prefix: str) -> bool:
 
 
 def _for_channels(tensor: Tensor, wanted: Tensor, reads_image: bool) -> Tensor:
-    if reads_image and tensor.ndim == 4 and tensor.shape[1] == 3 and wanted.shape[1] == 1:
+    if not (reads_image and tensor.ndim == 4 and tensor.shape[1] == 3) or wanted.shape[1] == 3:
+        return tensor
+    if wanted.shape[1] == 1:
         return tensor.sum(dim=1, keepdim=True)
-    return tensor
+    return tensor.repeat(1, -(-wanted.shape[1] // 3), 1, 1)[:, : wanted.shape[1]] * (3 / wanted.shape[1])
 
 
 def _listing(what: str, names: list[str]) -> str:
