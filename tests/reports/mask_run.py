@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from scipy.ndimage import binary_erosion
 
 from made_masks import Masked
 from tabib.config import Segmentation
 from tabib.dataset import inspect_dataset
 from tabib.evaluation import evaluate_masks
+from tabib.images import encode_nifti, encode_png, read_mask
 from tabib.records import Checks, Finding, Member, PostProcessing, Record, SegmentationModel
 
 
@@ -106,8 +109,19 @@ def finish(made: Masked, *, network: str = "unet") -> tuple[Path, Segmentation]:
     _write(run / "model" / "decision.json", decision)
     judged = evaluate_masks(made.predictions, made.index, made.split, decision, study, folder=run, histories={"seed0": lines})
     _write(run / "evaluation.json", judged)
+    _write_entropy(made)
     (run / "manifest.json").write_text(json.dumps({"study": study.name, "finished": "2026-03-02T10:00:00+00:00", "seconds": 400.0}))
     return run, study
+
+
+def _write_entropy(made: Masked) -> None:
+    """Of every test image a map that is 200 of 255 where a structure was said."""
+    (made.run / "entropy").mkdir()
+    for name in made.predictions.filter(pl.col("part") == "test")["mask"]:
+        said = read_mask(made.run / name)
+        unsure = np.where(said.voxels > 0, 200, 0).astype(np.uint8)
+        content = encode_png(unsure[0]) if name.endswith("png") else encode_nifti(replace(said, voxels=unsure))
+        (made.run / "entropy" / Path(name).name).write_bytes(content)
 
 
 def _write(path: Path, record: Record) -> None:

@@ -2,19 +2,25 @@ from __future__ import annotations
 
 import re
 import shutil
+from base64 import b64decode
+from collections import Counter
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from made_masks import make_hearts, make_nuclei
 from reports.mask_run import finish, spoil_hearts
 from reports.test_pages import pages
 from tabib.config import Segmentation
-from tabib.images import OUTLINES
+from tabib.images import OUTLINES, read_mask
 from tabib.reports import segmented, write_reports
 from tabib.reports.facts import read_facts
+from tabib.reports.html import render, take_gallery
+from tabib.reports.pictures import take_overlays
 from tabib.reports.text import language, plain
 from tabib.runs import read_result
 
@@ -97,14 +103,48 @@ def test_five_cases_are_told_by_their_numbers(hearts: tuple[Path, Segmentation])
     assert all(each.sentences for each in segmented.discussed(facts, FA))
 
 
-def test_pictures_show_truth_and_prediction_cut_alike(hearts: tuple[Path, Segmentation]) -> None:
+def test_pictures_show_truth_prediction_and_uncertainty_cut_alike(hearts: tuple[Path, Segmentation]) -> None:
     page = pages(*hearts)["en"]
+    shown = take_gallery(read_facts(*hearts)).overlays
+    sizes: dict[tuple[int, int], set[tuple[int, int]]] = {}
+    for each, picture in shown.items():
+        sizes.setdefault((each.row, each.slice), set()).add((picture.height, picture.width))
+        assert picture.highest == (pytest.approx(200 / 255) if each.shows == "entropy" else None)
+    assert {len(each) for each in sizes.values()} == {1}
+    kinds = Counter(each.shows for each in shown)
+    assert (kinds["truth"], kinds["entropy"]) == (kinds["prediction"], 5), "the map of each case that is told by numbers"
+    assert len(page.all("img")) == 9 * 2 + 5 * 3
+    assert page.text.count("uncertainty, at most 0.78") == 5
+    assert "mean of 1 member" in page.text
+
+
+def test_the_map_of_the_entropy_is_where_it_is_high(hearts: tuple[Path, Segmentation], tmp_path: Path) -> None:
     facts = read_facts(*hearts)
-    shown = segmented.wanted_overlays(facts, EN)
-    assert len(shown) == 14
-    sizes = [(each["width"], each["height"]) for each in page.all("img")]
-    assert len(sizes) == 28
-    assert sizes[::2] == sizes[1::2]
+    told = segmented.discussed(facts, EN)[-1]
+    row, number = told.truth.row, told.truth.slice
+    masks = {row: hearts[0] / facts.predictions[row]["mask"]}
+    shown = take_overlays(hearts[1].data, facts.index, [told.entropy], masks)
+    pixels = np.asarray(Image.open(BytesIO(b64decode(shown[told.entropy].address.split(",")[1]))), np.int16)
+    assert np.ptp(pixels[:4, :4], axis=2).max() < 24, "far from the heart the picture is grey as it was"
+    warm = (pixels[..., 0] - pixels[..., 2] > 60).mean()
+    said = read_mask(masks[row]).voxels[number - 1]
+    assert said.any()
+    assert warm == pytest.approx((said > 0).sum() / (pixels.shape[0] * pixels.shape[1] / 9), rel=0.15)
+
+
+def test_the_cases_on_which_answers_differ_most_are_shown(hearts: tuple[Path, Segmentation]) -> None:
+    facts = read_facts(*hearts)
+    assert segmented.uncertain_cases(facts, EN) == [], "one answer differs from none"
+    judged = facts.segmented
+    assert judged is not None
+    cases = [case.model_copy(update={"disagreement": place / 100}) for place, case in enumerate(judged.parts[1].cases)]
+    parts = [judged.parts[0], judged.parts[1].model_copy(update={"cases": cases})]
+    facts = replace(facts, evaluation=judged.model_copy(update={"parts": parts}))
+    shown = segmented.uncertain_cases(facts, EN)
+    assert [each.truth.row for each in shown] == [case.row for case in cases[:-4:-1]]
+    assert all(each.entropy for each in shown)
+    page = render("report.html.j2", facts, take_gallery(facts), "fa")
+    assert "جایی که پاسخ‌ها بیش از همه فرق می‌کنند" in page
 
 
 def test_the_network_is_drawn_from_the_model(hearts: tuple[Path, Segmentation], nuclei: tuple[Path, Segmentation]) -> None:
@@ -124,7 +164,7 @@ def test_the_work_is_told_as_it_was_done(hearts: tuple[Path, Segmentation]) -> N
     assert told["Images"] == "56 images of 28 patients"
     assert told["Split by patient"] == "28 train, 4 choose, 24 judge"
     assert told["Prepare"] == "resampled to 1.5 × 1.5 mm, patches of 48 × 48"
-    assert told["Judge once"] == "24 test images of 12 groups"
+    assert told["Judge once"] == "24 test images of 12 patients"
 
 
 def test_agreement_is_written_in_its_unit(hearts: tuple[Path, Segmentation]) -> None:

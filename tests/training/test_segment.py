@@ -85,9 +85,11 @@ def test_what_is_served_is_what_was_judged(pictures: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("volumes", [False, True])
 def test_probabilities_are_kept_on_wish_where_the_image_lies(pictures: Path, tmp_path: Path, volumes: bool) -> None:
     planted = plant_masks(pictures, volumes=volumes, training={"epochs": 1, "patches": 8})
-    finish(planted, tmp_path)
+    _, predictions = finish(planted, tmp_path)
     segmenter = Segmenter.load(tmp_path / "model", device="cpu")
-    path = planted.study.data.folder / planted.index.filter(pl.col("mask").is_not_null())["path"][0]
+    kept = predictions.filter(pl.col("part") == "test")
+    assert sorted(file.name for file in (tmp_path / "entropy").iterdir()) == sorted(Path(name).name for name in kept["mask"])
+    path = planted.study.data.folder / kept["path"][0]
     segment_paths(segmenter, [path], tmp_path / "without")
     assert len(list((tmp_path / "without").iterdir())) == 1
     segment_paths(segmenter, [path], tmp_path / "with", probabilities=True)
@@ -102,6 +104,8 @@ def test_probabilities_are_kept_on_wish_where_the_image_lies(pictures: Path, tmp
             assert stored.voxels.dtype == np.float32
     unsure = read_volume(tmp_path / "with" / f"{stem}_entropy.{end}").voxels / scale
     assert np.allclose(unsure, -(wanted * np.log(wanted)).sum(0) / np.log(3), atol=1e-4)
+    in_run = read_mask(tmp_path / "entropy" / Path(kept["mask"][0]).name)
+    assert np.abs(in_run.voxels / 255 - unsure).max() < 1 / 255
 
 
 def test_how_far_the_answers_differ_is_said_where_there_are_several(pictures: Path, tmp_path: Path) -> None:

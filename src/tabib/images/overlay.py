@@ -6,7 +6,7 @@ import numpy as np
 
 from tabib.images.resize import resize
 
-__all__ = ["OUTLINES", "outline", "overlay"]
+__all__ = ["OUTLINES", "drawn_size", "outline", "overlay"]
 
 OUTLINES = (
     (0, 220, 255),
@@ -42,6 +42,12 @@ def outline(labels: np.ndarray) -> np.ndarray:
     return edge & (labels != 0)
 
 
+def drawn_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """Rows and columns of a picture whose longer side is `side` pixels long, or three times as long as it was where that is less."""
+    scale = min(_LARGEST, side / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def overlay(pixels: np.ndarray, structures: np.ndarray, *, objects: np.ndarray | None = None, side: int | None = None) -> np.ndarray:
     """Draw the outline of every structure into a picture.
 
@@ -49,15 +55,14 @@ def overlay(pixels: np.ndarray, structures: np.ndarray, *, objects: np.ndarray |
         pixels: (H, W) grey or (H, W, 3) RGB, uint8.
         structures: (H, W) integers: 0 background, k the k-th structure, whose colour is `OUTLINES[k - 1]`.
         objects: (H, W) integers where each object has an outline of its own, in the colour of its structure.
-        side: pixels of the longer side of the result, which is at most three times as large as `pixels`; the size of `pixels`
-            when not given. Outlines are one pixel wide at any size.
+        side: of the result, which has its `drawn_size`; the size of `pixels` when not given. Outlines are one pixel wide at any size.
 
     Returns:
         (H, W, 3) uint8.
     """
     if side is not None:
         old = pixels.shape[:2]
-        height, width = (max(1, round(each * min(_LARGEST, side / max(old)))) for each in old)
+        height, width = drawn_size(*old, side)
         # A label is never the mean of two: of each pixel of the picture the one at its centre.
         nearest = np.ix_(*(((np.arange(new) + 0.5) * each / new).astype(int) for new, each in zip((height, width), old, strict=True)))
         pixels, structures = resize(pixels, height, width), structures[nearest]

@@ -40,6 +40,8 @@ def predict_masks(
 ) -> pl.DataFrame:
     """Write the mask of every validation and test image into `masks/` of the run folder, on the voxels of the image.
 
+    Beside them, in `entropy/` and called alike, lies of each test image where the answer is unsure, in 8 bits: 255 is all that can be.
+
     Args:
         model: trained.
         decision: made on validation images.
@@ -74,6 +76,8 @@ def predict_external_masks(
 ) -> pl.DataFrame:
     """Write the masks of images of another source into `masks/` of a folder, as the masks of that source call the structures.
 
+    Their entropy lies beside, as of a run's own test images.
+
     Args:
         segmenter: a loaded model.
         rows: INDEX_SCHEMA; of the images to predict.
@@ -106,7 +110,11 @@ def _predicted(
             image = read_case(data, path, None).image
             answer = segmenter.answer(image)
             mask = segmenter.mask(answer.probabilities)
-            file = write_mask(folder / "masks" / str(row), mask, image, files_of_image(data, path)[0], segmenter.model)
+            source = files_of_image(data, path)[0]
+            file = write_mask(folder / "masks" / str(row), mask, image, source, segmenter.model)
+            if part == "test":
+                unsure = np.rint(255 * _entropy(answer.probabilities)).astype(np.uint8)
+                _write(folder / "entropy" / str(row), unsure, image, source)
         except ImageError as error:
             raise DataError(
                 f"{path} could be read when it was indexed, and now cannot: {error}. Start again to index the folder anew."
@@ -153,8 +161,14 @@ def write_probabilities(stem: Path, probabilities: np.ndarray, image: Volume, so
         model: says the names of the structures.
     """
     maps = {f"probability_{name}": voxels for name, voxels in zip(_file_names(model.structures), probabilities[1:], strict=True)}
-    maps["entropy"] = (entropy(probabilities) / np.log(len(probabilities))).clip(0, 1).astype(np.float32)
+    maps["entropy"] = _entropy(probabilities)
     return [_write(stem.with_name(f"{stem.name}_{name}"), voxels, image, source) for name, voxels in maps.items()]
+
+
+def _entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Shannon's entropy (D, H, W) float32 of probabilities (1 + S, D, H, W), slice by slice, as a share of its highest."""
+    slices = (entropy(probabilities[:, level]) for level in range(probabilities.shape[1]))
+    return np.stack([(each / np.log(len(probabilities))).clip(0, 1).astype(np.float32) for each in slices])
 
 
 def _file_names(structures: Sequence[str]) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,7 @@ import polars as pl
 from tabib.config import AnyData, SegmentationData
 from tabib.dataset import Case, case_of, read_case, read_predicted, read_row_pixels, slice_image, telling_slice
 from tabib.errors import ImageError
-from tabib.images import THUMBNAIL_SIDE, Image, encode_jpeg, overlay, read_image, resize, to_eight_bit
+from tabib.images import THUMBNAIL_SIDE, Image, drawn_size, encode_jpeg, lay_heat, overlay, read_image, resize, to_eight_bit
 
 __all__ = ["Gallery", "Overlay", "Picture", "outlined", "take_cases", "take_overlays", "take_pictures"]
 
@@ -31,6 +32,7 @@ class Picture:
     address: str  # data:image/jpeg;base64,...
     height: int
     width: int
+    highest: float | None = None  # value of the map that is laid over the whole slice, 0 to 1
 
 
 @dataclass(frozen=True)
@@ -44,40 +46,53 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Overlay:
-    """A slice of a case with the outlines of a mask."""
+    """A slice of a case with the outlines of a mask, or under a map."""
 
     row: int
     slice: int  # counted from 1
-    predicted: bool  # the predicted mask, or the true one
+    shows: Literal["truth", "prediction", "entropy"]  # the true outlines, the predicted ones, or where the answer is unsure
 
 
 def take_overlays(
-    data: SegmentationData, index: pl.DataFrame, wanted: Iterable[tuple[int, int]], masks: Mapping[int, Path]
+    data: SegmentationData, index: pl.DataFrame, wanted: Iterable[Overlay], masks: Mapping[int, Path]
 ) -> dict[Overlay, Picture]:
-    """Take slices (row of the index, slice counted from 1) with the true and with the predicted outlines, cut alike, until half of the budget is used up.
+    """Take slices with the true and the predicted outlines, and under the map of the entropy, cut alike, until half of the budget is used up.
 
-    `masks` are the predicted ones by row. A case whose files cannot be read any more is left out.
+    `masks` are the predicted ones by row; the maps lie in `entropy` beside their folder, and where there are none none is taken. A
+    case whose files cannot be read any more is left out.
     """
-    slices: dict[int, list[int]] = {}
-    for row, number in dict.fromkeys(each for each in wanted if each[0] in masks):
-        slices.setdefault(row, []).append(number)
+    of_row: dict[int, list[Overlay]] = {}
+    for each in dict.fromkeys(each for each in wanted if each.row in masks):
+        of_row.setdefault(each.row, []).append(each)
     taken: dict[Overlay, Picture] = {}
     used = 0
-    for row, numbers in slices.items():
+    for row, overlays in of_row.items():
+        file = masks[row].parent.parent / "entropy" / masks[row].name
         try:
             truth = read_case(data, index["path"][row], index["mask"][row])
             said = case_of(data, truth.image, read_predicted(masks[row], truth.image))
+            entropy = read_predicted(file, truth.image).voxels if file.exists() else None
         except (ImageError, OSError):
             continue
         around = truth.structures | said.structures
-        for number in numbers:
-            for case, predicted in ((truth, False), (said, True)):
-                picture = _embed(outlined(case, number=number - 1, around=around))
-                used += len(picture.address)
-                taken[Overlay(row, number, predicted)] = picture
+        for each in overlays:
+            if each.shows != "entropy":
+                taken[each] = _embed(outlined(truth if each.shows == "truth" else said, number=each.slice - 1, around=around))
+            elif entropy is not None:
+                taken[each] = _heated(said, entropy[each.slice - 1], number=each.slice - 1, around=around)
+        used += sum(len(taken[each].address) for each in overlays if each in taken)
         if used > BUDGET_BYTES / 2:
             break
     return taken
+
+
+def _heated(case: Case, values: np.ndarray, *, number: int, around: np.ndarray) -> Picture:
+    """A slice under a map (H, W) uint8, cut as `outlined` cuts it."""
+    pixels, box = _cut(case, number, around)
+    height, width = drawn_size(*pixels.shape[:2], LARGEST_SIDE)
+    heat = resize(np.ascontiguousarray(values[box]), height, width) / np.float32(255)
+    picture = _embed(lay_heat(resize(pixels, height, width), heat))
+    return replace(picture, highest=float(values.max()) / 255)
 
 
 def take_cases(wanted: Iterable[tuple[SegmentationData, str, str, int, Sequence[Path]]]) -> list[tuple[Picture, list[Picture]] | None]:
@@ -147,10 +162,15 @@ def outlined(case: Case, *, number: int | None = None, around: np.ndarray | None
         around: (D, H, W), not 0 where the cut is to be made; the structures of the case when not given.
     """
     number = telling_slice(case) if number is None else number
-    image, box = slice_image(case.image, number), _around(case.structures if around is None else around)
-    pixels = to_eight_bit(np.ascontiguousarray(image.pixels[box]), image.low, image.high)
+    pixels, box = _cut(case, number, case.structures if around is None else around)
     objects = None if case.objects is None else case.objects[number][box]
     return overlay(pixels, case.structures[number][box], objects=objects, side=LARGEST_SIDE)
+
+
+def _cut(case: Case, number: int, around: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """What is shown of a slice, as bytes, and its rows and columns."""
+    image, box = slice_image(case.image, number), _around(around)
+    return to_eight_bit(np.ascontiguousarray(image.pixels[box]), image.low, image.high), box
 
 
 def _around(structures: np.ndarray) -> tuple[slice, slice]:

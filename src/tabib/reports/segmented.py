@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from tabib.config import Segmentation
 from tabib.images import strides_of
-from tabib.records import Agreement, MeasuredCase, MeasuredStructure, SegmentationModel, Subgroup
+from tabib.records import Agreement, MeasuredCase, MeasuredStructure, PostProcessing, SegmentationModel, Subgroup
 from tabib.reports.facts import Facts
 from tabib.reports.figures import Block, Line, Plot, case_strip, network, plot, ticks
 from tabib.reports.judged import Forest, forests, subgroup_note
@@ -28,11 +28,13 @@ __all__ = [
     "definitions",
     "discussed",
     "drawn_network",
+    "entropy_words",
     "error_forests",
     "legend",
     "object_counts",
     "shown_cases",
     "strips",
+    "uncertain_cases",
     "wanted_overlays",
     "workflow",
 ]
@@ -44,6 +46,9 @@ BALANCED = 0.25
 """Voxels added and missed that differ by less than this share of both are neither over- nor under-segmented."""
 
 FEWEST_DISCUSSED = 5
+
+UNCERTAIN = 3
+"""Cases that are shown because the answers on them differ most."""
 
 FORMULAS = {"dice": "2 TP / (2 TP + FP + FN)", "iou": "TP / (TP + FP + FN)", "precision": "TP / (TP + FP)", "recall": "TP / (TP + FN)"}
 
@@ -70,6 +75,7 @@ class Shown:
     caption: str
     truth: Overlay
     prediction: Overlay
+    entropy: Overlay | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ class Discussed:
     sentences: Sequence[str]  # of each structure, and of the objects
     truth: Overlay
     prediction: Overlay
+    entropy: Overlay
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,7 @@ def shown_cases(facts: Facts, reader: Language) -> list[tuple[str, str, list[Sho
                 if case.slices > 1
                 else reader.text("segmented.shown_flat", {"case": called(facts, reader, case), "dice": mine.dice})
             )
-            overlays = Overlay(case.row, number, predicted=False), Overlay(case.row, number, predicted=True)
+            overlays = Overlay(case.row, number, "truth"), Overlay(case.row, number, "prediction")
             chosen.append(Shown(reader.text(f"segmented.{key}_case"), words, *overlays))
         if chosen:
             found.append((name, colour, chosen))
@@ -167,8 +174,7 @@ def discussed(facts: Facts, reader: Language) -> list[Discussed]:
 
 
 def _discussed(facts: Facts, reader: Language, case: MeasuredCase) -> Discussed:
-    wrong = max(case.structures, key=lambda each: each.false_positive + each.false_negative)
-    number = _slice_of(case, wrong, worst=True)
+    number = _worst_slice(case)
     title = reader.text("segmented.case_title", {"case": called(facts, reader, case), "dice": case.dice})
     said = [" ".join(_said_of(case, place, reader)) for place in range(len(case.structures))]
     if case.objects is not None:
@@ -179,8 +185,42 @@ def _discussed(facts: Facts, reader: Language, case: MeasuredCase) -> Discussed:
             "aji": case.objects.aji,
         }
         said.append(reader.text("segmented.objects_said", figures))
-    overlays = Overlay(case.row, number, predicted=False), Overlay(case.row, number, predicted=True)
-    return Discussed(title, said, *overlays)
+    return Discussed(title, said, *_three(case.row, number))
+
+
+def uncertain_cases(facts: Facts, reader: Language) -> list[Shown]:
+    """The test cases on which the answers differ most; none of one answer alone."""
+    cases = [(each.disagreement, each.row, each) for each in facts.measured("test") if each.disagreement is not None]
+    shown = []
+    for disagreement, row, case in sorted(cases, key=lambda each: (-each[0], each[1]))[:UNCERTAIN]:
+        number = _worst_slice(case)
+        figures = {"case": called(facts, reader, case), "disagreement": disagreement, "slice": number, "slices": case.slices}
+        words = reader.text("segmented.uncertain" if case.slices > 1 else "segmented.uncertain_flat", figures)
+        if case.dice is not None:
+            words += " " + reader.text("segmented.uncertain_dice", {"dice": case.dice})
+        shown.append(Shown("", words, *_three(row, number)))
+    return shown
+
+
+def entropy_words(facts: Facts, reader: Language) -> list[str]:
+    """What the maps of the entropy show, and of which answers they are where that is known."""
+    words = [reader.text("segmented.entropy_note")]
+    if isinstance(facts.model, SegmentationModel) and isinstance(facts.decision, PostProcessing):
+        members = len(facts.model.members)
+        flips = facts.decision.flips
+        words.append(
+            reader.text("segmented.entropy_flips" if flips else "segmented.entropy_members", {"members": members, "answers": 4 * members})
+        )
+    return words
+
+
+def _three(row: int, number: int) -> tuple[Overlay, Overlay, Overlay]:
+    return Overlay(row, number, "truth"), Overlay(row, number, "prediction"), Overlay(row, number, "entropy")
+
+
+def _worst_slice(case: MeasuredCase) -> int:
+    """Where the structure with most errors has most of them, counted from 1."""
+    return _slice_of(case, max(case.structures, key=lambda each: each.false_positive + each.false_negative), worst=True)
 
 
 def _said_of(case: MeasuredCase, place: int, reader: Language) -> Iterator[str]:
@@ -221,10 +261,11 @@ def called(facts: Facts, reader: Language, case: MeasuredCase) -> str:
     return f"{name} · {case.phase}" if case.phase else str(name)
 
 
-def wanted_overlays(facts: Facts, reader: Language) -> list[tuple[int, int]]:
-    """Rows of the index with the slices of them that the pages show, the most telling first."""
+def wanted_overlays(facts: Facts, reader: Language) -> list[Overlay]:
+    """What the pages show of cases, the most telling first."""
     shown: list[Shown | Discussed] = [each for _, _, cases in shown_cases(facts, reader) for each in cases]
-    return [(each.truth.row, each.truth.slice) for each in [*shown, *discussed(facts, reader)]]
+    shown += [*discussed(facts, reader), *uncertain_cases(facts, reader)]
+    return [overlay for each in shown for overlay in (each.truth, each.prediction, each.entropy) if overlay is not None]
 
 
 # --- Where it goes wrong ---
