@@ -122,6 +122,9 @@ INDEX_SCHEMA: dict[str, pl.DataType] = {
     "colour": pl.Boolean(),  # whether the channels differ from one another (a grey film saved as RGB does not)
     "mode": pl.String(),  # as the file says: "L", "RGB", "CMYK", "I;16", "MONOCHROME1"
     "compression": pl.String(),  # JPEG quantisation class, TIFF compression or DICOM transfer syntax; null where none
+    "content_slices": pl.Int32(),  # sides of the box that holds all but the background (`images.content_box`), of a study of masks
+    "content_height": pl.Int32(),
+    "content_width": pl.Int32(),
     "spacing_row_mm": pl.Float64(),  # distance between rows; null where the file does not say
     "spacing_column_mm": pl.Float64(),
     "spacing_slice_mm": pl.Float64(),  # distance between slices; null where there is one only, or nobody says
@@ -319,6 +322,7 @@ class SegmentationModel(Record):
     deep_supervision: bool
     dimensions: int
     patch: list[int]  # rows and columns, or slices, rows and columns, that are seen at once
+    crop: Literal["content"] | None = None  # what images are cut to before they are scaled
     spacing_mm: list[float] | None  # that images are resampled to; None keeps what they have
     channels: int
     channel_names: list[str] = []  # of channels that have files of their own

@@ -16,6 +16,7 @@ from nibabel.affines import apply_affine
 from nibabel.orientations import aff2axcodes
 from PIL import Image as Pillow
 
+from geometries import affines, saved
 from tabib.errors import ImageError
 from tabib.images import (
     MAX_VOXELS,
@@ -35,27 +36,6 @@ from tabib.images import (
 RANDOM = np.random.default_rng(41)
 TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SIDES = (5, 4, 3)
-
-
-@st.composite
-def affines(draw: st.DrawFn) -> np.ndarray:
-    """From (i, j, k, 1) to mm right, front, head: any exchange and mirroring of axes, any spacing, tilted, anywhere."""
-    axes = np.eye(3)[list(draw(st.permutations(range(3))))] * draw(st.tuples(*[st.sampled_from([-1, 1])] * 3))
-    angle, spacing = draw(st.floats(-0.6, 0.6)), draw(st.tuples(*[st.floats(0.2, 12)] * 3))
-    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    affine = np.eye(4)
-    affine[:3, :3] = turn @ turn[[2, 0, 1]][:, [2, 0, 1]] @ axes * spacing
-    affine[:3, 3] = draw(st.tuples(*[st.floats(-300, 300)] * 3))
-    return affine
-
-
-def saved(folder, stored: np.ndarray, affine: np.ndarray | None, name: str = "a.nii.gz", kind: type = nibabel.Nifti1Image, **codes: int):
-    image = kind(stored, affine)
-    if affine is not None:
-        image.set_sform(affine, codes.get("sform", 2))
-        image.set_qform(affine, codes.get("qform", 1))
-    nibabel.save(image, folder / name)
-    return folder / name
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,7 @@ EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
     "data.kind": ("weights", {"data": {"kind": "photograph"}}),
     "data.copies": ("parts", {"data": {"copies": "tie"}, "films": "copied"}, {"films": "copied"}),
     "input.dimensions": ("weights", THIN, {"films": "volumes"}),
+    "input.crop": ("weights", {"films": "framed", "input": {"crop": "content"}}, {"films": "framed"}),
     "input.spacing_mm": ("weights", {"films": "volumes", "input": {"spacing_mm": [3, 3]}}, {"films": "volumes"}),
     "input.patch": ("weights", {"input": {"patch": [32, 32]}}),
     "input.channels": ("weights", COLOURED, {"films": "coloured", "input": {"channels": 1}}),
@@ -224,15 +225,17 @@ def test_every_field_has_a_row() -> None:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    names = ("plain", "volumes", "coloured", "named", "suffixed", "copied", "many")
+    names = ("plain", "volumes", "coloured", "named", "suffixed", "copied", "many", "framed")
     found = {name: tmp_path_factory.mktemp(name) / "images" for name in names}
     write_pictures(found["plain"])
     write_volumes(found["volumes"])
     write_pictures(found["many"], patients=20)
-    for name in ("coloured", "named", "copied"):
+    for name in ("coloured", "named", "copied", "framed"):
         shutil.copytree(found["plain"], found[name])
     for path in (found["coloured"] / "images").iterdir():
         Image.fromarray(np.array(Image.open(path))[:, :, None] // np.array([1, 2, 3], np.uint8)).save(path)
+    for path in found["framed"].glob("*/*.png"):
+        Image.fromarray(np.pad(np.array(Image.open(path)), 9)).save(path)
     shutil.copytree(found["named"] / "images", found["named"] / "raw")
     for path in (found["named"] / "raw").iterdir():
         path.rename(path.with_suffix(".PNG"))

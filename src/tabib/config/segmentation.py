@@ -117,6 +117,8 @@ class SegmentationInput(Part):
 
     dimensions: Annotated[int, Field(ge=2, le=3)] = 2
     """2: slice by slice; 3: whole blocks of a volume."""
+    crop: Literal["content"] | None = None
+    """`content`: the network sees the smallest box that holds all but the background, the value of most corners of the image; outside it is background. `none`: whole images."""
     spacing_mm: Literal["auto", "keep"] | list[Millimetres] = "auto"
     """Millimetres between rows and columns (of 3 dimensions between slices, rows and columns) to which images are resampled; `auto` is the median of the training images, and where files say none they are kept."""
     patch: Literal["auto"] | list[Annotated[int, Field(ge=4, le=1024)]] = "auto"

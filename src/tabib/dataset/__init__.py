@@ -2,7 +2,7 @@
 
 from tabib.dataset.archives import OpenedData, open_data
 from tabib.dataset.cache import Cache, CacheEntry, build_cache, clear_cache, kept_array, list_cache
-from tabib.dataset.cases import GEOMETRY, CaseCache, Grid, build_cases, prepare, prepared_shape
+from tabib.dataset.cases import GEOMETRY, CaseCache, Grid, build_cases, prepare, prepared_shape, prepared_shapes, seen_box
 from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import patients_by, patients_known, propose_group_pattern
 from tabib.dataset.guess import guess_masks, numbers_in_masks
@@ -66,12 +66,14 @@ __all__ = [
     "positive_class",
     "prepare",
     "prepared_shape",
+    "prepared_shapes",
     "propose_group_pattern",
     "read_case",
     "read_predicted",
     "read_row_pixels",
     "read_split_csv",
     "rename_labels",
+    "seen_box",
     "slice_image",
     "split_dataset",
     "telling_slice",

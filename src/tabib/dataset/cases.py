@@ -26,15 +26,18 @@ from tabib.dataset.cache import load_arrays, reserve, whole_or_nothing
 from tabib.dataset.masks import read_case
 from tabib.engines import Crashed, map_in_processes
 from tabib.errors import DataError, ImageError
-from tabib.images import Volume, resample, resample_labels, to_grey
+from tabib.images import Volume, content_box, resample, resample_labels, to_grey
 from tabib.progress import SILENT, Progress
 from tabib.runs import write_json
 
-__all__ = ["GEOMETRY", "CaseCache", "Grid", "build_cases", "prepare", "prepared_shape"]
+__all__ = ["GEOMETRY", "CaseCache", "Grid", "build_cases", "prepare", "prepared_shape", "prepared_shapes", "seen_box"]
 
 
 GEOMETRY = ("slices", "height", "width", "spacing_slice_mm", "spacing_row_mm", "spacing_column_mm")
 """Columns of the index that say how many voxels an image has, and of what size."""
+
+_CONTENT = ("content_slices", "content_height", "content_width", *GEOMETRY[3:])
+"""The same of the box that holds all but the background."""
 
 
 class Grid(NamedTuple):
@@ -46,6 +49,7 @@ class Grid(NamedTuple):
     intensity: Literal["zscore", "percentile", "unit", "ct_window"]
     window: tuple[float, float] | None
     separate: bool = False  # whether channels are files of their own
+    crop: Literal["content"] | None = None
 
     @classmethod
     def of(cls, input: SegmentationInput) -> Grid:
@@ -53,7 +57,9 @@ class Grid(NamedTuple):
         assert input.spacing_mm != "auto"
         spacing = None if input.spacing_mm == "keep" else tuple(input.spacing_mm)
         window = None if input.window is None else (input.window[0], input.window[1])
-        return cls(input.dimensions, spacing, input.channel_count, input.intensity, window, separate=bool(input.channel_names))
+        return cls(
+            input.dimensions, spacing, input.channel_count, input.intensity, window, separate=bool(input.channel_names), crop=input.crop
+        )
 
 
 @dataclass(frozen=True)
@@ -92,17 +98,28 @@ def prepared_shape(shape: Sequence[int], spacing_mm: Sequence[float | None], gri
     return slices, rows, columns
 
 
-def prepare(image: Volume, grid: Grid) -> np.ndarray:
-    """An image as a network sees it, (C, D, H, W) float16: its values scaled, then brought to the grid.
+def prepared_shapes(rows: pl.DataFrame, grid: Grid) -> list[tuple[int, int, int]]:
+    """Slices, rows and columns, on the grid of the network, of images of the index that can be used."""
+    return [prepared_shape(row[:3], row[3:], grid) for row in rows.select(_CONTENT if grid.crop else GEOMETRY).iter_rows()]
 
-    `zscore` is mean 0 and standard deviation 1 of the whole image, `percentile` its 0.5th to 99.5th percentile to 0..1, `unit` the
+
+def seen_box(image: Volume, grid: Grid) -> tuple[slice, slice, slice]:
+    """Which slices, rows and columns of an image the network sees."""
+    depth, height, width = image.voxels.shape[:3]
+    return content_box(image.voxels) if grid.crop else (slice(0, depth), slice(0, height), slice(0, width))
+
+
+def prepare(image: Volume, grid: Grid) -> np.ndarray:
+    """An image as a network sees it, (C, D, H, W) float16: cropped, its values scaled, then brought to the grid.
+
+    `zscore` is mean 0 and standard deviation 1 of what is seen, `percentile` its 0.5th to 99.5th percentile to 0..1, `unit` the
     range of its type (of other numbers, its own) to 0..1, `ct_window` the window to 0..1. Values outside are cut off but by `zscore`,
     which cuts at 10 deviations. Of channels that are images of their own each is scaled by itself.
 
     Raises:
         ImageError: an image without the channels that the grid has, each an image of its own.
     """
-    voxels = image.voxels
+    voxels = image.voxels[seen_box(image, grid)]
     if image.separate != grid.separate or (grid.separate and voxels.shape[3] != grid.channels):
         found, seen = (
             f"{count} channels with a file for each" if many else "one file"
@@ -165,7 +182,7 @@ def build_cases(
     """
     grid = Grid.of(input)
     usable = index.filter(pl.col("refused").is_null() & pl.col("mask").is_not_null())
-    shapes = [prepared_shape(row[:3], row[3:], grid) for row in usable.select(GEOMETRY).iter_rows()]
+    shapes = prepared_shapes(usable, grid)
     starts = np.concatenate([[0], np.cumsum([depth * height * width for depth, height, width in shapes], dtype=np.int64)])
     key = _key(usable, data, grid)
     stem = folder / key
@@ -216,6 +233,6 @@ def _store(
         return f"it has {case.image.voxels.shape} voxels of {case.image.spacing_mm} mm, and had others"
     size = shape[0] * shape[1] * shape[2]
     np.load(images, mmap_mode="r+")[grid.channels * start : grid.channels * (start + size)] = prepared.ravel()
-    structures = resample_labels(case.structures, shape, count=len(data.labels) + 1)
+    structures = resample_labels(case.structures[seen_box(case.image, grid)], shape, count=len(data.labels) + 1)
     np.load(masks, mmap_mode="r+")[start : start + size] = structures.ravel()
     return None

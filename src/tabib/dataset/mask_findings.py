@@ -47,6 +47,8 @@ def inspect_masks(index: pl.DataFrame, study: Segmentation) -> Iterator[Finding]
     yield from _segments(masked)
     yield from _shown(masked, study)
     yield from _appearance(masked)
+    if study.input.crop == "content":
+        yield from _beyond(masked)
     yield from _copies(masked)
     yield from _spacing(good, study)
     yield from _phases(good)
@@ -170,6 +172,19 @@ def _appearance(masked: pl.DataFrame) -> Iterator[Finding]:
         yield _finding("masks_moved", "warn", figures, rows, page_one=len(rows) > _SERIOUS * len(facts))
     if facts and not looks["mask_islands"] and not looks["mask_holes"] and not moved:
         yield _finding("masks_in_order", "pass", {"images": len(facts)})
+
+
+def _beyond(masked: pl.DataFrame) -> Iterator[Finding]:
+    """Structures where the network sees nothing, as the image is cut to its content."""
+    facts = {row: MaskFacts(**json.loads(text)) for row, text in masked.select("row", "mask_facts").iter_rows()}
+    found = {row: each.beyond for row, each in facts.items() if each.beyond}
+    if found:
+        by_structure: Typical = {name: [count] for name, count in sorted(Counter(chain.from_iterable(found.values())).items())}
+        figures: Figures = {"images": len(found), "share": len(found) / len(facts), "by_structure": by_structure}
+        example = dict(masked.select("row", "path").iter_rows())[next(iter(found))]
+        yield _finding(
+            "masks_beyond_content", "warn", {**figures, "example": example}, [*found], page_one=len(found) > _SERIOUS * len(facts)
+        )
 
 
 def _copies(masked: pl.DataFrame) -> Iterator[Finding]:

@@ -20,7 +20,19 @@ from tabib.dataset.nnunet import files_of_image
 from tabib.dataset.stacks import Stack, find_stack
 from tabib.dataset.sunnybrook import outlines_of, read_outlines
 from tabib.errors import ImageError
-from tabib.images import Image, Volume, apart_mm, glance, laid_on, read_channels, read_file, read_mask, read_volume, shown_sides
+from tabib.images import (
+    Image,
+    Volume,
+    apart_mm,
+    content_box,
+    glance,
+    laid_on,
+    read_channels,
+    read_file,
+    read_mask,
+    read_volume,
+    shown_sides,
+)
 from tabib.records import LABEL_SEPARATOR
 
 __all__ = ["Case", "MaskFacts", "case_of", "glance_at_case", "read_case", "read_predicted", "slice_image", "telling_slice"]
@@ -49,6 +61,7 @@ class MaskFacts:
     border: list[str]  # structures that touch the frame of a slice
     by_number: dict[str, str] = field(default_factory=dict)  # of a segmentation object: segments that their number alone makes a structure
     left_out: list[str] = field(default_factory=list)  # segments with names of no structure of the study, where others have such names
+    beyond: list[str] = field(default_factory=list)  # structures that reach beyond the content of the image (`images.content_box`)
 
 
 def read_case(data: SegmentationData, path: str, mask: str | None) -> Case:
@@ -166,25 +179,27 @@ def glance_at_case(item: tuple[SegmentationData, str, str | None]) -> list[dict[
     row = glance(slice_image(image, len(image.voxels) // 2), seen["content"], seen["bytes"]) | seen
     row["slices"] = len(image.voxels)
     row["spacing_slice_mm"] = image.spacing_mm and image.spacing_mm[0]
+    box = content_box(image.voxels)
+    row |= {f"content_{side}": part.stop - part.start for side, part in zip(("slices", "height", "width"), box, strict=True)}
     if image.separate:
         row["channels"] = image.voxels.shape[3]
     if len(image.voxels) > 1 or image.separate:
         voxels = image.voxels
         row["pixels"] = hashlib.sha256(f"{voxels.shape}{voxels.dtype.str}".encode() + voxels.tobytes()).hexdigest()
     if stored is not None and mask is not None:
-        row |= _mask_columns(data, mask, case_of(data, image, stored), stored)
+        row |= _mask_columns(data, mask, case_of(data, image, stored), stored, box)
     return [row]
 
 
-def _mask_columns(data: SegmentationData, mask: str, case: Case, stored: Volume) -> dict[str, Any]:
+def _mask_columns(data: SegmentationData, mask: str, case: Case, stored: Volume, box: tuple[slice, slice, slice]) -> dict[str, Any]:
     numbers, voxels = np.unique(stored.voxels, return_counts=True)
     found = {int(number): int(count) for number, count in zip(numbers, voxels, strict=True) if number}
-    facts = _look(data, mask, case, stored)
+    facts = _look(data, mask, case, stored, box)
     label = LABEL_SEPARATOR.join(sorted(facts.slices))
     return {"label": label, "structures": json.dumps(found), "mask_facts": json.dumps(asdict(facts), ensure_ascii=False)}
 
 
-def _look(data: SegmentationData, mask: str, case: Case, stored: Volume) -> MaskFacts:
+def _look(data: SegmentationData, mask: str, case: Case, stored: Volume, box: tuple[slice, slice, slice]) -> MaskFacts:
     names, structures = data.structures, case.structures
     slices = {name: count for place, name in enumerate(names, start=1) if (count := int((structures == place).any(axis=(1, 2)).sum()))}
     frame = np.concatenate([structures[:, edge].ravel() for edge in (0, -1)] + [structures[:, :, edge].ravel() for edge in (0, -1)])
@@ -195,7 +210,11 @@ def _look(data: SegmentationData, mask: str, case: Case, stored: Volume) -> Mask
         islands = {names[place - 1]: count for place, count in _islands(structures).items() if count}
         holes = {names[place - 1]: count for place, count in _holes(structures).items()}
     by_number, left_out = names_of_segments(data, mask) if data.layout == "dicom_seg" else ({}, [])
-    return MaskFacts(apart_mm(case.image, stored), slices, islands, holes, border, by_number, left_out)
+    inside = structures[box]
+    beyond = [
+        name for place, name in enumerate(names, start=1) if np.count_nonzero(structures == place) > np.count_nonzero(inside == place)
+    ]
+    return MaskFacts(apart_mm(case.image, stored), slices, islands, holes, border, by_number, left_out, beyond)
 
 
 def _islands(structures: np.ndarray) -> dict[int, int]:

@@ -1,6 +1,7 @@
 """From a file to pixels with their range, geometry and facts. Numpy only, no torch."""
 
 from tabib.images.channels import read_channels
+from tabib.images.content import content_box
 from tabib.images.contours import FIRST_CENTRE, fill_contour, read_contour
 from tabib.images.glance import MARK_PLACES, THUMBNAIL_SIDE, glance, glance_at_file
 from tabib.images.heat import heat_colours, lay_heat
@@ -54,6 +55,7 @@ __all__ = [
     "affine_of_resize",
     "apart_mm",
     "as_labels",
+    "content_box",
     "count_frames",
     "cut",
     "drawn_size",

@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 
-from tabib.dataset import Grid, prepare
+from tabib.dataset import Grid, prepare, seen_box
 from tabib.engines import tame_allocator
 from tabib.images import Volume, resample
 from tabib.metrics.disagreement import disagreement
@@ -27,7 +27,7 @@ def as_grid(model: SegmentationModel) -> Grid:
     """How the model sees an image."""
     window = None if model.window is None else (model.window[0], model.window[1])
     spacing = None if model.spacing_mm is None else tuple(model.spacing_mm)
-    return Grid(model.dimensions, spacing, model.channels, model.intensity, window, separate=bool(model.channel_names))
+    return Grid(model.dimensions, spacing, model.channels, model.intensity, window, separate=bool(model.channel_names), crop=model.crop)
 
 
 class Answer(NamedTuple):
@@ -59,13 +59,19 @@ class Segmenter:
 
     def answer(self, image: Volume) -> Answer:
         """What the members say. One member alone is held against itself on the mirrored images, where the study has these predicted."""
-        prepared = torch.from_numpy(prepare(image, as_grid(self.model)))
+        grid = as_grid(self.model)
+        prepared = torch.from_numpy(prepare(image, grid))
         mirrored = MIRRORED if self.decision.flips else MIRRORED[:1]
         each = [(axes,) for axes in mirrored] if len(self.networks) == 1 else [mirrored]
         answers = [segment(network, prepared, patch=self.model.patch, mirrored=axes) for network in self.networks for axes in each]
         masks = [answer.argmax(0).byte().numpy() for answer in answers]
-        shape = image.voxels.shape[:3]
-        mean = resample(torch.stack(answers).mean(0).numpy(), (shape[0], shape[1], shape[2]))
+        box = seen_box(image, grid)
+        shape = tuple(part.stop - part.start for part in box)
+        mean = resample(torch.stack(answers).mean(0).numpy(), shape)
+        if shape != image.voxels.shape[:3]:  # what was not seen is background
+            seen, mean = mean, np.zeros((len(mean), *image.voxels.shape[:3]), mean.dtype)
+            mean[0] = 1
+            mean[(slice(None), *box)] = seen
         return Answer(mean, disagreement(masks, len(self.model.structures)))
 
     def probabilities(self, image: Volume) -> np.ndarray:

@@ -650,6 +650,7 @@ def mask_settings(facts: Facts, study: Segmentation, reader: Language) -> Iterat
     train, model = study.training, facts.model
     yield "encoder", isolated(study.model.encoder) if study.model.encoder else ""
     yield "dimensions", reader.integer(study.input.dimensions)
+    yield "crop", reader.text("settings.crop_content") if study.input.crop else ""
     yield "patch", sides(reader, study.input.patch) if isinstance(study.input.patch, list) else ""
     spacing = study.input.spacing_mm
     yield "spacing_mm", sides(reader, spacing) if isinstance(spacing, list) else reader.text("settings.spacing_kept")

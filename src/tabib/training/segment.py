@@ -69,6 +69,7 @@ def train_segmenter(
         deep_supervision=study.model.deep_supervision,
         dimensions=shape.dimensions,
         patch=shape.patch,
+        crop=shape.crop,
         spacing_mm=None if shape.spacing_mm == "keep" else shape.spacing_mm,
         channels=shape.channel_count,
         channel_names=shape.channel_names,

@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from tabib.config import Segmentation, SegmentationInput
-from tabib.dataset import GEOMETRY, CaseCache, Grid, channel_names, prepared_shape
+from tabib.dataset import CaseCache, Grid, channel_names, prepared_shapes
 from tabib.errors import StudyError
 from tabib.progress import SILENT, Progress
 from tabib.training.curves import refuse_missing
@@ -124,8 +124,7 @@ def _spacing(shape: SegmentationInput, train: pl.DataFrame) -> Literal["keep"] |
 
 
 def _shapes(shape: SegmentationInput, train: pl.DataFrame) -> list[tuple[int, int, int]]:
-    grid = Grid.of(shape)
-    return [prepared_shape(row[:3], row[3:], grid) for row in train.select(GEOMETRY).iter_rows()]
+    return prepared_shapes(train, Grid.of(shape))
 
 
 def _patch(median: np.ndarray, dimensions: int) -> list[int]:
