@@ -839,7 +839,7 @@ def ablate(
         said = [
             f"{each.name} {sum(there) / len(there):.3f}" for each in row.figures if (there := [v for v in each.values if v is not None])
         ]
-        lines.append(f"{row.name}: {', '.join(said)} ({len(row.seeds)} of {len(ablation.seeds)} seeds)")
+        lines.append(f"{row.name or 'as it is'}: {', '.join(said)} ({len(row.seeds)} of {len(ablation.seeds)} seeds)")
         lines += [f"      {plain(told(ablation, row, language('en')))}"] if place else []
         lines += [f"      not run, seed {run.seed}: {run.not_run}. {run.reason}" for run in row.runs if run.not_run]
         lines += [f"      expected and not found: {code}" for code, count in row.expected.items() if not count]

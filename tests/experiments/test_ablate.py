@@ -211,7 +211,7 @@ def test_pages_tell_every_row_in_both_languages(ablation: Ablation, tmp_path: Pa
         ("study: tiny.yaml\nseeds: [0, 0]\nchanges: [{name: a, set: {training.epochs: 1}}]", "seeds is ['0', '0']"),
         ("study: tiny.yaml\nfolds: [0, 1]\nchanges: [{name: a, set: {training.epochs: 1}}]", "no split.given"),
         ("study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 1}, expect: [goal_mised]}]", "Did you mean goal_missed"),
-        ("study: tiny.yaml\nchanges: [{name: as it is, set: {training.epochs: 1}}]", "is that of the study as it is"),
+        ("study: tiny.yaml\nbase: a\nchanges: [{name: a, set: {training.epochs: 1}}]", "is that of the study as it is"),
         ("study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 1}, together: yes}]", "together is 'yes'"),
     ],
     ids=range(12),

@@ -101,6 +101,18 @@ def test_lines_say_what_the_runs_say(done: list[Path | Compared]) -> None:
     assert comparison.published[0].figures == {"accuracy": 0.9, "auc": 0.95}
 
 
+def test_differences_of_two_runs_are_those_of_their_figures(done: list[Path | Compared]) -> None:
+    comparison = compared(done)
+    (pair,) = comparison.differences
+    plain, from_file = ({each.name: each.value for each in line.measures} for line in comparison.lines[:2])
+    assert (pair.first, pair.second) == ("plain", "from a file")
+    assert [each.name for each in pair.measures] == ["auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity"]
+    for each in pair.measures:
+        assert each.value == pytest.approx((plain[each.name] or 0) - (from_file[each.name] or 0))
+        assert (each.rows, each.groups, each.pairs) == (comparison.lines[0].rows, comparison.lines[0].groups, 1)
+        assert each.corrected == each.p, "one pair is no family"
+
+
 def test_every_run_answers_the_same_pictures(done: list[Path | Compared]) -> None:
     comparison = compared(done)
     assert comparison.pictures

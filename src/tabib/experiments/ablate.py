@@ -90,11 +90,11 @@ def read_changes(path: Path, *, overrides: Sequence[str] = ()) -> Changes:
     """
     values, rows = read_rows(path, kind="ablation", fields=FIELDS, row_fields=ROW_FIELDS)
     place = path.parent / str(values["study"])
-    base = Changed(str(values.get("base", "as it is")), load_study(place, overrides=overrides))
+    base = Changed(str(values.get("base", "")), load_study(place, overrides=overrides))
     found = [base]
     for where, row in rows:
         if row["name"] == base.name:
-            raise StudyError(f"{where}: the name {row['name']!r} is that of the study as it is. Choose another, or say base: NAME.")
+            raise StudyError(f"{where}: the name {row['name']!r} is that of the study as it is. Choose another.")
         changes = changes_in(row, where)
         if "set" not in row:
             raise StudyError(f"{where}: changes nothing, and the study as it is has a row of its own. Expected set: {{field: value}}")

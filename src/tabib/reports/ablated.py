@@ -1,4 +1,4 @@
-"""What the page of an ablation shows: rows against the first, in the reader's words."""
+"""What the page of an ablation shows, and how differences are written: rows against the first, in the reader's words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tabib.metrics.paired import POWER
 from tabib.records import AblatedRow, Ablation, PairedMeasure
 from tabib.reports.compared import NOT_RUN, Cell
 from tabib.reports.figures import Line, Plot, plot, ticks
-from tabib.reports.text import Language, isolated
+from tabib.reports.text import END, LEFT_TO_RIGHT, Language, Value, isolated
 from tabib.reports.views import written_number
 
 __all__ = [
@@ -24,11 +24,15 @@ __all__ = [
     "difference",
     "figure",
     "key",
+    "main_measure",
+    "named",
     "notes",
     "p_of",
     "shown",
     "signed",
+    "tag",
     "told",
+    "verdict",
 ]
 
 COLOURS = 8
@@ -51,9 +55,9 @@ def figure(row: AblatedRow, name: str, of: str | None, reader: Language) -> Cell
     return Cell(written_number(reader, fmean(there), _PLACES), reader.interval(*ends) if len(there) > 1 else "")
 
 
-def difference(row: AblatedRow, name: str, of: str | None, reader: Language) -> tuple[Cell, PairedMeasure] | None:
-    """The difference to the first row, with its interval; None where there is none."""
-    found = next((each for each in row.differences if (each.name, each.of) == (name, of)), None)
+def difference(measures: Sequence[PairedMeasure], name: str, of: str | None, reader: Language) -> tuple[Cell, PairedMeasure] | None:
+    """One of some differences, with its interval; None where it is not among them."""
+    found = next((each for each in measures if (each.name, each.of) == (name, of)), None)
     if found is None:
         return None
     interval = ""
@@ -79,33 +83,53 @@ def p_of(measure: PairedMeasure, reader: Language) -> str:
     return "" if measure.corrected is None else reader.text("ablate.p", {"p": measure.corrected})
 
 
-def told(ablation: Ablation, row: AblatedRow, reader: Language) -> str:
-    """What can be said of a row in the main measure, and what cannot."""
-    if row.not_compared:
-        return reader.text(f"ablate.not_{row.not_compared}")
+def named(row: AblatedRow, reader: Language) -> str:
+    """The name of a row; the first may have none."""
+    return isolated(row.name) if row.name else reader.text("ablate.base")
+
+
+def main_measure(ablation: Ablation, reader: Language) -> str:
+    """The measure that is told of in words."""
     name, of = columns(ablation)[0]
-    found = difference(row, name, of, reader)
-    if found is None:
-        return reader.text("ablate.not_runs")
-    cell, measure = found
-    figures = {
-        "measure": reader.text(f"measures.{name}") + (f" ({reader.name('averages', of)})" if of else ""),
-        "value": cell.value,
+    return reader.text(f"measures.{name}") + (f" ({reader.name('averages', of)})" if of else "")
+
+
+def verdict(ablation: Ablation, row: AblatedRow) -> str:
+    """What can be said of a row in the main measure: a key of words."""
+    measure = row.differences[0] if row.differences else None
+    if row.not_compared or measure is None:
+        return f"not_{row.not_compared or 'runs'}"
+    if measure.p is None or measure.value is None:
+        return "too_few"
+    if shown(measure, ablation.confidence):
+        return "better" if measure.value > 0 else "worse"
+    if measure.p < 1 - ablation.confidence:
+        return "not_after_correction"
+    return "alike" if measure.detectable is None else "unseen"
+
+
+def tag(verdict: str, reader: Language) -> tuple[str, str]:
+    """A verdict in a word or two, and the style it is shown in."""
+    return reader.text(f"ablate.tag_{verdict}"), {"better": "pass", "worse": "fail"}.get(verdict, "open")
+
+
+def told(ablation: Ablation, row: AblatedRow, reader: Language) -> str:
+    """The same in words, with what the test could have shown."""
+    key = f"ablate.{verdict(ablation, row)}"
+    if not row.differences:
+        return reader.text(key)
+    name, of = columns(ablation)[0]
+    cell, measure = difference(row.differences, name, of, reader) or (Cell("", ""), row.differences[0])
+    figures: dict[str, Value] = {
+        "value": LEFT_TO_RIGHT + cell.value + END,
         "interval": cell.interval,
-        "p": 1.0 if measure.corrected is None else measure.corrected,
         "groups": ablation.test_groups,
         "rows": len([other for other in ablation.rows if other.differences]),
-        "base": ablation.rows[0].name,
+        "power": POWER,
     }
-    if measure.p is None or measure.value is None:
-        return reader.text("ablate.too_few", figures)
-    if shown(measure, ablation.confidence):
-        return reader.text("ablate.better" if measure.value > 0 else "ablate.worse", figures)
-    if measure.p < 1 - ablation.confidence:
-        return reader.text("ablate.not_after_correction", figures)
-    if measure.detectable is None:
-        return reader.text("ablate.alike", figures)
-    return reader.text("ablate.unseen", figures | {"detectable": written_number(reader, measure.detectable, _PLACES), "power": POWER})
+    figures |= {} if measure.corrected is None else {"p": measure.corrected}
+    figures |= {} if measure.detectable is None else {"detectable": measure.detectable}
+    return reader.text(key, figures)
 
 
 def notes(ablation: Ablation) -> list[str]:
@@ -161,6 +185,6 @@ def curves(ablation: Ablation, reader: Language) -> Markup | None:
     return plot(reader, picture)
 
 
-def key(ablation: Ablation) -> Sequence[tuple[str, str]]:
+def key(ablation: Ablation, reader: Language) -> Sequence[tuple[str, str]]:
     """The colour of each row that has a line."""
-    return [(f"row{place % COLOURS}", isolated(row.name)) for place, row in enumerate(ablation.rows) if any(run.curve for run in row.runs)]
+    return [(f"row{place % COLOURS}", named(row, reader)) for place, row in enumerate(ablation.rows) if any(run.curve for run in row.runs)]

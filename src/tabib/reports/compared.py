@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tabib.config import METRICS
-from tabib.records import Compared, Comparison, Difference, Measure
+from tabib.records import Compared, Comparison, Measure
 from tabib.reports.text import Language
 from tabib.reports.views import written_number
 
@@ -18,7 +18,6 @@ __all__ = [
     "Cell",
     "caution",
     "counted",
-    "difference_cell",
     "difference_columns",
     "label_measures_of",
     "labels_of",
@@ -98,15 +97,6 @@ def label_measures_of(comparison: Comparison) -> list[str]:
 def difference_columns(comparison: Comparison) -> list[tuple[str, str | None]]:
     """Of what the paired differences of segmenters are."""
     return list(dict.fromkeys((each.name, each.of) for pair in comparison.differences for each in pair.measures))
-
-
-def difference_cell(pair: Difference, name: str, of: str | None, reader: Language) -> tuple[Cell, bool]:
-    """A paired difference, and whether its interval holds no zero."""
-    measure = next((each for each in pair.measures if (each.name, each.of) == (name, of)), None)
-    if measure is None:
-        return Cell("", ""), False
-    sure = measure.low is not None and measure.high is not None and not measure.low <= 0 <= measure.high
-    return Cell(written_number(reader, measure.value, _PLACES), _interval(measure, reader)), sure
 
 
 def caution(comparison: Comparison, reader: Language) -> str:

@@ -119,6 +119,7 @@ def write_comparison_pages(comparison: Comparison, folder: Path, *, languages: S
     for code in languages:
         path = folder / f"compare.{code}.html"
         values = {
+            "ablated": ablated,
             "comparison": comparison,
             "compared": compared,
             "drawn": drawn,
