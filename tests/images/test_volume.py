@@ -26,7 +26,8 @@ from tabib.images import (
     cut,
     encode_label_map,
     encode_nifti,
-    encode_nifti_like,
+    nifti_pieces,
+    nifti_pieces_like,
     read_image,
     read_mask,
     read_volume,
@@ -84,7 +85,7 @@ def test_a_mask_comes_back_on_its_source_bit_by_bit(folder, affine, codes, kind,
         kind(np.asarray(image.dataobj), None, image.header.as_byteswapped(">")).to_filename(path)
     labels = read_volume(path).voxels.astype(label)
     written = folder / "mask.nii.gz"
-    written.write_bytes(encode_nifti_like(labels, path.read_bytes()))
+    written.write_bytes(b"".join(nifti_pieces_like(labels, path)))
     theirs, source = nibabel.load(written), nibabel.load(path)
     np.testing.assert_array_equal(theirs.affine, source.affine)
     for field in ("sform_code", "qform_code", "pixdim", "srow_x", "srow_y", "srow_z", "quatern_b", "qoffset_x", "xyzt_units"):
@@ -133,6 +134,23 @@ def test_a_volume_of_no_nifti_file_is_written_in_its_place(folder, affine, store
     np.testing.assert_allclose(TO_LPS @ theirs.affine, affine[:, [2, 1, 0, 3]], atol=1e-4)
     assert aff2axcodes(theirs.affine)
     assert read_volume(folder / "b.nii.gz").spacing_mm is not None
+
+
+@pytest.mark.parametrize("affine", [None, np.diag([5.0, 0.5, 0.75, 1])], ids=["nowhere", "placed"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32], ids=lambda dtype: dtype.__name__)
+def test_pieces_are_together_what_nibabel_writes(affine, dtype):
+    """In gzip as one block of it would be packed: the bytes of a file tell whether it is the same image."""
+    stored = RANDOM.integers(0, 200, (60, 50, 40)).astype(dtype)
+    pieces = list(nifti_pieces(Volume(stored, affine, (5.0, 0.5, 0.75), ImageFacts(format="DICOM", bits=16, mode="MONOCHROME2"))))
+    theirs = nibabel.Nifti1Image(stored.transpose(2, 1, 0), None if affine is None else TO_LPS @ affine[:, [2, 1, 0, 3]])
+    theirs.header.set_xyzt_units("mm")
+    if affine is None:
+        theirs.header.set_zooms((0.75, 0.5, 5.0))
+    else:
+        theirs.set_sform(TO_LPS @ affine[:, [2, 1, 0, 3]], 1)
+        theirs.set_qform(TO_LPS @ affine[:, [2, 1, 0, 3]], 1)
+    assert len(pieces) == 62
+    assert b"".join(pieces) == gzip.compress(theirs.to_bytes(), 6, mtime=0)
 
 
 def test_colours_and_unknown_places_are_written_too(tmp_path):
@@ -332,7 +350,7 @@ def test_masks_that_hold_no_labels_are_refused(tmp_path):
 def test_a_mask_of_another_shape_is_not_written(tmp_path):
     path = saved(tmp_path, np.zeros(SIDES, np.uint8), np.eye(4))
     with pytest.raises(ValueError, match="3 x 5 x 4 voxels is not one"):
-        encode_nifti_like(np.zeros((3, 5, 4), np.uint8), path.read_bytes())
+        nifti_pieces_like(np.zeros((3, 5, 4), np.uint8), path)
 
 
 def test_a_volume_cut_short_is_refused(tmp_path):

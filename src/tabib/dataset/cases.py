@@ -26,7 +26,7 @@ from tabib.dataset.cache import load_arrays, reserve, whole_or_nothing
 from tabib.dataset.masks import read_case
 from tabib.engines import Crashed, map_in_processes
 from tabib.errors import DataError, ImageError
-from tabib.images import Volume, content_box, resample, resample_labels, to_grey
+from tabib.images import Volume, compact, content_box, resample, resample_labels, scratch, slice_by_slice, to_grey
 from tabib.progress import SILENT, Progress
 from tabib.runs import write_json
 
@@ -127,34 +127,41 @@ def prepare(image: Volume, grid: Grid) -> np.ndarray:
         )
         raise ImageError(f"is an image of {found}, and the network sees images of {seen}")
     if voxels.ndim == 4 and grid.channels == 1:
-        voxels = np.stack([to_grey(each) for each in voxels])
-    values = voxels.astype(np.float32)[..., None] if voxels.ndim == 3 else voxels.astype(np.float32)
-    if grid.separate:
-        values = np.stack([_scaled(values[..., channel], voxels.dtype, grid) for channel in range(grid.channels)], axis=3)
-    else:
-        values = _scaled(values, voxels.dtype, grid)
+        voxels = slice_by_slice(to_grey, voxels, dtype=voxels.dtype)
+    values = scratch((*voxels.shape, 1)[:4], np.float32)
+    values[...] = voxels.reshape(values.shape)
+    for part in np.moveaxis(values, 3, 0) if grid.separate else [values]:
+        _scale(part, voxels.dtype, grid)
     if values.shape[3] != grid.channels:
         values = np.broadcast_to(values, (*values.shape[:3], grid.channels))
     spacing = image.spacing_mm or (None, None, None)
     depth, height, width = values.shape[:3]
     shape = prepared_shape((depth, height, width), spacing, grid)
-    return resample(np.ascontiguousarray(np.moveaxis(values, 3, 0)), shape).astype(np.float16)
+    return compact(resample(np.moveaxis(values, 3, 0), shape), np.float16)
 
 
-def _scaled(values: np.ndarray, stored: np.dtype, grid: Grid) -> np.ndarray:
+def _scale(values: np.ndarray, stored: np.dtype, grid: Grid) -> None:
+    """Scale values where they stand, as nothing of their size is made besides but in a file."""
     if grid.intensity == "zscore":
-        deviation = float(values.std())
-        return ((values - values.mean()) / (deviation or 1.0)).clip(-10, 10)
+        values -= values.mean()
+        squares = np.multiply(values, values, out=scratch(values.shape, np.float32))
+        values /= float(np.sqrt(squares.mean())) or 1.0
+        np.clip(values, -10, 10, out=values)
+        return
     if grid.intensity == "ct_window":
         assert grid.window is not None
         low, high = grid.window
     elif grid.intensity == "percentile":
-        low, high = (float(value) for value in np.percentile(values, [0.5, 99.5]))
+        ordered = scratch(values.shape, np.float32)
+        ordered[...] = values
+        low, high = (float(value) for value in np.percentile(ordered.reshape(-1), [0.5, 99.5], overwrite_input=True))
     elif stored.kind == "u" and stored.itemsize <= 2:
         low, high = 0.0, float(np.iinfo(stored).max)
     else:
         low, high = float(values.min()), float(values.max())
-    return ((values - low) / ((high - low) or 1.0)).clip(0, 1)
+    values -= low
+    values /= (high - low) or 1.0
+    np.clip(values, 0, 1, out=values)
 
 
 def build_cases(

@@ -14,6 +14,7 @@ from tabib.images.read_volume import as_labels, read_mask, read_stack, read_volu
 from tabib.images.regions import fill_holes, keep_largest
 from tabib.images.resample import resample, resample_labels
 from tabib.images.resize import Fit, resize
+from tabib.images.scratch import compact, scratch, slice_by_slice
 from tabib.images.segmentation_object import SegmentationHeader, encode_dicom_seg, identify_segmentation, read_dicom_seg
 from tabib.images.series import Fault, Series, Slice, find_series, read_series
 from tabib.images.volume import (
@@ -28,7 +29,7 @@ from tabib.images.volume import (
     shown_sides,
     spacing_of,
 )
-from tabib.images.write import encode_jpeg, encode_label_map, encode_nifti, encode_nifti_like, encode_png, to_eight_bit
+from tabib.images.write import encode_jpeg, encode_label_map, encode_nifti, encode_png, nifti_pieces, nifti_pieces_like, to_eight_bit
 
 __all__ = [
     "FIRST_CENTRE",
@@ -55,6 +56,7 @@ __all__ = [
     "affine_of_resize",
     "apart_mm",
     "as_labels",
+    "compact",
     "content_box",
     "count_frames",
     "cut",
@@ -63,7 +65,6 @@ __all__ = [
     "encode_jpeg",
     "encode_label_map",
     "encode_nifti",
-    "encode_nifti_like",
     "encode_png",
     "fill_contour",
     "fill_holes",
@@ -78,6 +79,8 @@ __all__ = [
     "laid_on",
     "lay_heat",
     "name_and_frame",
+    "nifti_pieces",
+    "nifti_pieces_like",
     "outline",
     "overlay",
     "printable",
@@ -94,8 +97,10 @@ __all__ = [
     "resample",
     "resample_labels",
     "resize",
+    "scratch",
     "shown_name",
     "shown_sides",
+    "slice_by_slice",
     "spacing_of",
     "spread",
     "strides_of",

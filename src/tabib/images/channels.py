@@ -11,6 +11,7 @@ import numpy as np
 from tabib.errors import ImageError
 from tabib.images.image import shown_name
 from tabib.images.read_volume import read_volume
+from tabib.images.scratch import scratch
 from tabib.images.volume import Volume, apart_mm, laid_on, shown_sides
 
 __all__ = ["read_channels"]
@@ -43,7 +44,7 @@ def read_channels(paths: Sequence[Path]) -> Volume:
                 "must lie on one another voxel by voxel; resample them to one grid, or correct the header that is wrong"
             )
         channels.append(other.voxels)
-    voxels = np.stack(channels, axis=3)
+    voxels = np.stack(channels, axis=3, out=scratch((*first.voxels.shape, len(channels)), np.result_type(*channels)))
     voxels.flags.writeable = False
     return replace(first, voxels=voxels, separate=True)
 

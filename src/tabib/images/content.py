@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tabib.images.scratch import slice_by_slice
+
 __all__ = ["content_box"]
 
 Box = tuple[slice, slice, slice]
@@ -23,12 +25,13 @@ def content_box(voxels: np.ndarray) -> Box:
     ends = [sorted({0, side - 1}) for side in channels.shape[:3]]
     corners = channels[np.ix_(*ends)].reshape(-1, channels.shape[3])
     whole: Box = (slice(0, voxels.shape[0]), slice(0, voxels.shape[1]), slice(0, voxels.shape[2]))
-    content = np.zeros(channels.shape[:3], bool)
+    background = np.zeros(channels.shape[3], voxels.dtype)
     for number, own in enumerate(corners.T):
         values, counts = np.unique(own, return_counts=True)
         if 2 * counts.max() <= len(own):
             return whole
-        content |= channels[..., number] != values[counts.argmax()]
+        background[number] = values[counts.argmax()]
+    content = slice_by_slice(lambda seen: (seen != background).any(axis=2), channels, dtype=np.bool_)
     along = [np.flatnonzero(content.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     if not len(along[0]):
         return whole

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
-import zlib
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header, Nifti1Image
@@ -15,12 +18,14 @@ from nibabel.orientations import io_orientation
 from tabib.errors import ImageError
 from tabib.images.image import MAX_BYTES, Image, ImageFacts, check_size, choose_frame
 from tabib.images.raster import on_black
+from tabib.images.scratch import compact, scratch
 from tabib.images.volume import Spacing, Volume, check_affine, check_voxels, rescaled, spacing_of
 
 __all__ = ["count_nifti_slices", "nifti_like", "nifti_of", "read_nifti", "read_nifti_volume"]
 
 HEADER_BYTES = 544  # of NIfTI-2, the longer one
 PACKED = b"\x1f\x8b"  # how a gzip archive starts
+PIECE = 2**20  # bytes that are read at a time
 COLOURS = {"RGB": 3, "RGBA": 4}
 MILLIMETRES = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 MATRICES = range(3000, 3100)  # intent codes of CIFTI-2
@@ -28,7 +33,7 @@ MATRICES = range(3000, 3100)  # intent codes of CIFTI-2
 
 def count_nifti_slices(data: bytes) -> int:
     """How many slices a file holds: the product of all sides but the first two."""
-    return _open(data)[1][2]
+    return _open(io.BytesIO(data))[1][2]
 
 
 def read_nifti(data: bytes, frame: int | None = None) -> Image:
@@ -55,18 +60,18 @@ def read_nifti(data: bytes, frame: int | None = None) -> Image:
         pixels, bits, low, high, measured = _grey(stored, volume.shown, rescale or (1.0, 0.0))
         measured = measured if rescale or not _narrow(stored.dtype) else None
     pixels, spacing, orientation = _as_on_film(pixels, header)
-    return Image(np.ascontiguousarray(pixels), low, high, spacing, orientation, _facts(data, kind, bits), measured)
+    return Image(np.ascontiguousarray(pixels), low, high, spacing, orientation, _facts(io.BytesIO(data), kind, bits), measured)
 
 
-def read_nifti_volume(data: bytes, time: int | None = None) -> Volume:
-    """Decode the volume of a NIfTI file, of one of several time points the one that is asked for, from 0.
+def read_nifti_volume(file: io.BufferedIOBase, time: int | None = None) -> Volume:
+    """Decode the volume of an open NIfTI file, of one of several time points the one that is asked for, from 0.
 
     Slices are those of `read_nifti` and lie as it shows them. Values are rescaled (`scl_slope`, `scl_inter`) as nibabel does.
 
     Raises:
         ImageError: several time points and none asked for, a spacing or an affine matrix that gives voxels no place.
     """
-    header, sides = _header_and_shape(data)
+    header, sides = _header_and_shape(file)
     shape, times = _sides_and_times(sides)
     check_voxels(*shape[2:], *shape[:2])
     if time is None and times > 1:
@@ -76,25 +81,25 @@ def read_nifti_volume(data: bytes, time: int | None = None) -> Volume:
         )
     time = choose_frame(time, times, "NIfTI file")
     kind = str(header.get_value_label("datatype"))
-    stored = _values(data, header, time * int(np.prod(shape)), shape)
+    stored = _values(file, header, time * int(np.prod(shape)), shape)
     voxels = np.moveaxis((_lie(header) or _Lie()).laid(stored), 2, 0)
     if kind in COLOURS:
-        channels = np.ascontiguousarray(voxels).view(np.uint8).reshape(*voxels.shape, COLOURS[kind])
+        channels = compact(voxels).view(np.uint8).reshape(*voxels.shape, COLOURS[kind])
         voxels = np.stack([on_black(slice_) for slice_ in channels]) if kind == "RGBA" else channels
     else:
-        voxels = np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("="))
+        voxels = compact(voxels, voxels.dtype.newbyteorder("="))
         voxels = rescaled(voxels, *(_rescale(header) or (1.0, 0.0)))
     voxels.flags.writeable = False
     bits = 8 if kind in COLOURS else 8 * stored.itemsize
-    return Volume(voxels, *_place(header, shape), _facts(data, kind, bits))
+    return Volume(voxels, *_place(header, shape), _facts(file, kind, bits))
 
 
-def nifti_like(mask: np.ndarray, source: bytes) -> bytes:
-    """Give the bytes of a NIfTI file with the axes, the affine matrix and the codes of the file that a mask was made on, bit by bit.
+def nifti_like(mask: np.ndarray, source: io.BufferedIOBase) -> Iterator[bytes]:
+    """Give the bytes, piece by piece, of a NIfTI file with the axes, the affine matrix and the codes of the file that a mask was made on, bit by bit.
 
     Args:
         mask: (D, H, W) unsigned integers of 8, 16 or 32 bits, or 32-bit floats, on the voxels of `read_nifti_volume(source)`.
-        source: the bytes of a NIfTI file, plain or in gzip.
+        source: an open NIfTI file, plain or in gzip.
     """
     header, sides = _header_and_shape(source)
     shape, _ = _sides_and_times(sides)
@@ -108,16 +113,22 @@ def nifti_like(mask: np.ndarray, source: bytes) -> bytes:
     start = header.single_vox_offset
     header["vox_offset"], header["scl_slope"], header["scl_inter"] = start, 1, 0
     header["cal_min"], header["cal_max"], header["intent_code"] = 0, 0, 0
-    block = header.binaryblock
-    return block + b"\0" * (start - len(block)) + stored.astype(header.get_data_dtype()).tobytes(order="F")
+    return _bytes_of(header, stored, start)
 
 
-def _facts(data: bytes, kind: str, bits: int) -> ImageFacts:
-    return ImageFacts(format="NIfTI", bits=bits, mode=kind, compression="gzip" if data.startswith(PACKED) else None)
+def _bytes_of(header: Nifti1Header, stored: np.ndarray, start: int) -> Iterator[bytes]:
+    """The header, and from a place on the values of (rows, columns, slices), a slice at a time."""
+    block, dtype = header.binaryblock, header.get_data_dtype()
+    slices = (slice_.T.astype(dtype).tobytes() for slice_ in np.moveaxis(stored, 2, 0))
+    return chain([block + b"\0" * (start - len(block))], slices)
 
 
-def nifti_of(volume: Volume) -> bytes:
-    """Give the bytes of a NIfTI file of a volume that comes from no NIfTI file: columns, rows and slices are its axes."""
+def _facts(file: io.BufferedIOBase, kind: str, bits: int) -> ImageFacts:
+    return ImageFacts(format="NIfTI", bits=bits, mode=kind, compression="gzip" if _is_packed(file) else None)
+
+
+def nifti_of(volume: Volume) -> Iterator[bytes]:
+    """Give the bytes, piece by piece, of a NIfTI file of a volume that comes from no NIfTI file: columns, rows and slices are its axes."""
     affine = None if volume.affine is None else np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine[:, [2, 1, 0, 3]]
     stored = np.moveaxis(volume.voxels, (0, 1, 2), (2, 1, 0))
     if stored.ndim == 4:
@@ -131,7 +142,10 @@ def nifti_of(volume: Volume) -> bytes:
         between, rows, columns = volume.spacing_mm
         image.header.set_xyzt_units("mm")
         image.header.set_zooms((columns, rows, between or 1.0))
-    return image.to_bytes()
+    image.header.set_slope_inter(1, 0)
+    start = image.header.single_vox_offset
+    image.header["vox_offset"] = start
+    return _bytes_of(image.header, stored, start)
 
 
 @dataclass(frozen=True)
@@ -215,16 +229,17 @@ class _Volume:
 @lru_cache(maxsize=1)
 def _volume(data: bytes) -> _Volume:
     """The volume of a file. The last one is kept: its slices are asked for one after the other."""
-    header, (height, width, slices) = _open(data)
+    file = io.BytesIO(data)
+    header, (height, width, slices) = _open(file)
     dtype, kind = header.get_data_dtype(), str(header.get_value_label("datatype"))
-    stored = _values(data, header, 0, (height, width, slices))
+    stored = _values(file, header, 0, (height, width, slices))
     shown = _shown(header)
     if shown is None and kind not in COLOURS and (slices > 1 or not _narrow(dtype)):
         shown = _measured_range(stored, _rescale(header) or (1.0, 0.0))
     return _Volume(header, stored, shown)
 
 
-def _values(data: bytes, header: Nifti1Header, skipped: int, shape: tuple[int, ...]) -> np.ndarray:
+def _values(file: io.BufferedIOBase, header: Nifti1Header, skipped: int, shape: tuple[int, ...]) -> np.ndarray:
     """So many stored values behind those skipped, as they lie in the file: the first axis runs fastest."""
     dtype, kind = header.get_data_dtype(), str(header.get_value_label("datatype"))
     if kind not in COLOURS and not (dtype.kind in "iuf" and dtype.itemsize <= 8):
@@ -234,17 +249,20 @@ def _values(data: bytes, header: Nifti1Header, skipped: int, shape: tuple[int, .
     if size > MAX_BYTES:
         raise ImageError(f"is a NIfTI volume of {size:,} bytes, and at most {MAX_BYTES:,} are read; save its parts as files of their own")
     start = min(int(header.get_data_offset()), MAX_BYTES)
-    content = _inflate(data, start + size) if data.startswith(PACKED) else data
-    if start < 0 or len(content) < start + size:
-        raise ImageError(
-            f"is a NIfTI file cut short: its pixels should end at byte {start + size:,}, and it has {len(content):,}; copy it again"
-        )
-    return np.frombuffer(content, dtype, count, start + skipped * dtype.itemsize).reshape(shape, order="F")
+    values = scratch((count,), dtype)
+    into, have, source = values.view(np.uint8), 0, _unpacked(file)
+    with suppress(EOFError):
+        source.seek(max(0, start) + skipped * dtype.itemsize)
+        while more := source.readinto(into[have : have + PIECE].data):
+            have += more
+    if start < 0 or have < len(into):
+        raise ImageError(f"is a NIfTI file cut short: its pixels should end at byte {start + size:,}, and it ends before; copy it again")
+    return values.reshape(shape, order="F")
 
 
-def _open(data: bytes) -> tuple[Nifti1Header, tuple[int, int, int]]:
+def _open(file: io.BufferedIOBase) -> tuple[Nifti1Header, tuple[int, int, int]]:
     """The header, and rows, columns and slices."""
-    header, shape = _header_and_shape(data)
+    header, shape = _header_and_shape(file)
     height, width, *more = (*shape, 1, 1)[: max(2, len(shape))]
     check_size(height, width)
     slices = int(np.prod(more))
@@ -253,8 +271,13 @@ def _open(data: bytes) -> tuple[Nifti1Header, tuple[int, int, int]]:
     return header, (height, width, slices)
 
 
-def _header_and_shape(data: bytes) -> tuple[Nifti1Header, tuple[int, ...]]:
-    header = _header(_inflate(data, HEADER_BYTES) if data.startswith(PACKED) else data)
+def _header_and_shape(file: io.BufferedIOBase) -> tuple[Nifti1Header, tuple[int, ...]]:
+    start = b""
+    with suppress(EOFError):
+        start = _unpacked(file).read(HEADER_BYTES)
+    if _is_packed(file) and len(start) < 348:
+        raise ImageError("holds a gzip archive that is damaged or cut short, or no NIfTI file; copy it again, or take out the image")
+    header = _header(start)
     if int(header["intent_code"]) in MATRICES:
         raise ImageError("is a CIFTI matrix, which is no picture; take it out of the images")
     return header, tuple(int(side) for side in header.get_data_shape())
@@ -274,12 +297,16 @@ def _measured_range(stored: np.ndarray, rescale: tuple[float, float]) -> tuple[f
     return ends[0], ends[1]
 
 
-def _inflate(data: bytes, size: int) -> bytes:
-    """The first `size` bytes of what was packed: a small file can inflate to any size."""
-    inflated = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(data, size)
-    if len(inflated) < min(size, 348):
-        raise ImageError("holds a gzip archive that is damaged or cut short, or no NIfTI file; copy it again, or take out the image")
-    return inflated
+def _is_packed(file: io.BufferedIOBase) -> bool:
+    file.seek(0)
+    return file.read(len(PACKED)) == PACKED
+
+
+def _unpacked(file: io.BufferedIOBase) -> io.BufferedIOBase:
+    """The file from its first byte on; what is packed is inflated no further than it is read, as a small file can inflate to any size."""
+    packed = _is_packed(file)
+    file.seek(0)
+    return gzip.GzipFile(fileobj=file, mode="rb") if packed else file
 
 
 def _header(data: bytes) -> Nifti1Header:

@@ -7,10 +7,11 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
 from typing import TypeVar
 
-from tabib.errors import ImageError
+from tabib.errors import ImageError, RunError
 from tabib.images.image import MAX_BYTES, Image, choose_frame, shown_name
 from tabib.images.quiet import quiet
 from tabib.images.raster import read_bmp, read_jpeg, read_png, read_webp
@@ -21,7 +22,9 @@ __all__ = [
     "count_frames",
     "count_frames_in",
     "file_and_frame",
+    "format_of",
     "name_and_frame",
+    "open_file",
     "read_file",
     "read_image",
     "read_image_bytes",
@@ -191,23 +194,42 @@ def _read_version(path: Path, size: int, modified_ns: int) -> bytes:
     return read_file(path)
 
 
-def read_file(path: Path) -> bytes:
-    """Read the bytes of a regular file of a size that an image can have; ImageError where that cannot be."""
-    name = shown_name(path)
+def read_file(path: Path, *, first: int | None = None) -> bytes:
+    """Read the bytes of a regular file of a size that an image can have, or the first of them; ImageError where that cannot be."""
     try:
-        found = path.stat()  # before it is opened: opening a pipe that nobody writes to would wait for ever
-        if not stat.S_ISREG(found.st_mode):
-            kind = "folder" if stat.S_ISDIR(found.st_mode) else "pipe or device"
-            raise ImageError(f"{name}: is a {kind}, not an image file; leave it out of the images")
-        if found.st_size > MAX_BYTES:
-            raise ImageError(
-                f"{name}: has {found.st_size:,} bytes, and at most {MAX_BYTES:,} are read; "
-                "no image of a size that is read needs so many, so cut it into tiles or leave it out"
-            )
-        return path.read_bytes()
+        _check_file(path)
+        if first is None:
+            return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(first)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ImageError(f"{name}: cannot be opened: {reason}; check that it exists and that you may read it") from None
+        raise _unreadable(path, error) from None
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Open a regular file of a size that an image can have; ImageError where that cannot be."""
+    try:
+        _check_file(path)
+        return path.open("rb")
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _check_file(path: Path) -> None:
+    name, found = shown_name(path), path.stat()  # before it is opened: opening a pipe that nobody writes to would wait for ever
+    if not stat.S_ISREG(found.st_mode):
+        kind = "folder" if stat.S_ISDIR(found.st_mode) else "pipe or device"
+        raise ImageError(f"{name}: is a {kind}, not an image file; leave it out of the images")
+    if found.st_size > MAX_BYTES:
+        raise ImageError(
+            f"{name}: has {found.st_size:,} bytes, and at most {MAX_BYTES:,} are read; "
+            "no image of a size that is read needs so many, so cut it into tiles or leave it out"
+        )
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> ImageError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return ImageError(f"{shown_name(path)}: cannot be opened: {reason}; check that it exists and that you may read it")
 
 
 def read_image_bytes(data: bytes, name: str, frame: int | None = None, *, least: int | None = None) -> Image:
@@ -220,10 +242,15 @@ def read_image_bytes(data: bytes, name: str, frame: int | None = None, *, least:
     return image
 
 
+def format_of(data: bytes) -> Format | None:
+    """What a file is by the bytes that it begins with; None where they are of no format that is known here."""
+    return next((kind for kind in FORMATS if any(data.startswith(mark, place) for place, mark in kind.marks)), None)
+
+
 def understood(data: bytes, name: str, use: Callable[[Format], _T]) -> _T:
     """Find out what the bytes are and use them, quietly; whatever goes wrong becomes an ImageError that names the file."""
     name = shown_name(name)
-    known = next((kind for kind in FORMATS if any(data.startswith(mark, place) for place, mark in kind.marks)), None)
+    known = format_of(data)
     if known is None:
         raise ImageError(f"{name}: {_not_an_image(data)}")
     try:
@@ -231,6 +258,8 @@ def understood(data: bytes, name: str, use: Callable[[Format], _T]) -> _T:
             return use(known)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from None
+    except RunError:  # the disk is full, which is no fault of the file
+        raise
     except Exception as error:  # SyntaxError, struct.error, MemoryError: decoders raise nearly anything
         detail = " ".join(str(error).split())[:200]
         raise ImageError(

@@ -12,7 +12,8 @@ import numpy as np
 from tabib.errors import ImageError
 from tabib.images.image import ImageFacts, choose_frame, shown_name
 from tabib.images.raster import stored_labels
-from tabib.images.read import count_frames_in, file_and_frame, read_file, read_image_bytes, understood
+from tabib.images.read import count_frames_in, file_and_frame, format_of, open_file, read_file, read_image_bytes, understood
+from tabib.images.scratch import scratch
 from tabib.images.volume import Volume, check_voxels
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["as_labels", "read_mask", "read_stack", "read_volume"]
 
 MAX_LABEL = 2**32 - 1
+
+_START = 1024  # bytes that tell formats apart
 
 
 def read_volume(path: Path) -> Volume:
@@ -39,7 +42,9 @@ def read_volume(path: Path) -> Volume:
             something of its geometry that cannot be.
     """
     path, number = file_and_frame(path)
-    return _read(path, None if path.is_dir() else read_file(path), number)
+    if path.is_dir():
+        return _of_one_series(path, number)
+    return _nifti(path, number) or _read(path, read_file(path), number)
 
 
 def read_mask(path: Path) -> Volume:
@@ -57,12 +62,7 @@ def read_mask(path: Path) -> Volume:
         ImageError: as of `read_volume`; and labels that are negative, not whole, more than 32 bits, or colours.
     """
     path, number = file_and_frame(path)
-    data = read_file(path)
-    stored = understood(data, path.name, lambda kind: LABELS[kind.name](data, number) if kind.name in LABELS else None)
-    if stored is None:
-        volume = _read(path, data, number)
-    else:
-        volume = Volume(stored, None, None, ImageFacts(format=_kind(data, path.name), bits=8 * stored.itemsize, mode="labels"))
+    volume = _nifti(path, number) or _labels(path, read_file(path), number)
     try:
         labels = as_labels(volume.voxels)
     except ImageError as error:
@@ -98,12 +98,30 @@ def as_labels(voxels: np.ndarray) -> np.ndarray:
     return voxels.astype(f"u{voxels.itemsize}")
 
 
-def _read(path: Path, data: bytes | None, number: int | None) -> Volume:
-    """The volume of a file, or of a folder where there are no data."""
-    kind = "DICOM" if data is None else _kind(data, path.name)
-    if data is None or kind == "DICOM":
+def _nifti(path: Path, number: int | None) -> Volume | None:
+    """The volume of a NIfTI file, read piece by piece, as it may be larger than memory; None where the file is of another kind."""
+    start = read_file(path, first=_START)
+    kind = format_of(start)
+    if kind is None or kind.name != "NIfTI":
+        return None
+    from tabib.images.nifti import read_nifti_volume
+
+    with open_file(path) as file:
+        return understood(start, path.name, lambda _: read_nifti_volume(file, number))
+
+
+def _labels(path: Path, data: bytes, number: int | None) -> Volume:
+    stored = understood(data, path.name, lambda kind: LABELS[kind.name](data, number) if kind.name in LABELS else None)
+    if stored is None:
+        return _read(path, data, number)
+    return Volume(stored, None, None, ImageFacts(format=_kind(data, path.name), bits=8 * stored.itemsize, mode="labels"))
+
+
+def _read(path: Path, data: bytes, number: int | None) -> Volume:
+    """The volume of a file that is no NIfTI file."""
+    if _kind(data, path.name) == "DICOM":
         return _of_one_series(path, number)
-    volume = understood(data, path.name, lambda _: _read_nifti(data, number)) if kind == "NIfTI" else _slices(data, path.name, number)
+    volume = _slices(data, path.name, number)
     volume.voxels.flags.writeable = False
     return volume
 
@@ -158,11 +176,11 @@ def _slices(data: bytes, name: str, number: int | None) -> Volume:
     """The pictures of a file as slices, or the one that is asked for."""
     numbers = range(count_frames_in(data, name)) if number is None else [number]
     first = read_image_bytes(data, name, numbers[0])
-    voxels = np.empty((len(numbers), *first.pixels.shape), first.pixels.dtype)
     try:
-        check_voxels(*voxels.shape[:3])
+        check_voxels(len(numbers), *first.pixels.shape[:2])
     except ImageError as error:
         raise ImageError(f"{shown_name(name)}: {error}") from None
+    voxels = scratch((len(numbers), *first.pixels.shape), first.pixels.dtype)
     for place, one in enumerate(numbers):
         image = read_image_bytes(data, name, one)
         if image.pixels.shape != first.pixels.shape or image.pixels.dtype != first.pixels.dtype:
@@ -173,12 +191,6 @@ def _slices(data: bytes, name: str, number: int | None) -> Volume:
             )
         voxels[place] = image.pixels
     return Volume(voxels, None, first.spacing_mm and (None, *first.spacing_mm), first.facts)
-
-
-def _read_nifti(data: bytes, number: int | None) -> Volume:
-    from tabib.images.nifti import read_nifti_volume
-
-    return read_nifti_volume(data, number)
 
 
 def _raster_labels(data: bytes, number: int | None) -> np.ndarray | None:

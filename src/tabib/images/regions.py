@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+
+from tabib.images.scratch import scratch, slice_by_slice
 
 __all__ = ["fill_holes", "keep_largest"]
 
@@ -18,12 +18,17 @@ def keep_largest(labels: np.ndarray, number: int) -> np.ndarray:
     """
     from scipy import ndimage  # slower to import than all else of this room, which workers of the index import
 
-    found: Any = ndimage.label(labels == number, structure=np.ones((3,) * labels.ndim))
-    parts, count = found
+    inside, parts = scratch(labels.shape, np.bool_), scratch(labels.shape, np.int32)
+    np.equal(labels, number, out=inside)
+    count = ndimage.label(inside, structure=np.ones((3,) * labels.ndim), output=parts)
+    assert isinstance(count, int)  # alone, as it is told where the parts go
     if count < 2:
         return labels
-    largest = 1 + int(np.bincount(parts.ravel())[1:].argmax())
-    return np.where((parts > 0) & (parts != largest), 0, labels).astype(labels.dtype)
+    sizes = np.zeros(count + 1, np.int64)
+    for part in parts:
+        sizes += np.bincount(part.ravel(), minlength=count + 1)
+    largest = 1 + int(sizes[1:].argmax())
+    return slice_by_slice(lambda part, said: np.where((part > 0) & (part != largest), 0, said), parts, labels, dtype=labels.dtype)
 
 
 def fill_holes(labels: np.ndarray, number: int) -> np.ndarray:
@@ -35,7 +40,8 @@ def fill_holes(labels: np.ndarray, number: int) -> np.ndarray:
     """
     from scipy import ndimage  # as above
 
-    filled = labels.copy()
+    filled = scratch(labels.shape, labels.dtype)
+    filled[...] = labels
     for each in filled.reshape(-1, *labels.shape[-2:]):
         inside = ndimage.binary_fill_holes(each == number)
         each[inside & (each == 0)] = number

@@ -6,6 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from tabib.images.scratch import compact, scratch, slabs
+
 __all__ = ["resample", "resample_labels"]
 
 
@@ -16,7 +18,7 @@ def resample(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     reduction), so nothing rings and no value leaves the range of the input. To the same shape is the same values.
 
     Args:
-        values: floating point, (..., *old) with as many last axes as `shape` has.
+        values: floating point of two axes or more, (..., *old) with as many last axes as `shape` has.
         shape: wanted lengths of the last axes, 1 or more.
 
     Returns:
@@ -26,9 +28,13 @@ def resample(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         axis = values.ndim - back
         old = values.shape[axis]
         if new != old:
-            moved = np.tensordot(_weights(old, new).astype(values.dtype), values, axes=(1, axis))
-            values = np.moveaxis(moved, 0, axis)
-    return np.ascontiguousarray(values)
+            weights = _weights(old, new).astype(values.dtype)
+            found = scratch((*values.shape[:axis], new, *values.shape[axis + 1 :]), values.dtype)
+            across = max((other for other in range(values.ndim) if other != axis), key=lambda other: values.shape[other])
+            for part in slabs(found, across):
+                found[part] = np.moveaxis(np.tensordot(weights, values[part], axes=(1, axis)), 0, axis)
+            values = found
+    return compact(values)
 
 
 def resample_labels(labels: np.ndarray, shape: tuple[int, ...], *, count: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from tabib.images.identify import ABOUT_PICTURES, NO_PICTURE, identify_dicom
 from tabib.images.image import shown_name
 from tabib.images.quiet import quiet
 from tabib.images.read import read_file, understood
+from tabib.images.scratch import compact, scratch
 from tabib.images.volume import Spacing, Volume, check_voxels, spacing_of
 
 __all__ = ["Fault", "Series", "Slice", "find_series", "numbers_of", "read_series"]
@@ -150,10 +151,10 @@ def read_series(series: Series, time: int | None = None) -> Volume:
         data = read_file(one.path)
         pixels, own = understood(data, one.path.name, lambda _, data=data, frame=one.frame: read_measured(data, frame))
         if facts is None:
-            voxels, facts = np.empty((len(wanted), *pixels.shape), pixels.dtype), own
+            voxels, facts = scratch((len(wanted), *pixels.shape), pixels.dtype), own
         if pixels.shape != voxels.shape[1:]:
             raise ImageError(f"{shown_name(one.path)}: has pixels of another shape than the slices before it; leave its series out")
-        voxels = voxels.astype(np.result_type(voxels, pixels), copy=False)
+        voxels = compact(voxels, np.result_type(voxels, pixels))
         voxels[place] = pixels
     assert facts
     voxels.flags.writeable = False

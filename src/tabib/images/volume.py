@@ -9,6 +9,7 @@ import numpy as np
 
 from tabib.errors import ImageError
 from tabib.images.image import ImageFacts
+from tabib.images.scratch import compact, scratch
 
 __all__ = [
     "MAX_VOXELS",
@@ -83,7 +84,7 @@ def laid_on(volume: Volume, other: Volume) -> Volume:
         return volume
     turned = volume.voxels.transpose(*axes, *range(3, volume.voxels.ndim))
     turned = turned[tuple(slice(None, None, -1) if sign < 0 else slice(None) for sign in signs)]
-    return replace(volume, voxels=np.ascontiguousarray(turned), affine=other.affine, spacing_mm=other.spacing_mm)
+    return replace(volume, voxels=compact(turned), affine=other.affine, spacing_mm=other.spacing_mm)
 
 
 def shown_sides(shape: Sequence[int]) -> str:
@@ -146,7 +147,7 @@ def rescaled(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
 
 def _planes(stored: np.ndarray, wide: type, slope: float, intercept: float, dtype: type) -> np.ndarray:
     """One plane at a time, as the numbers between are of 64 bits."""
-    measured = np.empty(stored.shape, dtype)
+    measured = scratch(stored.shape, dtype)
     for plane, values in zip(measured, stored, strict=True):
         plane[...] = values.astype(wide) * slope + intercept
     return measured

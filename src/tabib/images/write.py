@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import io
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 from PIL import Image as Pillow
 
 from tabib.images.image import Image
+from tabib.images.read import file_and_frame, open_file
 from tabib.images.volume import Volume
 
-__all__ = ["encode_jpeg", "encode_label_map", "encode_nifti", "encode_nifti_like", "encode_png", "to_eight_bit"]
+__all__ = ["encode_jpeg", "encode_label_map", "encode_nifti", "encode_png", "nifti_pieces", "nifti_pieces_like", "to_eight_bit"]
 
 
 def to_eight_bit(image: Image | np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
@@ -69,24 +72,38 @@ def encode_label_map(labels: np.ndarray) -> bytes:
 
 
 def encode_nifti(volume: Volume) -> bytes:
-    """Write a volume that comes from no NIfTI file as NIfTI-1 in gzip (`.nii.gz`): columns, rows and slices are its axes."""
+    """Write a volume as `nifti_pieces` does, in one."""
+    return b"".join(nifti_pieces(volume))
+
+
+def nifti_pieces(volume: Volume) -> Iterator[bytes]:
+    """Write a volume that comes from no NIfTI file as NIfTI-1 in gzip (`.nii.gz`), a slice at a time: columns, rows and slices are its axes."""
     from tabib.images.nifti import nifti_of
 
-    return gzip.compress(nifti_of(volume), 6, mtime=0)
+    return _packed(nifti_of(volume))
 
 
-def encode_nifti_like(voxels: np.ndarray, source: bytes) -> bytes:
-    """Write labels or probabilities made on a NIfTI file as NIfTI in gzip (`.nii.gz`) that lies on it voxel by voxel.
+def nifti_pieces_like(voxels: np.ndarray, source: Path) -> Iterator[bytes]:
+    """Write labels or probabilities made on a NIfTI file as NIfTI in gzip (`.nii.gz`) that lies on it voxel by voxel, a slice at a time.
 
     Axes, affine matrix, codes, spacing and byte order are those of the source, bit by bit.
 
     Args:
         voxels: (D, H, W) uint8, uint16, uint32 or float32 on the voxels that `read_volume` gives of the source.
-        source: the bytes of the source, plain or in gzip.
+        source: the path of the file, as `read_volume` takes it.
 
     Raises:
+        ImageError: the source cannot be read any more.
         ValueError: voxels of another shape.
     """
     from tabib.images.nifti import nifti_like
 
-    return gzip.compress(nifti_like(voxels, source), 6, mtime=0)
+    with open_file(file_and_frame(source)[0]) as file:
+        return _packed(nifti_like(voxels, file))
+
+
+def _packed(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    packer = zlib.compressobj(6, wbits=16 + zlib.MAX_WBITS)
+    for piece in pieces:
+        yield packer.compress(piece)
+    yield packer.flush()

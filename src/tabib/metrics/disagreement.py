@@ -26,14 +26,16 @@ def disagreement(masks: Sequence[np.ndarray], structures: int) -> float | None:
     """
     if len(masks) < 2:
         return None
+    shared = np.zeros((structures, len(masks), len(masks)), np.int64)  # voxels in which two masks have a structure
+    for slices in zip(*masks, strict=True):  # of masks that may be larger than memory
+        for number, counts in enumerate(shared, start=1):
+            mine = np.stack([slice_ == number for slice_ in slices]).reshape(len(masks), -1)
+            counts += [[np.count_nonzero(one & other) for other in mine] for one in mine]
     means = []
-    for number in range(1, structures + 1):
-        mine = [mask == number for mask in masks]
-        sizes = [int(each.sum()) for each in mine]
-        pairs = [(one, other) for one, other in combinations(range(len(masks)), 2) if sizes[one] + sizes[other]]
+    for counts in shared:
+        pairs = [(one, other) for one, other in combinations(range(len(masks)), 2) if counts[one, one] + counts[other, other]]
         if pairs:
-            shared = [2 * int((mine[one] & mine[other]).sum()) / (sizes[one] + sizes[other]) for one, other in pairs]
-            means.append(float(np.mean(shared)))
+            means.append(float(np.mean([2 * counts[one, other] / (counts[one, one] + counts[other, other]) for one, other in pairs])))
     return 1 - float(np.mean(means)) if means else 0.0
 
 

@@ -15,7 +15,7 @@ from scipy.stats import entropy
 from tabib.config import Segmentation, SegmentationData
 from tabib.dataset import CHANNEL, files_of_image, read_case, together
 from tabib.errors import DataError, ImageError
-from tabib.images import Volume, encode_nifti, encode_nifti_like, encode_png, read_channels, read_file, read_volume
+from tabib.images import Volume, encode_png, nifti_pieces, nifti_pieces_like, read_channels, read_volume, slice_by_slice
 from tabib.prediction.folder import files_of, path_text
 from tabib.prediction.segmenter import Segmenter
 from tabib.progress import SILENT, Progress
@@ -113,7 +113,7 @@ def _predicted(
             source = files_of_image(data, path)[0]
             file = write_mask(folder / "masks" / str(row), mask, image, source, segmenter.model)
             if part == "test":
-                unsure = np.rint(255 * _entropy(answer.probabilities)).astype(np.uint8)
+                unsure = slice_by_slice(lambda each: np.rint(255 * each), _entropy(answer.probabilities), dtype=np.uint8)
                 _write(folder / "entropy" / str(row), unsure, image, source)
         except ImageError as error:
             raise DataError(
@@ -139,9 +139,9 @@ def write_mask(stem: Path, mask: np.ndarray, image: Volume, source: Path, model:
         source: the image's file, or the first of them.
         model: says what masks call its structures.
     """
-    if not model.instances:
-        mask = np.array([0, *model.numbers], np.uint16)[mask]
-    return _write(stem, mask.astype(np.uint8 if mask.max(initial=0) < 256 else np.uint16), image, source)
+    numbers = np.arange(int(mask.max()) + 1) if model.instances else np.array([0, *model.numbers])
+    stored = np.uint8 if numbers.max() < 256 else np.uint16
+    return _write(stem, slice_by_slice(lambda said: numbers[said], mask, dtype=stored), image, source)
 
 
 def write_probabilities(stem: Path, probabilities: np.ndarray, image: Volume, source: Path, model: SegmentationModel) -> list[Path]:
@@ -167,8 +167,7 @@ def write_probabilities(stem: Path, probabilities: np.ndarray, image: Volume, so
 
 def _entropy(probabilities: np.ndarray) -> np.ndarray:
     """Shannon's entropy (D, H, W) float32 of probabilities (1 + S, D, H, W), slice by slice, as a share of its highest."""
-    slices = (entropy(probabilities[:, level]) for level in range(probabilities.shape[1]))
-    return np.stack([(each / np.log(len(probabilities))).clip(0, 1).astype(np.float32) for each in slices])
+    return slice_by_slice(lambda *classes: (entropy(classes) / np.log(len(classes))).clip(0, 1), *probabilities, dtype=np.float32)
 
 
 def _file_names(structures: Sequence[str]) -> list[str]:
@@ -179,14 +178,14 @@ def _file_names(structures: Sequence[str]) -> list[str]:
 
 def _write(stem: Path, voxels: np.ndarray, image: Volume, source: Path) -> Path:
     if image.facts.format == "NIfTI":
-        path, content = stem.with_name(f"{stem.name}.nii.gz"), encode_nifti_like(voxels, read_file(source))
+        path, pieces = stem.with_name(f"{stem.name}.nii.gz"), nifti_pieces_like(voxels, source)
     elif len(voxels) > 1:
-        path, content = stem.with_name(f"{stem.name}.nii.gz"), encode_nifti(replace(image, voxels=voxels))
+        path, pieces = stem.with_name(f"{stem.name}.nii.gz"), nifti_pieces(replace(image, voxels=voxels))
     else:
         pixels = np.rint(65535 * voxels[0]).astype(np.uint16) if voxels.dtype.kind == "f" else voxels[0]
-        path, content = stem.with_name(f"{stem.name}.png"), encode_png(pixels)
+        path, pieces = stem.with_name(f"{stem.name}.png"), [encode_png(pixels)]
     with atomic_write(path) as file:
-        file.write(content)
+        file.writelines(pieces)
     return path
 
 
@@ -284,6 +283,6 @@ def _sizes(mask: np.ndarray, image: Volume, model: SegmentationModel) -> dict[st
     if image.spacing_mm is not None and image.spacing_mm[0] is not None and len(mask) > 1:
         millilitres = image.spacing_mm[0] * image.spacing_mm[1] * image.spacing_mm[2] / 1000
     for number, name in enumerate(model.structures, start=1):
-        voxels = int(np.count_nonzero(mask if model.instances else mask == number))
+        voxels = sum(int(np.count_nonzero(said if model.instances else said == number)) for said in mask)
         sizes |= {f"voxels_{name}": voxels, f"ml_{name}": None if millilitres is None else voxels * millilitres}
     return sizes

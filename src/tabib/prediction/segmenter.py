@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -11,14 +13,14 @@ import torch
 
 from tabib.dataset import Grid, prepare, seen_box
 from tabib.engines import tame_allocator
-from tabib.images import Volume, resample
+from tabib.images import Volume, resample, scratch, slice_by_slice
 from tabib.metrics.disagreement import disagreement
 from tabib.metrics.objects import split_touching
 from tabib.prediction.predictor import read_decided
 from tabib.records import PostProcessing, SegmentationModel
 from tabib.training.networks import Network
 from tabib.training.segment_calibrate import load_segmenters, post_process
-from tabib.training.windows import MIRRORED, segment
+from tabib.training.windows import MIRRORED, mean_of, most_probable, segment
 
 __all__ = ["Answer", "Segmenter", "as_grid"]
 
@@ -63,13 +65,19 @@ class Segmenter:
         prepared = torch.from_numpy(prepare(image, grid))
         mirrored = MIRRORED if self.decision.flips else MIRRORED[:1]
         each = [(axes,) for axes in mirrored] if len(self.networks) == 1 else [mirrored]
-        answers = [segment(network, prepared, patch=self.model.patch, mirrored=axes) for network in self.networks for axes in each]
-        masks = [answer.argmax(0).byte().numpy() for answer in answers]
+        masks: list[np.ndarray] = []
+
+        def answers() -> Iterator[torch.Tensor]:
+            for network, axes in product(self.networks, each):
+                answer = segment(network, prepared, patch=self.model.patch, mirrored=axes)
+                masks.append(most_probable(answer.numpy()))
+                yield answer
+
         box = seen_box(image, grid)
         shape = tuple(part.stop - part.start for part in box)
-        mean = resample(torch.stack(answers).mean(0).numpy(), shape)
+        mean = resample(mean_of(answers()).numpy(), shape)
         if shape != image.voxels.shape[:3]:  # what was not seen is background
-            seen, mean = mean, np.zeros((len(mean), *image.voxels.shape[:3]), mean.dtype)
+            seen, mean = mean, scratch((len(mean), *image.voxels.shape[:3]), mean.dtype)
             mean[0] = 1
             mean[(slice(None), *box)] = seen
         return Answer(mean, disagreement(masks, len(self.model.structures)))
@@ -80,14 +88,11 @@ class Segmenter:
 
     def labels(self, probabilities: np.ndarray) -> np.ndarray:
         """What is where, (D, H, W) uint8: 0, or the number of the structure in the model, after post-processing."""
-        return post_process(probabilities.argmax(0).astype(np.uint8), self.decision)
+        return post_process(most_probable(probabilities), self.decision)
 
     def objects(self, labels: np.ndarray) -> np.ndarray:
         """The objects of a model of `instances`, (D, H, W) uint16: each slice's parts, divided where they touch, numbered from 1."""
-        found = np.zeros(labels.shape, np.uint16)
-        for slice_, target in zip(labels, found, strict=True):
-            target[...] = split_touching(slice_ > 0, smallest=self.decision.smallest_object)
-        return found
+        return slice_by_slice(lambda said: split_touching(said > 0, smallest=self.decision.smallest_object), labels, dtype=np.uint16)
 
     def mask(self, probabilities: np.ndarray) -> np.ndarray:
         """The mask of an image, (D, H, W): structures uint8, or objects uint16."""

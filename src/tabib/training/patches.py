@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from tabib.config import SegmentationAugment
 from tabib.dataset import CaseCache
@@ -19,7 +18,7 @@ from tabib.training.augment import apply_with_masks
 from tabib.training.draws import draw
 from tabib.training.randomness import bits
 
-__all__ = ["Drawn", "Patches", "load_patches", "pad_to"]
+__all__ = ["Drawn", "Patches", "load_patches"]
 
 _PLACES = 4096
 """Places of each structure that are remembered of a case: a patch is drawn around one of them."""
@@ -140,15 +139,6 @@ def load_patches(
     depth, height, width = (1,) * (3 - len(patch)) + tuple(patch)
     thickness = spacing_mm[0] / math.sqrt(spacing_mm[1] * spacing_mm[2]) if spacing_mm and len(spacing_mm) == 3 else 1.0
     return Patches(cases, wanted, content, places, (depth, height, width), device, thickness)
-
-
-def pad_to(images: Tensor, size: Sequence[int]) -> Tensor:
-    """Make the last sides at least `size` long with the nearest values, as much before as after."""
-    missing = [max(0, wanted - side) for wanted, side in zip(size, images.shape[-len(size) :], strict=True)]
-    if not any(missing):
-        return images
-    ends = [end for gap in reversed(missing) for end in (gap // 2, gap - gap // 2)]
-    return functional.pad(images, ends, mode="replicate")
 
 
 def _places_of(mask: np.ndarray, structures: int, key: np.uint64) -> dict[int, np.ndarray]:

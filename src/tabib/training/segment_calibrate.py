@@ -19,7 +19,7 @@ from tabib.training.members import weights_of
 from tabib.training.networks import Network
 from tabib.training.segmenters import Form, build_segmenter
 from tabib.training.session import running
-from tabib.training.windows import MIRRORED, segment
+from tabib.training.windows import MIRRORED, mean_of, most_probable, segment
 
 __all__ = ["calibrate_masks", "load_segmenters", "member_rows", "post_process"]
 
@@ -51,7 +51,7 @@ def calibrate_masks(
             for rows, members in parts:
                 for row, group in rows.select("row", "group").iter_rows():
                     probability = predict_case(members, cases, row, patch=model.patch, flips=asked.flips)
-                    maps.append((probability.argmax(0).astype(np.uint8), cases.mask(row)))
+                    maps.append((most_probable(probability), cases.mask(row)))
                     groups.add(group)
                     advance(1)
     before = _dice(maps, model.structures)
@@ -92,7 +92,7 @@ def predict_case(networks: list[Network], cases: CaseCache, row: int, *, patch: 
     """Mean probabilities of the members, (1 + S, D, H, W) float32, on the grid of the prepared case."""
     image = torch.from_numpy(cases.image(row))
     mirrored = MIRRORED if flips else MIRRORED[:1]
-    return torch.stack([segment(network, image, patch=patch, mirrored=mirrored) for network in networks]).mean(0).numpy()
+    return mean_of(segment(network, image, patch=patch, mirrored=mirrored) for network in networks).numpy()
 
 
 def member_rows(model: SegmentationModel, networks: list[Network], split: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, list[Network]]]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tabib.images import scratch, slice_by_slice
 from tabib.training.freezing import set_inference
 from tabib.training.networks import Network
-from tabib.training.patches import pad_to
 
-__all__ = ["MIRRORED", "count_windows", "segment"]
+__all__ = ["MIRRORED", "count_windows", "mean_of", "most_probable", "segment"]
 
 MIRRORED = ((), (-1,), (-2,), (-1, -2))
 """Axes along which an image is mirrored where mirrored images are predicted as well: not, columns, rows, both."""
@@ -40,32 +41,55 @@ def segment(network: Network, image: Tensor, *, patch: Sequence[int], mirrored: 
     device = next(network.parameters()).device
     depth, height, width = (1,) * (3 - len(patch)) + tuple(patch)
     size = (depth, height, width)
-    padded = pad_to(image.float()[None], size)[0] if min(image.shape[1:]) < max(size) else image.float()
-    sides = padded.shape[1:]
+    sides = tuple(max(side, window) for side, window in zip(image.shape[1:], size, strict=True))
+    before = [(long - side) // 2 for long, side in zip(sides, image.shape[1:], strict=True)]
     starts = list(product(*(_starts(side, window) for side, window in zip(sides, size, strict=True))))
     weights = _gaussian(size)
-    total, mass = torch.zeros(0), torch.zeros(1, *sides)
+    total = torch.zeros(0)
+    mass = torch.from_numpy(scratch((1, sides[0] if depth > 1 else 1, *sides[1:]), np.float32))  # of slices, the same in each
     at_once = _WINDOWS if depth == 1 else 1
     for first in range(0, len(starts), at_once):
-        places = [tuple(slice(a, a + n) for a, n in zip(start, size, strict=True)) for start in starts[first : first + at_once]]
-        windows = torch.stack([padded[(slice(None), *place)] for place in places]).to(device)
+        begin = starts[first : first + at_once]
+        windows = torch.stack([_window(image, start, size, before) for start in begin]).to(device)
         windows = windows[:, :, 0] if depth == 1 else windows
         answers = _answer(network, windows, mirrored).cpu()
         answers = answers[:, :, None] if depth == 1 else answers
         if not len(total):
-            total = torch.zeros(answers.shape[1], *sides)
-        for place, answer in zip(places, answers, strict=True):
+            total = torch.from_numpy(scratch((answers.shape[1], *sides), np.float32))
+        for start, answer in zip(begin, answers, strict=True):
+            place = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
             total[(slice(None), *place)] += answer * weights
-            mass[(slice(None), *place)] += weights
+            if depth > 1 or start[0] == 0:
+                mass[(slice(None), *place)] += weights
     total /= mass
-    cut = tuple(slice((long - side) // 2, (long - side) // 2 + side) for long, side in zip(sides, image.shape[1:], strict=True))
-    return total[(slice(None), *cut)]
+    return total[(slice(None), *(slice(a, a + side) for a, side in zip(before, image.shape[1:], strict=True)))]
+
+
+@torch.inference_mode()
+def mean_of(answers: Iterable[Tensor]) -> Tensor:
+    """The mean of one tensor or more that are alike, two of which are held at a time; the first of them becomes the mean."""
+    count, total = 0, torch.zeros(0)
+    for count, answer in enumerate(answers, start=1):
+        total = answer if count == 1 else total.add_(answer)
+    return total.div_(count)
+
+
+def most_probable(probabilities: np.ndarray) -> np.ndarray:
+    """The class of most probability in each voxel, (D, H, W) uint8, of (classes, D, H, W); of two as probable, the lower number."""
+    return slice_by_slice(lambda *classes: np.argmax(classes, axis=0), *probabilities, dtype=np.uint8)
 
 
 def count_windows(shape: Sequence[int], patch: Sequence[int]) -> int:
     """By how many windows an image of so many slices, rows and columns is predicted."""
     size = (1,) * (3 - len(patch)) + tuple(patch)
     return math.prod(len(_starts(max(side, window), window)) for side, window in zip(shape, size, strict=True))
+
+
+def _window(image: Tensor, start: Sequence[int], size: Sequence[int], before: Sequence[int]) -> Tensor:
+    """One window, float32; beyond the edges of the image there are the nearest values."""
+    places = zip(start, size, before, image.shape[1:], strict=True)
+    planes, rows, columns = ((torch.arange(a, a + n) - gap).clamp(0, side - 1) for a, n, gap, side in places)
+    return image[:, planes[:, None, None], rows[:, None], columns].float()
 
 
 def _answer(network: Network, windows: Tensor, mirrored: Sequence[tuple[int, ...]]) -> Tensor:
