@@ -24,10 +24,12 @@ import typer
 from tabib.errors import DataError, StudyError, TabibError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
 
     from tabib.config import AnyData, AnyStudy
-    from tabib.records import BasePart, Evaluation, Finding, Measure, SegmentationEvaluation
+    from tabib.records import BasePart, Compared, Comparison, Evaluation, Finding, Measure, SegmentationEvaluation
     from tabib.runs import Run
 
 __all__ = ["app", "main"]
@@ -793,24 +795,56 @@ def compare(
             raise StudyError("--set changes the rows of a series, and run folders were given. They stay as they are.")
         comparison = compare_runs(sources, title=dict.fromkeys(LANGUAGES, " · ".join(path.name for path in sources)))
         place = out or runs / "compare"
-    pages = write_comparison(comparison, place)
     lines = [] if comparison.same_test else ["The runs were judged on different test images: figures beside one another do not compare."]
-    lines += [
-        f"{line.name}: "
-        + (
-            f"not run: {line.not_run}. {line.reason}"
-            if line.not_run
-            else f"{line.weights_total:,} weights, {line.weights_trainable:,} trained; "
-            + ", ".join(
-                f"{each.name} {each.value:.3f}"
-                for each in line.measures
-                if each.name in (*HEADLINES, *MASK_HEADLINES) and each.value is not None
-            )
-        )
+    _tell_comparison(comparison, write_comparison(comparison, place), lines, as_json)
+    _leave(refused)
+
+
+@app.command()
+def cross_validate(
+    study: StudyFile,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pages are written.")] = None,
+    set_: Overrides = None,
+    offline: Offline = False,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Let every image judge once: run the study in turns, each judged on other patients, and put their answers together."""
+    from tabib.console import ConsoleProgress
+    from tabib.experiments import cross_validate, write_comparison
+    from tabib.runs import check_folder_place
+    from tabib.study_file import load_study
+
+    check_folder_place(out or runs)
+    progress = ConsoleProgress()
+    asked = load_study(study, overrides=set_ or ())
+    comparison = cross_validate(asked, root=runs, command=sys.argv, offline=offline, progress=progress, on_step=progress.step)
+    pages = write_comparison(comparison, out or runs / f"cross-validation-{asked.name}")
+    missed = sum(line.run is None for line in comparison.lines)
+    lines = [f"{missed} of {len(comparison.lines)} turns were not run, and the others are not put together."] if missed else []
+    if comparison.pooled is not None:
+        pooled = comparison.pooled
+        lines = [f"All turns together, {pooled.rows:,} images of {pooled.groups:,} groups: {_headlines(pooled, intervals=True)}"]
+    _tell_comparison(comparison, pages, lines, as_json)
+    _leave(missed)
+
+
+def _tell_comparison(comparison: Comparison, pages: Sequence[Path], lines: Sequence[str], as_json: bool) -> None:
+    told = [
+        f"{line.name}: not run: {line.not_run}. {line.reason}"
+        if line.not_run
+        else f"{line.name}: {line.weights_total:,} weights, {line.weights_trainable:,} trained; {_headlines(line)}"
         for line in comparison.lines
     ]
-    _tell({"comparison": comparison.model_dump(), "pages": pages}, [*lines, *(f"Page: {page}" for page in pages)], as_json)
-    _leave(refused)
+    _tell({"comparison": comparison.model_dump(), "pages": pages}, [*lines, *told, *(f"Page: {page}" for page in pages)], as_json)
+
+
+def _headlines(line: Compared, *, intervals: bool = False) -> str:
+    return ", ".join(
+        f"{each.name} {each.value:.3f}" + (f" [{each.low:.3f}, {each.high:.3f}]" if intervals and each.low is not None else "")
+        for each in line.measures
+        if each.name in (*HEADLINES, *MASK_HEADLINES) and each.value is not None
+    )
 
 
 @app.command()

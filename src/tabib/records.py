@@ -841,6 +841,8 @@ class Comparison(Record):
     published: list[Published] = []
     pictures: list[SamePicture] = []  # none where the pictures are not the same
     masked: bool = False  # whether the runs are segmenters; their labels are structures
+    turns: bool = False  # whether the lines are turns of a cross-validation
+    pooled: Compared | None = None  # all turns together, where none is missing
     differences: list[Difference] = []  # of runs that judged the same rows, each pair
     cases: list[SameCase] = []
     confidence: float = 0.95  # of the intervals of `differences`

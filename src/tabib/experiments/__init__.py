@@ -3,6 +3,7 @@
 from tabib.experiments.ablate import Changes, Trained, read_changes, run_changes
 from tabib.experiments.ablated import judge_changes, write_ablation
 from tabib.experiments.compare import compare_runs, write_comparison
+from tabib.experiments.cross_validation import cross_validate
 from tabib.experiments.series import Row, Series, read_series, run_series
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Series",
     "Trained",
     "compare_runs",
+    "cross_validate",
     "judge_changes",
     "read_changes",
     "read_series",

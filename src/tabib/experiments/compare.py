@@ -20,6 +20,7 @@ from tabib.records import (
     Comparison,
     Difference,
     Evaluation,
+    Measure,
     Model,
     Published,
     SamePicture,
@@ -30,7 +31,7 @@ from tabib.reports import write_comparison_pages
 from tabib.runs import Run, read_run, write_json
 from tabib.study_file import written_fields
 
-__all__ = ["compare_runs", "write_comparison"]
+__all__ = ["compare_runs", "whole_measures", "write_comparison"]
 
 SHOWN = 8
 """Pictures of each kind: drawn by chance, and those on which the runs disagree most."""
@@ -119,7 +120,7 @@ def _line(
     name: str, run: Run, study: AnyStudy, model: Model | SegmentationModel, evaluation: Evaluation | SegmentationEvaluation
 ) -> Compared:
     test = next(part for part in evaluation.parts if part.part == "test")
-    told = _of_classes(evaluation) if isinstance(evaluation, Evaluation) else structure_figures(evaluation)
+    told = _of_classes(evaluation) if isinstance(evaluation, Evaluation) else structure_figures(evaluation.structures, test.measures)
     return Compared(
         name=name,
         run=str(run.folder),
@@ -140,11 +141,9 @@ def _line(
 def _of_classes(evaluation: Evaluation) -> dict[str, Any]:
     """What a line says of a classifier alone."""
     test = next(part for part in evaluation.parts if part.part == "test")
-    means = bool(evaluation.labels) or len(evaluation.classes) > 2
-    whole = [measure for measure in test.measures if measure.of is None or (means and measure.of == "macro")]
+    whole = whole_measures(test.measures, means=bool(evaluation.labels) or len(evaluation.classes) > 2)
     labels = {
-        label: [measure for measure in judged.parts[-1].measures if measure.of is None]
-        for label, judged in zip(evaluation.classes, evaluation.labels, strict=False)
+        label: whole_measures(judged.parts[-1].measures) for label, judged in zip(evaluation.classes, evaluation.labels, strict=False)
     }
     positive = evaluation.positive
     counts = None
@@ -154,6 +153,11 @@ def _of_classes(evaluation: Evaluation) -> dict[str, Any]:
             kind: cells[said] for kind, said in {"tn": (False, False), "fp": (False, True), "fn": (True, False), "tp": (True, True)}.items()
         }
     return {"classes": evaluation.classes, "measures": whole, "labels": labels, "counts": counts}
+
+
+def whole_measures(measures: Sequence[Measure], *, means: bool = False) -> list[Measure]:
+    """Measures of the whole, with those that are means over classes or labels where there are `means`."""
+    return [measure for measure in measures if measure.of is None or (means and measure.of == "macro")]
 
 
 def _test_answers(run: Run, evaluation: Evaluation | SegmentationEvaluation) -> pl.DataFrame:

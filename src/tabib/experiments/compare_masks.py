@@ -7,7 +7,7 @@ from typing import Any
 
 from tabib.evaluation.gallery import drawn
 from tabib.experiments.same_rows import cases_of
-from tabib.records import Compared, MeasuredCase, Outlined, SameCase, SegmentationEvaluation
+from tabib.records import Compared, Measure, MeasuredCase, Outlined, SameCase
 from tabib.runs import Run
 
 __all__ = ["shown_cases", "structure_figures"]
@@ -16,12 +16,10 @@ SHOWN = 4
 """Cases of each kind: drawn by chance, and those on which the Dice of the runs differ most."""
 
 
-def structure_figures(evaluation: SegmentationEvaluation) -> dict[str, Any]:
+def structure_figures(structures: Sequence[str], measures: Sequence[Measure]) -> dict[str, Any]:
     """What a line of a comparison says of a segmenter alone: measures of the whole, and of each structure."""
-    measures = evaluation.parts[-1].measures
-    structures = evaluation.structures
     return {
-        "classes": structures,
+        "classes": list(structures),
         "measures": [each for each in measures if each.of in (None, "structures")],
         "labels": {name: [each.model_copy(update={"of": None}) for each in measures if each.of == name] for name in structures},
     }
