@@ -114,7 +114,7 @@ BESIDE: dict[str, _Kind] = {
 }
 """Steps that only `tabib check` takes, or that a study asks for."""
 
-SHARED = ("index",)
+SHARED = ("index", "findings", "split")
 """Steps whose result is one file and the same for many settings: taken over from another run of the study that made it."""
 
 TABLES = (".csv", ".parquet")

@@ -104,9 +104,9 @@ def _checked(
     where: dict[str, Any] = {"cache_folder": run.cache_folder, "progress": progress}
     index = run.step("index", index_folder, study.data, **where)
     check_subgroups(index, study.evaluate.subgroups)
-    findings = run.step("findings", inspect_dataset, index, study, progress=progress)
+    findings = run.step("findings", inspect_dataset, index, _of_images(study), progress=progress)
     refuse_failures(findings.findings, study)
-    split = run.step("split", split_dataset, index, findings, study)
+    split = run.step("split", split_dataset, index, findings, _of_images(study))
     where |= {"own": network} if network is not None else {}
     if study.training.learning_rate == "sweep":
         study = with_rate(study, run.step("sweep", sweep_rates, index, split, study, **where, offline=offline))
@@ -114,6 +114,12 @@ def _checked(
     check_layers(study, split, own=network)
     checks = run.step("checks", steps.check, index, split, study, **where, offline=offline)
     return index, split, checks, study, where
+
+
+def _of_images(study: AnyStudy) -> AnyStudy:
+    """The study with what is learnt from its images left as it is usual: what is found in them and how they are split is the same for all."""
+    learnt = ("augment", "model", "training", "calibrate", "evaluate", "goals", "expect")
+    return study.model_copy(update={name: type(study).model_fields[name].default for name in learnt})
 
 
 def refuse_failures(findings: list[Finding], study: AnyStudy) -> None:

@@ -67,8 +67,14 @@ def changes(place: Path) -> Changes:
 
 
 @pytest.fixture(scope="module")
-def trained(place: Path, changes: Changes) -> list[Trained]:
-    return run_changes(changes, root=place / "runs")
+def steps() -> list[str]:
+    """Every step that was not loaded while the rows were run first."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path, changes: Changes, steps: list[str]) -> list[Trained]:
+    return run_changes(changes, root=place / "runs", on_step=lambda name, loaded: None if loaded else steps.append(name))
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +102,10 @@ def test_every_row_has_the_same_split_and_nothing_else_changed(trained: list[Tra
         assert (run.folder / "report.en.html").exists()
 
 
+def test_what_is_equal_is_made_once(trained: list[Trained], steps: list[str]) -> None:
+    assert [steps.count(name) for name in ("index", "findings", "split", "model")] == [1, 1, 1, 6]
+
+
 def test_a_row_that_fails_says_why_and_stops_no_other(ablation: Ablation) -> None:
     row = ablation.rows[3]
     assert [(run.seed, run.not_run) for run in row.runs] == [(0, "weights"), (1, "weights")]
@@ -104,9 +114,9 @@ def test_a_row_that_fails_says_why_and_stops_no_other(ablation: Ablation) -> Non
 
 
 def test_what_is_done_is_loaded(place: Path, changes: Changes, trained: list[Trained]) -> None:
-    steps: list[tuple[str, bool]] = []
-    assert run_changes(changes, root=place / "runs", on_step=lambda name, loaded: steps.append((name, loaded)))[:6] == trained[:6]
-    assert not {name for name, loaded in steps if not loaded} & {"split", "model", "decision", "predictions"}
+    heard: list[tuple[str, bool]] = []
+    assert run_changes(changes, root=place / "runs", on_step=lambda name, loaded: heard.append((name, loaded)))[:6] == trained[:6]
+    assert not {name for name, loaded in heard if not loaded} & {"split", "model", "decision", "predictions"}
 
 
 def test_what_is_stopped_is_told_and_goes_on(
@@ -243,3 +253,37 @@ def test_a_row_with_another_split_is_refused_unless_it_asks_for_it(place: Path, 
     assert row.figures, "it has figures of its own"
     with pytest.raises(RunError, match="has another split"):
         judge_changes(changes, [trained[0], Trained(1, 0, None, found[1].found)])
+
+
+@pytest.mark.slow
+def test_folds_are_put_together_so_that_every_image_counts_once(place: Path) -> None:
+    films = sorted(path.relative_to(place / "films") for path in (place / "films").rglob("*.png"))
+    patients = {str(path): int(re.findall(r"patient(\d+)", str(path))[0]) for path in films}
+    lines = [f"{path},{Path(path).parts[0]},{number},{number % 3}" for path, number in patients.items()]
+    (place / "films.csv").write_text("\n".join(["path,label,patient,fold", *lines]))
+    study = STUDY.replace(
+        "data: {folder: films, group: '(patient\\d+)'}",
+        "data: {folder: films, layout: table, table: films.csv, columns: {label: label, group: patient, part: fold}}",
+    )
+    study = study.replace("split: {train: 0.4, validation: 0.2, test: 0.4}", "split: {given: true, test_fold: 0}").replace(
+        "epochs: 2", "epochs: 1"
+    )
+    (place / "folds.yaml").write_text(study.replace("name: tiny", "name: folds"))
+    (place / "rows.yaml").write_text("study: folds.yaml\nfolds: [0, 1, 2]\nchanges: [{name: smaller batch, set: {training.batch: 8}}]")
+    changes = read_changes(place / "rows.yaml")
+    trained = run_changes(changes, root=place / "runs")
+    found = judge_changes(changes, trained)
+    assert (found.folds, found.test_rows, found.test_groups) == ([0, 1, 2], len(films), len(set(patients.values())))
+    right = []
+    for row in (0, 1):
+        tables = [
+            read_run(each.found).read("predictions").filter(part="test")
+            for each in trained
+            if each.row == row and isinstance(each.found, Path)
+        ]
+        right.append(sum((table["predicted"] == table["label"]).sum() for table in tables) / len(films))
+    accuracy = next(each for each in found.rows[1].differences if each.name == "accuracy")
+    assert accuracy.value == pytest.approx(right[1] - right[0])
+    assert accuracy.low is not None
+    page = write_ablation(found, place / "pages")[0].read_text(encoding="utf-8")
+    assert "trained on the other folds" in page

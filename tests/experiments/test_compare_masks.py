@@ -14,7 +14,8 @@ import pytest
 from planted_masks import write_pictures
 from tabib.errors import StudyError
 from tabib.evaluation import case_differences
-from tabib.experiments import compare_runs, read_series, run_series, write_comparison
+from tabib.experiments import Changes, Trained, compare_runs, judge_changes, read_series, run_series, write_ablation, write_comparison
+from tabib.experiments.ablate import Changed
 from tabib.metrics.intervals import Sureness
 from tabib.records import Comparison, MeasuredCase, MeasuredStructure
 from tabib.runs import read_run
@@ -69,6 +70,24 @@ def test_differences_are_those_of_the_same_cases(done: list[Path], comparison: C
     assert set(comparison.lines[0].labels) == {"disc", "square"}
     assert comparison.lines[0].settings == {"model.network": "unet", "training.epochs": "2"}
     assert not comparison.pictures
+
+
+@pytest.mark.slow
+def test_rows_of_an_ablation_have_the_same_differences(done: list[Path], comparison: Comparison, tmp_path: Path) -> None:
+    plain, gated = (read_run(run).given for run in done)
+    rows = [Changed("", plain), Changed("gated", gated, ["model.network", "training.epochs"])]
+    changes = Changes({"en": "Masks", "fa": "ماسک‌ها"}, rows, [0], [None])
+    found = judge_changes(changes, [Trained(row, 0, None, run) for row, run in enumerate(done)])
+    assert found.masked
+    assert (found.rows[0].differences, found.test_groups) == ([], 12)
+    (pair,) = comparison.differences
+    for mine, theirs in zip(found.rows[1].differences, pair.measures, strict=True):
+        assert (mine.name, mine.of, mine.value) == (theirs.name, theirs.of, pytest.approx(-(theirs.value or 0)))
+        assert mine.p == pytest.approx(theirs.p)
+    assert (found.watched, len(found.rows[0].runs[0].curve)) == ("dice", 2)
+    pages = [page.read_text(encoding="utf-8") for page in write_ablation(found, tmp_path)]
+    for words in ("Dice", "model.network", "attention_unet"):
+        assert words in re.sub("<wbr>|<[^>]*>", "", pages[0]), words
 
 
 @pytest.mark.slow
