@@ -706,40 +706,55 @@ def explain(
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(metavar="LABEL", help="Of several labels, ask about this one in place of those the image has. May be repeated."),
+        typer.Option(
+            metavar="LABEL",
+            help="Of several labels, or of structures, ask about this one in place of those the image has. May be repeated.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show why the model answered so: heat maps, and the nearest training images."""
+    """Show why the model answered so: heat maps and the nearest training images; of masks the probability of each structure and feature maps."""
+    from tabib.config import Segmentation
     from tabib.console import ConsoleProgress
     from tabib.explanation import explain as explain_answers
-    from tabib.explanation import explain_paths
-    from tabib.prediction import Predictor
+    from tabib.explanation import explain_mask_paths, explain_masks, explain_paths
+    from tabib.prediction import Predictor, Segmenter
     from tabib.records import labels_of
     from tabib.runs import check_folder_place, keep_apart, read_run, save
-    from tabib.study_file import of_classes
 
     if out is not None:
         check_folder_place(out)
     progress = ConsoleProgress()
     opened = read_run(run)
-    index, split, study = opened.read("index"), opened.read("split"), of_classes(opened.read("study"))
+    index, split, study = opened.read("index"), opened.read("split"), opened.read("study")
     place, cache = opened.folder / "model", opened.cache_folder
+    folder = out or Path("explained")
     if paths:
-        folder = out or Path("explained")
         keep_apart(folder, study.data.folder)
+    if isinstance(study, Segmentation):
+        segmenter, asked = Segmenter.load(place), label or ()
+        if paths:
+            found = explain_mask_paths(segmenter, paths, folder=folder, structures=asked, progress=progress)
+        else:
+            beside = opened.path("explanations").parent
+            with opened:
+                found = explain_masks(
+                    segmenter, index, opened.read("evaluation"), study, folder=beside, structures=asked, progress=progress
+                )
+                opened.write("explanations", found)
+    elif paths:
         predictor = Predictor.load(place)
         found = explain_paths(
             predictor, paths, index, split, study, folder=folder, cache_folder=cache, labels=label or (), progress=progress
         )
-        file = folder / "explanations.json"
-        save(file, found)
     else:
         with opened:
             judged = (opened.read("model"), opened.read("decision"), index, split, opened.read("predictions"), opened.read("evaluation"))
             found = explain_answers(*judged, study, study.explain, place=place, cache_folder=cache, labels=label or (), progress=progress)
             opened.write("explanations", found)
-        file = opened.path("explanations")
+    file = folder / "explanations.json" if paths else opened.path("explanations")
+    if paths:
+        save(file, found)
     lines = [
         f"{each.path}: {each.predicted} {each.probability:.3f}"
         if each.probability is not None

@@ -649,14 +649,14 @@ class Neighbour(Record):
 
 
 class OfLabel(Record):
-    """What speaks for one of several labels of an image."""
+    """What speaks for one of several labels of an image, or for a structure."""
 
     name: str
     said: bool  # whether the model gives it to the image
     there: bool | None  # the truth; None where it is unknown
-    probability: float
+    probability: float  # of a structure the highest of any point
     covered: float | None = None  # as in `Explained`
-    pictures: dict[str, str] = {}  # "gradcam", "occlusion"
+    pictures: dict[str, str] = {}  # "gradcam", "occlusion"; of a structure "probability"
     flat: list[str] = []  # as in `Explained`
 
 
@@ -665,12 +665,16 @@ class Explained(Record):
 
     row: int | None  # of the index; None for an image of another place
     path: str
-    chosen: Literal["mistake", "worst", "right", "given"]  # why this image
+    chosen: Literal["mistake", "worst", "best", "right", "given"]  # why this image
     label: str | None  # the class, or the labels as in the index
     predicted: str
     probability: float | None  # of what was predicted; None of several labels, each of which has its own
     covered: float | None = None  # the lowest that covering a part of the image leaves of it; None without occlusion
-    pictures: dict[str, str] = {}  # files beside: "image" as the network sees it, "gradcam", of a mistake "gradcam_truth", "occlusion"
+    slice: int | None = None  # of a mask the slice that is shown, counted from 1, of so many
+    slices: int | None = None
+    pictures: dict[
+        str, str
+    ] = {}  # files beside: "image" as the network sees it (of a mask with its outlines), "gradcam", of a mistake "gradcam_truth", "occlusion", of a mask "entropy"
     flat: list[str] = []  # of the pictures those of Grad-CAM in which nothing speaks for the class
     labels: list[OfLabel] = []  # of several labels those that were asked about
     neighbours: list[Neighbour] = []  # nearest first; none where the network's features of the image are all zero, or none were asked for

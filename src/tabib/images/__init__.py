@@ -8,7 +8,7 @@ from tabib.images.heat import heat_colours, lay_heat
 from tabib.images.identify import IDENTIFIERS, NO_DICOM, NO_PICTURE, DicomHeader, identify_dicom
 from tabib.images.image import MAX_BYTES, MAX_PIXELS, Image, ImageFacts, has_colour, printable, shown_name, spread, to_grey
 from tabib.images.levels import strides_of
-from tabib.images.overlay import OUTLINES, drawn_size, outline, overlay
+from tabib.images.overlay import OUTLINES, box_around, drawn_size, outline, overlay
 from tabib.images.read import count_frames, name_and_frame, read_file, read_image, read_image_bytes
 from tabib.images.read_volume import as_labels, read_mask, read_stack, read_volume
 from tabib.images.regions import fill_holes, keep_largest
@@ -56,6 +56,7 @@ __all__ = [
     "affine_of_resize",
     "apart_mm",
     "as_labels",
+    "box_around",
     "compact",
     "content_box",
     "count_frames",

@@ -6,7 +6,7 @@ import numpy as np
 
 from tabib.images.resize import resize
 
-__all__ = ["OUTLINES", "drawn_size", "outline", "overlay"]
+__all__ = ["OUTLINES", "box_around", "drawn_size", "outline", "overlay"]
 
 OUTLINES = (
     (0, 220, 255),
@@ -24,6 +24,8 @@ OUTLINES = (
 _LARGEST = 3.0
 """A picture is at most so many times as large as its pixels."""
 
+_LEAST_AROUND = 8  # pixels
+
 
 def outline(labels: np.ndarray) -> np.ndarray:
     """Tell which pixels of the labels have a neighbour of another label, along rows or columns.
@@ -40,6 +42,18 @@ def outline(labels: np.ndarray) -> np.ndarray:
         edge[one] |= differs
         edge[other] |= differs
     return edge & (labels != 0)
+
+
+def box_around(structures: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of what all slices (D, H, W) show that is not 0, with half as much around on either side; everything where they show nothing."""
+    box = []
+    for axis, side in ((1, structures.shape[1]), (2, structures.shape[2])):
+        shown = np.flatnonzero(structures.any(axis=(0, 3 - axis)))
+        if len(shown) == 0:
+            return slice(None), slice(None)
+        margin = max((shown[-1] + 1 - shown[0]) // 2, _LEAST_AROUND)
+        box.append(slice(max(0, shown[0] - margin), min(side, shown[-1] + 1 + margin)))
+    return box[0], box[1]
 
 
 def drawn_size(height: int, width: int, side: int) -> tuple[int, int]:

@@ -24,7 +24,16 @@ from tabib.runs import atomic_write
 from tabib.training.segment_calibrate import load_segmenters, member_rows
 from tabib.training.session import running
 
-__all__ = ["predict_external_masks", "predict_masks", "segment_paths", "write_mask", "write_probabilities"]
+__all__ = [
+    "entropy_of",
+    "images_of",
+    "predict_external_masks",
+    "predict_masks",
+    "read_for",
+    "segment_paths",
+    "write_mask",
+    "write_probabilities",
+]
 
 
 def predict_masks(
@@ -113,7 +122,7 @@ def _predicted(
             source = files_of_image(data, path)[0]
             file = write_mask(folder / "masks" / str(row), mask, image, source, segmenter.model)
             if part == "test":
-                unsure = slice_by_slice(lambda each: np.rint(255 * each), _entropy(answer.probabilities), dtype=np.uint8)
+                unsure = slice_by_slice(lambda each: np.rint(255 * each), entropy_of(answer.probabilities), dtype=np.uint8)
                 _write(folder / "entropy" / str(row), unsure, image, source)
         except ImageError as error:
             raise DataError(
@@ -161,11 +170,11 @@ def write_probabilities(stem: Path, probabilities: np.ndarray, image: Volume, so
         model: says the names of the structures.
     """
     maps = {f"probability_{name}": voxels for name, voxels in zip(_file_names(model.structures), probabilities[1:], strict=True)}
-    maps["entropy"] = _entropy(probabilities)
+    maps["entropy"] = entropy_of(probabilities)
     return [_write(stem.with_name(f"{stem.name}_{name}"), voxels, image, source) for name, voxels in maps.items()]
 
 
-def _entropy(probabilities: np.ndarray) -> np.ndarray:
+def entropy_of(probabilities: np.ndarray) -> np.ndarray:
     """Shannon's entropy (D, H, W) float32 of probabilities (1 + S, D, H, W), slice by slice, as a share of its highest."""
     return slice_by_slice(lambda *classes: (entropy(classes) / np.log(len(classes))).clip(0, 1), *probabilities, dtype=np.float32)
 
@@ -211,7 +220,7 @@ def segment_paths(
         DataError: a folder that holds no files, or a mask that is there already.
     """
     model = segmenter.model
-    images = _images(files_of(paths), model)
+    images = images_of(files_of(paths), model)
     stems = _stems([_name(files[0], model) for files in images])
     if there := [f"{stem}_mask" for stem in stems for suffix in (".png", ".nii.gz") if (folder / f"{stem}_mask{suffix}").exists()]:
         raise DataError(f"{folder} holds a mask {there[0]} already, and nothing is written over. Give another folder, or take it away.")
@@ -224,7 +233,7 @@ def segment_paths(
                 "path": together([path_text(each) for each in files]) if files[1:] else path_text(file),
             }
             try:
-                image = _read(files, model)
+                image = read_for(files, model)
                 answer = segmenter.answer(image)
                 mask = segmenter.mask(answer.probabilities)
                 row["disagreement"] = answer.disagreement
@@ -241,7 +250,7 @@ def segment_paths(
     return pl.DataFrame(rows, schema={"row": pl.UInt32(), **words, "disagreement": pl.Float64(), **sizes})
 
 
-def _images(files: Sequence[Path], model: SegmentationModel) -> list[list[Path]]:
+def images_of(files: Sequence[Path], model: SegmentationModel) -> list[list[Path]]:
     """The files of each image: one, or those of its channels in their order."""
     images: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
@@ -255,7 +264,8 @@ def _name(file: Path, model: SegmentationModel) -> str:
     return CHANNEL.sub(r"\1", name) if model.channel_names else name
 
 
-def _read(files: Sequence[Path], model: SegmentationModel) -> Volume:
+def read_for(files: Sequence[Path], model: SegmentationModel) -> Volume:
+    """The image of its files, as the model sees it; ImageError where they cannot be read, or are not as many as its channels."""
     names = model.channel_names
     if not names:
         return read_volume(files[0])

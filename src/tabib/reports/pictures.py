@@ -14,12 +14,11 @@ import polars as pl
 from tabib.config import AnyData, SegmentationData
 from tabib.dataset import Case, case_of, read_case, read_predicted, read_row_pixels, slice_image, telling_slice
 from tabib.errors import ImageError
-from tabib.images import THUMBNAIL_SIDE, Image, drawn_size, encode_jpeg, lay_heat, overlay, read_image, resize, to_eight_bit
+from tabib.images import THUMBNAIL_SIDE, Image, box_around, drawn_size, encode_jpeg, lay_heat, overlay, read_image, resize, to_eight_bit
 
 __all__ = ["Gallery", "Overlay", "Picture", "outlined", "take_cases", "take_overlays", "take_pictures"]
 
 LARGEST_SIDE = 160
-LEAST_AROUND = 8  # pixels around a structure
 QUALITY = 80
 BUDGET_BYTES = 8_000_000
 """Of the base64 of all pictures of a page, so that it stays below 15 MB: its tables and curves take up to 6 MB with 100 classes."""
@@ -89,7 +88,7 @@ def take_overlays(
 def _heated(case: Case, values: np.ndarray, *, number: int, around: np.ndarray) -> Picture:
     """A slice under a map (H, W) uint8, cut as `outlined` cuts it."""
     pixels, box = _cut(case, number, around)
-    height, width = drawn_size(*pixels.shape[:2], LARGEST_SIDE)
+    height, width = drawn_size(pixels.shape[0], pixels.shape[1], LARGEST_SIDE)
     heat = resize(np.ascontiguousarray(values[box]), height, width) / np.float32(255)
     picture = _embed(lay_heat(resize(pixels, height, width), heat))
     return replace(picture, highest=float(values.max()) / 255)
@@ -169,20 +168,8 @@ def outlined(case: Case, *, number: int | None = None, around: np.ndarray | None
 
 def _cut(case: Case, number: int, around: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
     """What is shown of a slice, as bytes, and its rows and columns."""
-    image, box = slice_image(case.image, number), _around(around)
+    image, box = slice_image(case.image, number), box_around(around)
     return to_eight_bit(np.ascontiguousarray(image.pixels[box]), image.low, image.high), box
-
-
-def _around(structures: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of what all slices show of the structures and of what is around; everything where they show none."""
-    box = []
-    for axis, side in ((1, structures.shape[1]), (2, structures.shape[2])):
-        shown = np.flatnonzero(structures.any(axis=(0, 3 - axis)))
-        if len(shown) == 0:
-            return slice(None), slice(None)
-        margin = max((shown[-1] + 1 - shown[0]) // 2, LEAST_AROUND)
-        box.append(slice(max(0, shown[0] - margin), min(side, shown[-1] + 1 + margin)))
-    return box[0], box[1]
 
 
 def _shrink(image: Image) -> np.ndarray:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
 from tabib.config import Segmentation
 from tabib.images import strides_of
-from tabib.records import Agreement, MeasuredCase, MeasuredStructure, PostProcessing, SegmentationModel, Subgroup
+from tabib.records import Agreement, MeasuredCase, MeasuredStructure, OfLabel, PostProcessing, SegmentationModel, Subgroup
 from tabib.reports.facts import Facts
 from tabib.reports.figures import Block, Line, Plot, case_strip, network, plot, ticks
 from tabib.reports.judged import Forest, forests, subgroup_note
@@ -22,6 +23,7 @@ from tabib.reports.views import Figure, bracketed, outline_colour, sides, writte
 __all__ = [
     "AgreementRow",
     "Discussed",
+    "ExplainedCase",
     "Shown",
     "agreement_figures",
     "agreement_rows",
@@ -30,6 +32,7 @@ __all__ = [
     "drawn_network",
     "entropy_words",
     "error_forests",
+    "explained_cases",
     "legend",
     "object_counts",
     "shown_cases",
@@ -87,6 +90,15 @@ class Discussed:
     truth: Overlay
     prediction: Overlay
     entropy: Overlay
+
+
+@dataclass(frozen=True)
+class ExplainedCase:
+    """What the network made of a case, in pictures."""
+
+    chosen: str  # why this one
+    title: str
+    pictures: Sequence[tuple[str, Path]]  # words and file
 
 
 @dataclass(frozen=True)
@@ -266,6 +278,30 @@ def wanted_overlays(facts: Facts, reader: Language) -> list[Overlay]:
     shown: list[Shown | Discussed] = [each for _, _, cases in shown_cases(facts, reader) for each in cases]
     shown += [*discussed(facts, reader), *uncertain_cases(facts, reader)]
     return [overlay for each in shown for overlay in (each.truth, each.prediction, each.entropy) if overlay is not None]
+
+
+def explained_cases(facts: Facts, reader: Language) -> list[ExplainedCase]:
+    """What the network made of some test images; none before `tabib explain` was run."""
+    cases = {case.row: case for case in facts.measured("test")}
+    found = []
+    for each in facts.explained:
+        one = each.explained
+        case = cases.get(one.row) if one.row is not None else None
+        if case is None:
+            continue
+        figures: dict[str, Value] = {"case": called(facts, reader, case), "dice": case.dice, "slice": one.slice, "slices": one.slices}
+        title = reader.text("segmented.shown" if one.slices != 1 else "segmented.shown_flat", figures)
+        pictures = [
+            (
+                reader.text(f"why.{kind}", {"name": of.name, "p": of.probability})
+                if isinstance(of, OfLabel)
+                else reader.text(f"why.{kind}_mask"),
+                path,
+            )
+            for of, kind, path in each.pictures
+        ]
+        found.append(ExplainedCase(reader.name("chosen", one.chosen), title, pictures))
+    return found
 
 
 # --- Where it goes wrong ---
