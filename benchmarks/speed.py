@@ -187,7 +187,9 @@ def memory() -> None:
             place = films(Path(folder) / f"films{count}", count)
             command = [sys.executable, str(PEERS / "tabib_way.py"), str(place), "16", "8", str(THREADS), "small_resnet"]
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            peaks[count] = peak_anonymous_mib(process)
+            peaks[count] = peak_anonymous_mib(process.pid, lambda process=process: process.poll() is None)
+            if process.wait():
+                raise SystemExit("the training failed")
     few, many = peaks.values()
     print("\n### Anonymous memory of training (largest RssAnon of the process)\n\n| images | MiB |\n|---|---|")
     for count, peak in peaks.items():
@@ -221,19 +223,17 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def peak_anonymous_mib(process: subprocess.Popen[bytes]) -> float:
-    """The largest RssAnon of a process while it lives."""
+def peak_anonymous_mib(process: int | None, lives: Callable[[], bool]) -> float:
+    """The largest RssAnon of a process, by its number, while it lives."""
     peak = 0
-    while process.poll() is None:
+    while lives():
         try:
-            status = Path(f"/proc/{process.pid}/status").read_text()
+            status = Path(f"/proc/{process}/status").read_text()
         except OSError:
             break
         found = re.search(r"RssAnon:\s+(\d+) kB", status)
         peak = max(peak, int(found.group(1)) if found else 0)
         time.sleep(0.02)
-    if process.wait():
-        raise SystemExit("the training failed")
     return peak / 1024
 
 

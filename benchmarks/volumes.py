@@ -9,9 +9,9 @@ which the largest `RssAnon` counts: memory that the system cannot take back.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +28,16 @@ from tabib.training.segmenters import Form, build_segmenter
 
 SIDE, SLICES = 256, (64, 128, 256, 512)
 STRUCTURES = ["disc", "rest"]
-PATCHES = {2: [256, 256], 3: [16, 128, 128]}
+PATCHES = {2: [256, 256], 3: [16, 256, 256]}
 
 
 def write_made_up(path: Path, slices: int) -> None:
-    """Noise about a tube, int16."""
+    """A noisy tube, int16: what is noise everywhere takes long to pack."""
     random = np.random.default_rng(1)
     voxels = scratch((slices, SIDE, SIDE), np.int16)
     y, x = np.mgrid[:SIDE, :SIDE]
     for place in voxels:
-        place[...] = random.normal(100, 12, (SIDE, SIDE)) + 120 * ((y - 128) ** 2 + (x - 128) ** 2 < 60**2)
+        place[...] = random.normal(220, 12, (SIDE, SIDE)) * ((y - 128) ** 2 + (x - 128) ** 2 < 60**2)
     affine = np.array([[0, 0, 1.5, 0], [0, 1.5, 0, 0], [2, 0, 0, 0], [0, 0, 0, 1]], float)
     with path.open("wb") as file:
         file.writelines(nifti_pieces(Volume(voxels, affine, (2, 1.5, 1.5), ImageFacts(format="NIfTI", bits=16, mode="int16"))))
@@ -60,28 +60,33 @@ def segmenter(dimensions: int) -> Segmenter:
     return Segmenter(model, after, [network.eval()])  # pyright: ignore[reportArgumentType]
 
 
+def peak_of(dimensions: int, file: Path, folder: Path) -> float:
+    """The largest RssAnon, in MiB, of a process that predicts one file."""
+    process = get_context("fork").Process(target=lambda: segment_paths(segmenter(dimensions), [file], folder))
+    process.start()
+    peak = peak_anonymous_mib(process.pid, lambda: process.exitcode is None)
+    if process.exitcode:
+        raise SystemExit("the prediction failed")
+    print(f"{file.name}, {dimensions} dimensions: {peak:.0f} MiB", file=sys.stderr, flush=True)
+    return peak
+
+
 def main() -> None:
     """A row for each dimension."""
     print(machine())
     print("\n### Anonymous memory of predicting a volume (largest RssAnon of the process, MiB; slices of 256 x 256)\n")
     print(f"| network | {' | '.join(f'{slices} slices' for slices in SLICES)} | last / first | most / least | wanted |")
-    print(f"|{'---|' * (len(SLICES) + 4)}")
-    with tempfile.TemporaryDirectory() as folder:
+    print(f"|{'---|' * (len(SLICES) + 4)}", flush=True)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for slices in SLICES:
+            write_made_up(folder / f"{slices}.nii.gz", slices)
         for dimensions in PATCHES:
-            peaks = []
-            for slices in SLICES:
-                file = Path(folder) / f"{slices}.nii.gz"
-                if not file.exists():
-                    write_made_up(file, slices)
-                command = [sys.executable, __file__, str(dimensions), str(file), f"{folder}/masks/{dimensions}"]
-                peaks.append(peak_anonymous_mib(subprocess.Popen(command, stdout=subprocess.DEVNULL)))
+            peaks = [peak_of(dimensions, folder / f"{slices}.nii.gz", folder / f"masks{dimensions}") for slices in SLICES]
             shown = " | ".join(f"{peak:.0f}" for peak in peaks)
             ratios = f"**{peaks[-1] / peaks[0]:.2f}** | {max(peaks) / min(peaks):.2f}"
             print(f"| in {dimensions} dimensions | {shown} | {ratios} | at most 1.10 |", flush=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        segment_paths(segmenter(int(sys.argv[1])), [Path(sys.argv[2])], Path(sys.argv[3]))
-    else:
-        main()
+    main()
