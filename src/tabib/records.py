@@ -786,7 +786,7 @@ class AblatedRun(Record):
     """One training of a row, or why there is none."""
 
     seed: int
-    fold: int | None = None  # the given fold that judges
+    fold: int | None = None  # that judges
     run: str | None = None  # its folder
     not_run: NotRun | None = None
     reason: str = ""
@@ -826,7 +826,7 @@ class Ablation(Record):
 
     title: dict[str, str]  # by language
     seeds: list[int]
-    folds: list[int] = []  # given folds, each of which judges once
+    folds: list[int] = []  # each of which judges once
     rows: list[AblatedRow]  # the study as it is first
     test_rows: int = 0
     test_groups: int = 0

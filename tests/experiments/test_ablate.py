@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 from torch import nn
+from typer.testing import CliRunner
 
+from tabib.cli import app
 from tabib.errors import RunError, StudyError
 from tabib.experiments import Changes, Trained, judge_changes, read_changes, run_changes, write_ablation
 from tabib.experiments import series as running
@@ -113,15 +115,21 @@ def test_a_row_that_fails_says_why_and_stops_no_other(ablation: Ablation) -> Non
     assert (row.not_compared, row.differences, row.seeds) == ("runs", [], [])
 
 
-def test_what_is_done_is_loaded(place: Path, changes: Changes, trained: list[Trained]) -> None:
-    heard: list[tuple[str, bool]] = []
-    assert run_changes(changes, root=place / "runs", on_step=lambda name, loaded: heard.append((name, loaded)))[:6] == trained[:6]
-    assert not {name for name, loaded in heard if not loaded} & {"split", "model", "decision", "predictions"}
+@pytest.mark.usefixtures("trained")
+def test_the_verb_loads_what_is_done(place: Path) -> None:
+    weights = sorted(place.glob("runs/tiny/*/model/members/*/weights.safetensors"))
+    before = [path.stat().st_mtime_ns for path in weights]
+    done = CliRunner().invoke(app, ["ablate", str(place / "what.yaml"), "--runs", str(place / "runs"), "--json"])
+    assert done.exit_code == 3, done.output
+    said = json.loads(done.stdout)
+    assert [row["name"] for row in said["ablation"]["rows"]] == ["", "one epoch", "from zeros", "without weights"]
+    assert [Path(page).parent.name for page in said["pages"]] == ["ablate-what"] * 2
+    assert [path.stat().st_mtime_ns for path in weights] == before
+    assert len(weights) == 6
 
 
-def test_what_is_stopped_is_told_and_goes_on(
-    place: Path, changes: Changes, trained: list[Trained], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("trained")
+def test_what_is_stopped_is_told(place: Path, changes: Changes, monkeypatch: pytest.MonkeyPatch) -> None:
     finish, count = running.run_study, 0
 
     def stopped(*words: object, **told: object) -> Run:
@@ -219,7 +227,10 @@ def test_pages_tell_every_row_in_both_languages(ablation: Ablation, tmp_path: Pa
         ("study: tiny.yaml\nchanges: [{name: a, set: {training.seeds: [3]}}]", "training.seeds, which is said once for all rows"),
         ("study: tiny.yaml\nchanges: [{name: a, set: {explain.images: 3}}]", "explain.images, which changes no figure"),
         ("study: tiny.yaml\nseeds: [0, 0]\nchanges: [{name: a, set: {training.epochs: 1}}]", "seeds is ['0', '0']"),
-        ("study: tiny.yaml\nfolds: [0, 1]\nchanges: [{name: a, set: {training.epochs: 1}}]", "no split.given"),
+        (
+            "study: tiny.yaml\nfolds: [0, 1]\nchanges: [{name: a, set: {training.epochs: 1}}]",
+            "split.test is 0.4 of the study, which makes no folds",
+        ),
         ("study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 1}, expect: [goal_mised]}]", "Did you mean goal_missed"),
         ("study: tiny.yaml\nbase: a\nchanges: [{name: a, set: {training.epochs: 1}}]", "is that of the study as it is"),
         ("study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 1}, together: yes}]", "together is 'yes'"),
@@ -253,6 +264,16 @@ def test_a_row_with_another_split_is_refused_unless_it_asks_for_it(place: Path, 
     assert row.figures, "it has figures of its own"
     with pytest.raises(RunError, match="has another split"):
         judge_changes(changes, [trained[0], Trained(1, 0, None, found[1].found)])
+
+
+def test_folds_are_drawn_where_none_are_given(place: Path) -> None:
+    (place / "drawn.yaml").write_text("study: tiny.yaml\nfolds: [0, 1, 4]\nchanges: [{name: one epoch, set: {training.epochs: 1}}]")
+    fifths = ["split.train=0.6", "split.validation=0.2", "split.test=0.2"]
+    row = read_changes(place / "drawn.yaml", overrides=fifths).rows[1]
+    assert [row.trained_with(7, fold).split.turn for fold in (0, 1, 4)] == [0, 1, 4]
+    assert row.trained_with(7, None).training.seeds == [7]
+    with pytest.raises(StudyError, match="makes 4 folds"):
+        read_changes(place / "drawn.yaml", overrides=["split.train=0.5", "split.validation=0.25", "split.test=0.25"])
 
 
 @pytest.mark.slow

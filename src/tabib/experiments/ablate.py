@@ -28,6 +28,7 @@ UNCHANGED = {
     "expect": "is a field of the row itself, beside set",
     "training.seeds": "is said once for all rows, as seeds",
     "split.test_fold": "is said once for all rows, as folds",
+    "split.turn": "is said once for all rows, as folds",
     **dict.fromkeys(("title", "notes", "report", "explain", "goals"), "changes no figure"),
 }
 """Fields that no row can change, and why."""
@@ -45,7 +46,9 @@ class Changed:
     def trained_with(self, seed: int, fold: int | None) -> AnyStudy:
         """The study of one training."""
         training = self.study.training.model_copy(update={"seeds": [seed]})
-        split = self.study.split if fold is None else self.study.split.model_copy(update={"test_fold": fold})
+        split = self.study.split
+        if fold is not None:
+            split = split.model_copy(update={"test_fold" if split.given else "turn": fold})
         return self.study.model_copy(update={"training": training, "split": split})
 
 
@@ -56,7 +59,7 @@ class Changes:
     title: Mapping[str, str]  # by language
     rows: Sequence[Changed]
     seeds: Sequence[int]
-    folds: Sequence[int | None]  # given folds that judge in turn, or one None
+    folds: Sequence[int | None]  # given folds, or drawn ones, that judge in turn; or one None
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,11 @@ def read_changes(path: Path, *, overrides: Sequence[str] = ()) -> Changes:
         expect = _codes(row.get("expect", []), where)
         found.append(Changed(row["name"], study.model_copy(update={"expect": [*study.expect, *expect]}), changed, expect))
     folds = _numbers(values, "folds", path)
-    if folds and not base.study.split.given:
+    split = base.study.split
+    if folds and not split.given and (split.turns is None or max(folds) >= split.turns):
         raise StudyError(
-            f"{path}: folds are those that the table of the study gives, and it has no split.given: true. Leave folds out, or give it."
+            f"{path}: folds is {folds}, and split.test is {split.test:g} of the study, which makes {split.turns or 'no'} folds. Give split.test: 0.2 for "
+            "the folds 0 to 4, or a table that numbers folds, with split.given: true."
         )
     return Changes(read_title(values, path), found, _numbers(values, "seeds", path) or [0], folds or [None])
 
