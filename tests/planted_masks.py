@@ -8,17 +8,20 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from PIL import Image
 
 from planted import CHECKS
 from tabib.config import Segmentation
+from tabib.config import SegmentationModel as Part
 from tabib.dataset import index_folder, read_case, split_dataset
 from tabib.images import Volume, encode_nifti, read_mask
 from tabib.images.image import ImageFacts
-from tabib.prediction import predict_masks
-from tabib.records import Findings, SegmentationModel
+from tabib.prediction import Segmenter, predict_masks
+from tabib.records import Findings, PostProcessing, SegmentationModel
 from tabib.runs import save
 from tabib.training import calibrate_masks, resolve_segmentation, train_segmenter
+from tabib.training.segmenters import Form, build_segmenter
 
 SIDE = 48
 
@@ -130,3 +133,37 @@ def mean_dice(planted: PlantedMasks, predictions: pl.DataFrame, folder: Path, pa
         said, truth = read_mask(folder / mask).voxels, read_case(planted.study.data, path, masks[row]).structures
         found += [2 * ((said == k) & (truth == k)).sum() / ((said == k).sum() + (truth == k).sum()) for k in (1, 2)]
     return float(np.mean(found))
+
+
+def untrained(*, bias: float | None = None, **changes: Any) -> Segmenter:
+    """A network for two structures that has learnt nothing; with a bias, one that sees the first in every place, or in none where it is below 0."""
+    values: dict[str, Any] = {
+        "structures": ["a", "b"],
+        "numbers": [3, 7],
+        "instances": False,
+        "network": "unet",
+        "encoder": None,
+        "filters": [4, 8],
+        "norm": None,
+        "dropout": 0.0,
+        "deep_supervision": False,
+        "dimensions": 2,
+        "patch": [32, 32],
+        "spacing_mm": None,
+        "channels": 1,
+        "intensity": "zscore",
+        "window": None,
+        "weights_total": 0,
+        "weights_trainable": 0,
+        "weights_source": "none",
+        "weights_source_sha256": None,
+        "members": [],
+    }
+    model = SegmentationModel.model_validate(values | changes)
+    chosen: dict[str, Any] = {"structures": ["a", "b"], "largest_component": [], "fill_holes": [], "flips": False, "weights_sha256": []}
+    known: dict[str, Any] = {"validation_rows": 1, "validation_groups": 1, "dice_before": {}, "dice_after": {}}
+    network, _ = build_segmenter(Part(filters=[4, 8], norm=None), Form(1, 3, tuple(model.patch), None), seed=4)
+    if bias is not None:
+        network.head.weight.detach().zero_()  # pyright: ignore[reportCallIssue]
+        network.head.bias.detach().copy_(torch.tensor([0.0, bias, -99.0]))  # pyright: ignore[reportCallIssue]
+    return Segmenter(model, PostProcessing(**chosen, **known), [network.eval()])

@@ -15,6 +15,7 @@ import json
 import sys
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -520,6 +521,10 @@ def predict(
             "--probabilities", help="Of a segmenter, write the probability of each structure, and their entropy, beside its mask."
         ),
     ] = False,
+    dicom_seg: Annotated[
+        bool,
+        typer.Option("--dicom-seg", help="Write masks as DICOM segmentation objects that refer to the series which they lie on."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict new images with a trained model, as it was judged: a class, or a mask written into the folder of --out."""
@@ -532,8 +537,10 @@ def predict(
         check_table_place(out)
     opened = read_run(run)
     if opened.given.task == "segmentation":
-        _predict_masks(opened, paths, out, probabilities, as_json)
+        _predict_masks(opened, paths, out, probabilities, dicom_seg, as_json)
         return
+    if dicom_seg:
+        raise StudyError("--dicom-seg writes the masks of a segmenter, and this run is of a classifier. Leave it out.")
     if probabilities:
         raise StudyError(
             "--probabilities writes the maps of a segmenter. The table of a classifier has its probabilities anyway; leave it out."
@@ -556,7 +563,7 @@ def predict(
     _leave(refused)
 
 
-def _predict_masks(run: Run, paths: list[Path], out: Path | None, probabilities: bool, as_json: bool) -> None:
+def _predict_masks(run: Run, paths: list[Path], out: Path | None, probabilities: bool, dicom_seg: bool, as_json: bool) -> None:
     from tabib.console import ConsoleProgress
     from tabib.prediction import Segmenter, segment_paths
     from tabib.runs import check_folder_place
@@ -565,7 +572,8 @@ def _predict_masks(run: Run, paths: list[Path], out: Path | None, probabilities:
         raise StudyError("This run is of a segmenter, whose answer is a mask. Say in which folder to write the masks: -o FOLDER.")
     check_folder_place(out)
     segmenter = Segmenter.load(run.folder / "model")
-    table = segment_paths(segmenter, paths, out, probabilities=probabilities, progress=ConsoleProgress())
+    made = datetime.now().astimezone() if dicom_seg else None
+    table = segment_paths(segmenter, paths, out, probabilities=probabilities, objects_made=made, progress=ConsoleProgress())
     lines = [
         f"{row['path']}: refused, {row['refused']}"
         if row["refused"]

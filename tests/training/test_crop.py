@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
@@ -16,54 +15,12 @@ from hypothesis import strategies as st
 
 from geometries import affines, saved
 from masked import study
-from planted_masks import finish, mean_dice, plant_masks
-from tabib.config import SegmentationModel as Part
+from planted_masks import finish, mean_dice, plant_masks, untrained
 from tabib.dataset import MaskFacts, build_cases, index_folder, inspect_dataset
 from tabib.images import read_mask, read_volume
 from tabib.prediction import Segmenter, segment_paths
-from tabib.records import PostProcessing, SegmentationModel
-from tabib.training.segmenters import Form, build_segmenter
 
-
-def segmenter(**changes: Any) -> Segmenter:
-    """An untrained network that sees content alone, at 2 mm."""
-    values: dict[str, Any] = {
-        "structures": ["a", "b"],
-        "numbers": [3, 7],
-        "instances": False,
-        "network": "unet",
-        "encoder": None,
-        "filters": [4, 8],
-        "norm": None,
-        "dropout": 0.0,
-        "deep_supervision": False,
-        "dimensions": 3,
-        "patch": [8, 8, 8],
-        "crop": "content",
-        "spacing_mm": [2.0, 2.0, 2.0],
-        "channels": 1,
-        "intensity": "zscore",
-        "window": None,
-        "weights_total": 0,
-        "weights_trainable": 0,
-        "weights_source": "none",
-        "weights_source_sha256": None,
-        "members": [],
-    }
-    model = SegmentationModel.model_validate(values | changes)
-    decision = PostProcessing(
-        structures=["a", "b"],
-        largest_component=[],
-        fill_holes=[],
-        flips=False,
-        weights_sha256=[],
-        validation_rows=1,
-        validation_groups=1,
-        dice_before={},
-        dice_after={},
-    )
-    network, _ = build_segmenter(Part(filters=[4, 8], norm=None), Form(1, 3, (8, 8, 8), None), seed=4)
-    return Segmenter(model, decision, [network.eval()])
+SEES_CONTENT = untrained(dimensions=3, patch=[8, 8, 8], crop="content", spacing_mm=[2.0, 2.0, 2.0])
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +55,8 @@ def test_a_frame_changes_nothing_inside_and_is_background(
         file = saved(folder / name, voxels, place)
         for old in (folder / name / "out").glob("*"):
             old.unlink()
-        answers.append(segmenter().probabilities(read_volume(file)))
-        table = segment_paths(segmenter(), [file], folder / name / "out")
+        answers.append(SEES_CONTENT.probabilities(read_volume(file)))
+        table = segment_paths(SEES_CONTENT, [file], folder / name / "out")
         written = nibabel.load(table["mask"][0])
         assert np.array_equal(written.affine, nibabel.load(file).affine)  # pyright: ignore[reportAttributeAccessIssue]
         masks.append(np.asarray(written.dataobj))  # pyright: ignore[reportAttributeAccessIssue]

@@ -18,7 +18,7 @@ from tabib.dataset.nnunet import CHANNEL, channel_names, files_of_image
 from tabib.dataset.pixels import STATISTICS, enough_side, fit_image, intensity_statistics
 from tabib.dataset.positive import guess_positive, positive_class
 from tabib.dataset.splits import LEFT_OUT, read_split_csv, split_dataset
-from tabib.dataset.stacks import together
+from tabib.dataset.stacks import find_stack, together
 
 __all__ = [
     "CHANNEL",
@@ -45,6 +45,7 @@ __all__ = [
     "enough_side",
     "files_of_image",
     "find_near_copies",
+    "find_stack",
     "fit_image",
     "given_parts",
     "guess_masks",

@@ -17,8 +17,8 @@ from tabib.dataset import prepare, read_case, seen_box, slice_image
 from tabib.errors import DataError, ImageError, StudyError
 from tabib.explanation.feature_maps import draw_maps, level_maps
 from tabib.images import Volume, box_around, drawn_size, encode_png, lay_heat, overlay, resize, to_eight_bit
-from tabib.prediction import Segmenter, entropy_of, images_of, read_for
-from tabib.prediction.folder import files_of, path_text
+from tabib.prediction import Segmenter, entropy_of, gather
+from tabib.prediction.folder import files_of
 from tabib.prediction.segmenter import as_grid
 from tabib.progress import SILENT, Progress
 from tabib.records import LABEL_SEPARATOR, Explained, Explanations, OfLabel, SegmentationEvaluation, labels_of
@@ -102,16 +102,16 @@ def explain_mask_paths(
         DataError: a folder that holds no files.
     """
     drawer = _Drawer.of(segmenter, folder, structures)
-    images = images_of(files_of(paths), segmenter.model)
+    images = gather(files_of(paths), segmenter.model)
     explained: list[Explained] = []
     refused: dict[str, str] = {}
     maps: dict[str, str] = {}
     with progress.bar("explain", len(images)) as advance:
-        for files in images:
-            path, stem = path_text(files[0]), f"{len(explained):04}"
+        for source in images:
+            path, stem = source.path, f"{len(explained):04}"
             blank = Explained(row=None, path=path, chosen="given", label=None, predicted="", probability=None)
             try:
-                one, layers = drawer.explain(read_for(files, segmenter.model), stem, blank)
+                one, layers = drawer.explain(source.read(), stem, blank)
             except ImageError as error:
                 refused[path] = str(error)
             else:

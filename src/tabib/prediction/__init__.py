@@ -2,8 +2,9 @@
 
 from tabib.prediction.external import features_of, predict_external
 from tabib.prediction.folder import predict_paths
+from tabib.prediction.gathered import gather
 from tabib.prediction.index import predict_index
-from tabib.prediction.masks import entropy_of, images_of, predict_external_masks, predict_masks, read_for, segment_paths, write_mask
+from tabib.prediction.masks import entropy_of, predict_external_masks, predict_masks, segment_paths, write_mask
 from tabib.prediction.predictor import Predictor, prepare
 from tabib.prediction.segmenter import Segmenter
 
@@ -12,14 +13,13 @@ __all__ = [
     "Segmenter",
     "entropy_of",
     "features_of",
-    "images_of",
+    "gather",
     "predict_external",
     "predict_external_masks",
     "predict_index",
     "predict_masks",
     "predict_paths",
     "prepare",
-    "read_for",
     "segment_paths",
     "write_mask",
 ]

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from scipy.stats import entropy
 
+import tabib
 from tabib.config import Segmentation, SegmentationData
-from tabib.dataset import CHANNEL, files_of_image, read_case, together
+from tabib.dataset import files_of_image, read_case
 from tabib.errors import DataError, ImageError
-from tabib.images import Volume, encode_png, nifti_pieces, nifti_pieces_like, read_channels, read_volume, slice_by_slice
-from tabib.prediction.folder import files_of, path_text
+from tabib.images import Volume, encode_dicom_seg, encode_png, nifti_pieces, nifti_pieces_like, slice_by_slice
+from tabib.prediction.folder import files_of
+from tabib.prediction.gathered import Gathered, gather
 from tabib.prediction.segmenter import Segmenter
 from tabib.progress import SILENT, Progress
 from tabib.records import MASKS_SCHEMA, PostProcessing, SegmentationModel
@@ -26,10 +28,8 @@ from tabib.training.session import running
 
 __all__ = [
     "entropy_of",
-    "images_of",
     "predict_external_masks",
     "predict_masks",
-    "read_for",
     "segment_paths",
     "write_mask",
     "write_probabilities",
@@ -199,17 +199,25 @@ def _write(stem: Path, voxels: np.ndarray, image: Volume, source: Path) -> Path:
 
 
 def segment_paths(
-    segmenter: Segmenter, paths: Sequence[Path], folder: Path, *, probabilities: bool = False, progress: Progress = SILENT
+    segmenter: Segmenter,
+    paths: Sequence[Path],
+    folder: Path,
+    *,
+    probabilities: bool = False,
+    objects_made: datetime | None = None,
+    progress: Progress = SILENT,
 ) -> pl.DataFrame:
     """Write the mask of each image file.
 
     Args:
         segmenter: a loaded model.
-        paths: image files, and folders, of which every file at any depth is taken but what `junk` names; a volume is one file, or, of a
-            model of images with a file for each channel, those called `NAME_0000.nii.gz`, `NAME_0001.nii.gz` and so on.
+        paths: image files, and folders, of which every file at any depth is taken but what `junk` names. The slices of a DICOM series
+            are one volume, at each time point; any other volume is one file, or, of a model of images with a file for each channel,
+            those called `NAME_0000.nii.gz`, `NAME_0001.nii.gz` and so on.
         folder: where the masks are written, each called as its image with `_mask` at the end. A file that is there is an error
             before the first image is predicted: nothing is written over.
         probabilities: whether the probability of every structure is written too, as `write_probabilities` does.
+        objects_made: where masks are to be DICOM segmentation objects that refer to the series, when they are made.
         progress: told of each image.
 
     Returns:
@@ -220,27 +228,26 @@ def segment_paths(
         DataError: a folder that holds no files, or a mask that is there already.
     """
     model = segmenter.model
-    images = images_of(files_of(paths), model)
-    stems = _stems([_name(files[0], model) for files in images])
-    if there := [f"{stem}_mask" for stem in stems for suffix in (".png", ".nii.gz") if (folder / f"{stem}_mask{suffix}").exists()]:
+    images = gather(files_of(paths), model)
+    masks = [f"{image.stem}_mask" for image in images]
+    if there := [name for name in masks for suffix in (".png", ".nii.gz", ".dcm") if (folder / f"{name}{suffix}").exists()]:
         raise DataError(f"{folder} holds a mask {there[0]} already, and nothing is written over. Give another folder, or take it away.")
     rows: list[dict[str, object]] = []
     with progress.bar("predict", len(images)) as advance:
-        for number, (files, stem) in enumerate(zip(images, stems, strict=True)):
-            file = files[0]
-            row: dict[str, object] = {
-                "row": number,
-                "path": together([path_text(each) for each in files]) if files[1:] else path_text(file),
-            }
+        for number, (source, name) in enumerate(zip(images, masks, strict=True)):
+            row: dict[str, object] = {"row": number, "path": source.path}
             try:
-                image = read_for(files, model)
+                image = source.read()
                 answer = segmenter.answer(image)
                 mask = segmenter.mask(answer.probabilities)
                 row["disagreement"] = answer.disagreement
-                row["mask"] = str(write_mask(folder / f"{stem}_mask", mask, image, file, model))
+                if objects_made is None:
+                    row["mask"] = str(write_mask(folder / name, mask, image, source.files[0], model))
+                else:
+                    row["mask"] = str(_write_object(folder / name, mask, image, source, model, objects_made))
                 row |= _sizes(mask, image, model)
                 if probabilities:
-                    write_probabilities(folder / stem, answer.probabilities, image, file, model)
+                    write_probabilities(folder / source.stem, answer.probabilities, image, source.files[0], model)
             except ImageError as error:
                 row["refused"] = str(error)
             rows.append(row)
@@ -250,41 +257,25 @@ def segment_paths(
     return pl.DataFrame(rows, schema={"row": pl.UInt32(), **words, "disagreement": pl.Float64(), **sizes})
 
 
-def images_of(files: Sequence[Path], model: SegmentationModel) -> list[list[Path]]:
-    """The files of each image: one, or those of its channels in their order."""
-    images: dict[Path, list[Path]] = defaultdict(list)
-    for file in files:
-        images[file.with_name(_name(file, model)) if model.channel_names else file].append(file)
-    return [sorted(image) for image in images.values()]
-
-
-def _name(file: Path, model: SegmentationModel) -> str:
-    """The name of an image by that of its file, without what is for the suffix, the frame and the channel."""
-    name = re.sub(r"\.(nii(\.gz)?|[A-Za-z0-9]+)(\[\d+\])?$", "", file.name)
-    return CHANNEL.sub(r"\1", name) if model.channel_names else name
-
-
-def read_for(files: Sequence[Path], model: SegmentationModel) -> Volume:
-    """The image of its files, as the model sees it; ImageError where they cannot be read, or are not as many as its channels."""
-    names = model.channel_names
-    if not names:
-        return read_volume(files[0])
-    if len(files) != len(names):
+def _write_object(stem: Path, mask: np.ndarray, image: Volume, source: Gathered, model: SegmentationModel, made: datetime) -> Path:
+    """Write a mask as a DICOM segmentation object on the series that it lies on."""
+    if image.facts.format != "DICOM":
         raise ImageError(
-            f"has {len(files)} of the {len(names)} channels ({', '.join(names)}) that the model sees; give a file for each, called NAME_0000, "
-            "NAME_0001 and so on, beside each other"
+            "is no DICOM picture, so no segmentation object can refer to it; leave --dicom-seg out, and it gets a mask as it is"
         )
-    return read_channels(files)
-
-
-def _stems(names: Sequence[str]) -> list[str]:
-    """What the masks are called: as their images, and with a number where two images in different folders are called alike."""
-    found: dict[str, int] = {}
-    stems = []
-    for name in names:
-        found[name] = found.get(name, 0) + 1
-        stems.append(f"{name}{f'-{found[name]}' if found[name] > 1 else ''}")
-    return stems
+    if not mask.any():
+        raise ImageError(
+            "shows none of the structures, and a segmentation object has at least one; without --dicom-seg it gets an empty mask"
+        )
+    if model.instances:
+        names = {number: f"{model.structures[0]} {number}" for number in range(1, int(mask.max()) + 1)}
+    else:
+        names = dict(enumerate(model.structures, start=1))
+    series, time = source.stack
+    path = stem.with_name(f"{stem.name}.dcm")
+    with atomic_write(path) as file:
+        file.write(encode_dicom_seg(mask, series, names=names, made=made, version=tabib.__version__, time=time))
+    return path
 
 
 def _sizes(mask: np.ndarray, image: Volume, model: SegmentationModel) -> dict[str, object]:
