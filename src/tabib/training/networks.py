@@ -24,7 +24,7 @@ from tabib.training.weights import Start, find_imagenet, find_local, load_start
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
-__all__ = ["NETWORKS", "Network", "build_network", "resolve_model", "small_resnet"]
+__all__ = ["NETWORKS", "Network", "build_network", "describe_backbone", "first_convolutions", "resolve_model", "small_resnet"]
 
 FROM_NOTHING = ((0.5,) * 3, (0.25,) * 3)
 """Mean and standard deviation in 0..1 that `intensity: network` means where no weights say otherwise."""
@@ -309,6 +309,21 @@ def _head(features: int, model: ModelPart, *, outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers, output)
 
 
+def describe_backbone(network: str, *, channels: int) -> tuple[nn.Module, PretrainedCfg]:
+    """A backbone of timm without memory for its weights, of which only names and shapes count, and what timm says of those it offers.
+
+    Raises `StudyError` where there is no network of this name.
+    """
+    with torch.device("meta"):  # a VGG has 100 million weights in layers that another network does not have
+        return _timm_features(ModelPart(network=network), channels=channels, height=224, width=224)
+
+
+def first_convolutions(config: PretrainedCfg) -> tuple[str, ...]:
+    """The weights of a network of timm that read the image."""
+    names = (config.first_conv,) if isinstance(config.first_conv, str) else tuple(config.first_conv or ())
+    return tuple(f"{name}.weight" for name in names)
+
+
 def _load_weights(
     model: ModelPart, features: nn.Module, config: PretrainedCfg | None, *, offline: bool, progress: Progress
 ) -> Start | None:
@@ -325,9 +340,8 @@ def _load_weights(
         plain = PLAIN_NETWORKS.get(model.network)
         mean, std = (tuple(config.mean), tuple(config.std)) if config else (plain and plain.scale) or FROM_NOTHING
         found = find_local(Path(model.weights), mean=mean, std=std)
-    convolutions = config.first_conv if config else "conv1" if model.network in PLAIN_NETWORKS else "stem.0.0"
-    names = (convolutions,) if isinstance(convolutions, str) else tuple(convolutions or ())
-    return load_start(found, features, network=model.network, first_convolutions=tuple(f"{name}.weight" for name in names))
+    own = ("conv1.weight",) if model.network in PLAIN_NETWORKS else ("stem.0.0.weight",)
+    return load_start(found, features, network=model.network, first_convolutions=first_convolutions(config) if config else own)
 
 
 def _per_channel(values: tuple[float, ...], channels: int) -> Tensor:

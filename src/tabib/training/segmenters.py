@@ -9,13 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tabib.config import ModelPart, SegmentationModel, run_named
+from tabib.config import SegmentationModel, run_named
 from tabib.errors import StudyError, WeightsError
 from tabib.images import strides_of
 from tabib.progress import SILENT, Progress
-from tabib.training.networks import Network, build_network
+from tabib.training.networks import Network, describe_backbone, first_convolutions
 from tabib.training.other_run import find_in_run, load_head
-from tabib.training.weights import find_local, load_start
+from tabib.training.weights import Start, find_imagenet, find_local, fit_weights, load_start, names_in
 
 __all__ = ["SEGMENTERS", "Form", "UNet", "build_segmenter"]
 
@@ -124,14 +124,13 @@ def build_segmenter(
         torch.default_generator.manual_seed(seed)
         features, head, filters, first = SEGMENTERS[model.network](model, form)
     source, digest = "none", None
-    if model.weights == "imagenet":
-        assert model.encoder is not None
-        part = ModelPart(network=model.encoder, weights="imagenet")
-        backbone = build_network(part, classes=2, channels=form.channels, height=224, width=224, offline=offline, progress=progress)
-        _fill_encoder(features.get_submodule("encoder"), backbone.features, model.encoder)
-        source, digest = backbone.weights_source, backbone.weights_source_sha256
+    run = run_named(model.weights)
+    if model.weights is not None and model.encoder is not None and not run and not _is_whole(model.weights):
+        begun = _load_encoder(
+            features.get_submodule("encoder"), model.encoder, model.weights, channels=form.channels, offline=offline, progress=progress
+        )
+        source, digest = begun.source, begun.sha256
     elif model.weights is not None:
-        run = run_named(model.weights)
         found = find_in_run(run) if run else find_local(Path(model.weights), mean=(0.0,), std=(1.0,))
         begun = load_start(found, features, network=model.network, first_convolutions=first)
         source, digest = begun.source, begun.sha256
@@ -270,14 +269,28 @@ def _last(wide: int, form: Form) -> nn.Module:
     return _KINDS[form.dimensions].convolution(wide, form.outputs, 1)
 
 
-def _fill_encoder(encoder: nn.Module, backbone: nn.Module, name: str) -> None:
+def _is_whole(weights: str | Path) -> bool:
+    """Whether a file holds a U-Net with its way up, and not a backbone alone."""
+    return weights != "imagenet" and Path(weights).is_file() and any("decoder." in name for name in names_in(Path(weights)))
+
+
+def _load_encoder(encoder: nn.Module, name: str, weights: str | Path, *, channels: int, offline: bool, progress: Progress) -> Start:
     """Give the encoder the weights of the whole backbone, whose last layers it does not have: in order, by their shapes."""
-    whole = iter(backbone.state_dict().values())
-    for tensor in encoder.state_dict().values():
-        source = next((each for each in whole if each.shape == tensor.shape), None)
-        if source is None:
-            raise WeightsError(f"The ImageNet weights of {name} do not fit the layers that its U-Net has. Take another encoder.")
-        tensor.copy_(source)
+    backbone, config = describe_backbone(name, channels=channels)
+    whole, own = backbone.state_dict(), encoder.state_dict()
+    names = iter(whole)
+    pairs = {mine: next((other for other in names if whole[other].shape == tensor.shape), "") for mine, tensor in own.items()}
+    if not all(pairs.values()):
+        raise WeightsError(f"The weights of {name} do not fit the layers that its U-Net has. Take another encoder.")
+    if weights == "imagenet":
+        count = sum(weight.numel() for weight in backbone.parameters())
+        found = find_imagenet(name, config, weights=count, offline=offline, progress=progress)
+    else:
+        found = find_local(Path(weights), mean=tuple(config.mean), std=tuple(config.std))
+    spare = whole.keys() - set(pairs.values())
+    fitted, start = fit_weights(found, whole, network=name, first_convolutions=first_convolutions(config), spare=spare)
+    encoder.load_state_dict({mine: fitted[other] for mine, other in pairs.items() if other in fitted}, strict=False)
+    return start
 
 
 def _freeze_encoder(network: Network, model: SegmentationModel) -> None:

