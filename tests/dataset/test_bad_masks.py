@@ -13,7 +13,8 @@ import polars as pl
 import pytest
 
 from masked import pairs, save_nifti, study
-from tabib.dataset import index_folder, inspect_dataset
+from tabib.dataset import Grid, index_folder, inspect_dataset, prepare
+from tabib.images import read_volume
 from tabib.records import Finding
 
 VOXELS = np.random.default_rng(2).integers(0, 99, (20, 16, 3)).astype(np.int16)  # rows and columns before slices, as nibabel has them
@@ -111,6 +112,25 @@ def test_labels_out_of_range_stop_the_study_and_name_the_numbers(tmp_path: Path)
     found = bad(tmp_path, mask={"voxels": np.where(CUBE, 7, 0).astype(np.int16)})
     finding = findings(found, tmp_path)["numbers_undeclared"]
     assert (finding.level, finding.figures["by_number"]) == ("fail", {"7": [72]})
+
+
+def test_voxels_that_are_no_numbers_are_the_darkest_and_an_image_of_nothing_else_is_refused(tmp_path: Path) -> None:
+    voxels = VOXELS.astype(np.float32)
+    voxels[:5] = np.nan
+    voxels[5] = np.inf
+    found = bad(tmp_path, image={"voxels": voxels})
+    assert not reason(found)
+    finding = findings(found, tmp_path)["voxels_without_value"]
+    assert finding.figures["most"] == pytest.approx(6 / 20)
+    image = read_volume(tmp_path / "images/bad.nii")
+    for intensity in ("zscore", "percentile", "unit"):
+        seen = prepare(image, Grid(2, None, 1, intensity, None))[0].astype(np.float32)
+        lost = ~np.isfinite(image.voxels)
+        assert np.isfinite(seen).all()
+        assert (seen[lost] == seen[~lost].min()).all()
+        assert seen[~lost].std() > 0.1
+    (tmp_path / "again").mkdir()
+    assert "holds no value that is a number" in reason(bad(tmp_path / "again", image={"voxels": np.full(VOXELS.shape, np.nan, np.float32)}))
 
 
 def test_patients_of_one_phase(tmp_path: Path) -> None:

@@ -163,6 +163,11 @@ def test_masks_that_say_another_place_the_furthest_first() -> None:
     assert (finding.rows, finding.figures["most"], finding.page_one) == ([6, 1], 31.5, True)
 
 
+def test_voxels_that_are_no_numbers_the_most_first() -> None:
+    finding = one(look(index_of({"mask_facts": {1: facts(without_value=0.1), 6: facts(without_value=0.4)}})), "voxels_without_value")
+    assert (finding.level, finding.rows, finding.figures["most"]) == ("warn", [6, 1], 0.4)
+
+
 def test_one_picture_with_two_masks() -> None:
     twice = [*FILMS[:11], FILMS[3]]
     finding = one(look(index_of({"structures": {11: '{"1": 51}'}}, films=twice)), "copies_with_two_masks")
@@ -195,7 +200,9 @@ def test_one_round_spacing_in_every_file_is_asked_about() -> None:
 def test_a_patient_of_one_phase() -> None:
     lacking = index_of({"facts": {4: json.dumps({"phase": "ES"}), 9: None}})
     finding = one(look(lacking), "phases_incomplete")
-    assert (finding.rows, finding.figures["patients"], finding.figures["all"]) == ([4, 5, 8], 2, 6)
+    assert (finding.rows, finding.figures["patients"], finding.figures["all"]) == ([4, 5, 8, 9], 2, 6)
+    unknown = one(look(index_of({"facts": {4: None, 5: None}})), "phases_incomplete")
+    assert (unknown.rows, unknown.figures["phases"]) == ([4, 5], "ED · ES"), "one of whom no phase is known"
     assert "phases_incomplete" not in codes(look(index_of(facts=[None] * 12)))
 
 

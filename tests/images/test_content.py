@@ -52,3 +52,9 @@ def test_it_is_the_box_of_what_is_not_zero_where_the_background_is_zero() -> Non
     voxels[1:4, 3:9, 2:10] = np.random.default_rng(0).normal(size=(3, 6, 8))
     found = np.argwhere(voxels)
     assert sides(voxels) == [*zip(found.min(0).tolist(), (found.max(0) + 1).tolist(), strict=True)]
+
+
+def test_a_background_without_a_value_is_one_too() -> None:
+    voxels = np.full((5, 12, 12), np.nan)
+    voxels[1:4, 3:9, 2:10] = 7
+    assert sides(voxels) == [(1, 4), (3, 9), (2, 10)]

@@ -114,7 +114,7 @@ def prepare(image: Volume, grid: Grid) -> np.ndarray:
 
     `zscore` is mean 0 and standard deviation 1 of what is seen, `percentile` its 0.5th to 99.5th percentile to 0..1, `unit` the
     range of its type (of other numbers, its own) to 0..1, `ct_window` the window to 0..1. Values outside are cut off but by `zscore`,
-    which cuts at 10 deviations. Of channels that are images of their own each is scaled by itself.
+    which cuts at 10 deviations. What is no number is the lowest value that is one. Of channels that are images of their own each is scaled by itself.
 
     Raises:
         ImageError: an image without the channels that the grid has, each an image of its own.
@@ -142,6 +142,8 @@ def prepare(image: Volume, grid: Grid) -> np.ndarray:
 
 def _scale(values: np.ndarray, stored: np.dtype, grid: Grid) -> None:
     """Scale values where they stand, as nothing of their size is made besides but in a file."""
+    if stored.kind == "f":
+        _fill_lost(values)
     if grid.intensity == "zscore":
         values -= values.mean()
         squares = np.multiply(values, values, out=scratch(values.shape, np.float32))
@@ -162,6 +164,13 @@ def _scale(values: np.ndarray, stored: np.dtype, grid: Grid) -> None:
     values -= low
     values /= (high - low) or 1.0
     np.clip(values, 0, 1, out=values)
+
+
+def _fill_lost(values: np.ndarray) -> None:
+    """Give what is no number the lowest value that is one."""
+    lowest = min((float(each[known].min()) for each in values if (known := np.isfinite(each)).any()), default=0.0)
+    for each in values:
+        each[~np.isfinite(each)] = lowest
 
 
 def build_cases(

@@ -47,6 +47,7 @@ def inspect_masks(index: pl.DataFrame, study: Segmentation) -> Iterator[Finding]
     yield from _segments(masked)
     yield from _shown(masked, study)
     yield from _appearance(masked)
+    yield from _without_value(masked)
     if study.input.crop == "content":
         yield from _beyond(masked)
     yield from _copies(masked)
@@ -174,6 +175,18 @@ def _appearance(masked: pl.DataFrame) -> Iterator[Finding]:
         yield _finding("masks_in_order", "pass", {"images": len(facts)})
 
 
+def _without_value(masked: pl.DataFrame) -> Iterator[Finding]:
+    """Voxels of images that are no numbers, which count as their darkest value."""
+    shares = {
+        row: share for row, text in masked.select("row", "mask_facts").iter_rows() if (share := MaskFacts(**json.loads(text)).without_value)
+    }
+    if shares:
+        rows = sorted(shares, key=lambda row: -shares[row])
+        example = masked.filter(pl.col("row") == rows[0])["path"][0]
+        figures: Figures = {"images": len(rows), "share": len(rows) / len(masked), "most": shares[rows[0]], "example": example}
+        yield _finding("voxels_without_value", "warn", figures, rows)
+
+
 def _beyond(masked: pl.DataFrame) -> Iterator[Finding]:
     """Structures where the network sees nothing, as the image is cut to its content."""
     facts = {row: MaskFacts(**json.loads(text)) for row, text in masked.select("row", "mask_facts").iter_rows()}
@@ -225,8 +238,8 @@ def _phases(good: pl.DataFrame) -> Iterator[Finding]:
     phases: dict[str, set[str]] = defaultdict(set)
     rows: dict[str, list[int]] = defaultdict(list)
     for row, patient, text in good.select("row", "group", "facts").iter_rows():
-        if patient is not None and (phase := json.loads(text or "{}").get("phase")):
-            phases[patient].add(phase)
+        if patient is not None:
+            phases[patient] |= {phase} if (phase := json.loads(text or "{}").get("phase")) else set()
             rows[patient].append(row)
     every = set(chain.from_iterable(phases.values()))
     lacking = sorted(patient for patient, own in phases.items() if own != every)

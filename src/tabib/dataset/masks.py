@@ -61,6 +61,7 @@ class MaskFacts:
     border: list[str]  # structures that touch the frame of a slice
     by_number: dict[str, str] = field(default_factory=dict)  # of a segmentation object: segments that their number alone makes a structure
     left_out: list[str] = field(default_factory=list)  # segments with names of no structure of the study, where others have such names
+    without_value: float = 0.0  # share of the voxels of the image that are no numbers
     beyond: list[str] = field(default_factory=list)  # structures that reach beyond the content of the image (`images.content_box`)
 
 
@@ -173,6 +174,8 @@ def glance_at_case(item: tuple[SegmentationData, str, str | None]) -> list[dict[
         seen["content"] = digests[0] if len(digests) == 1 else hashlib.sha256("+".join(digests).encode()).hexdigest()
         del files
         image = source.read()
+        if image.voxels.dtype.kind == "f" and not any(np.isfinite(each).any() for each in image.voxels):
+            raise ImageError(f"{path} holds no value that is a number; export it again")
         stored = None if mask is None else _read_mask(data, path, mask, source, image)
     except ImageError as error:
         return [seen | {"refused": str(error)}]
@@ -210,11 +213,13 @@ def _look(data: SegmentationData, mask: str, case: Case, stored: Volume, box: tu
         islands = {names[place - 1]: count for place, count in _islands(structures).items() if count}
         holes = {names[place - 1]: count for place, count in _holes(structures).items()}
     by_number, left_out = names_of_segments(data, mask) if data.layout == "dicom_seg" else ({}, [])
+    voxels = case.image.voxels
+    lost = sum(int(np.count_nonzero(~np.isfinite(each))) for each in voxels) if voxels.dtype.kind == "f" else 0
     inside = structures[box]
     beyond = [
         name for place, name in enumerate(names, start=1) if np.count_nonzero(structures == place) > np.count_nonzero(inside == place)
     ]
-    return MaskFacts(apart_mm(case.image, stored), slices, islands, holes, border, by_number, left_out, beyond)
+    return MaskFacts(apart_mm(case.image, stored), slices, islands, holes, border, by_number, left_out, lost / voxels.size, beyond)
 
 
 def _islands(structures: np.ndarray) -> dict[int, int]:

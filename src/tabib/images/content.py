@@ -31,9 +31,14 @@ def content_box(voxels: np.ndarray) -> Box:
         if 2 * counts.max() <= len(own):
             return whole
         background[number] = values[counts.argmax()]
-    content = slice_by_slice(lambda seen: (seen != background).any(axis=2), channels, dtype=np.bool_)
+    content = slice_by_slice(lambda seen: _differs(seen, background).any(axis=2), channels, dtype=np.bool_)
     along = [np.flatnonzero(content.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     if not len(along[0]):
         return whole
     slices, rows, columns = (slice(int(found[0]), int(found[-1]) + 1) for found in along)
     return slices, rows, columns
+
+
+def _differs(values: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Where values (..., C) are not those of the background (C,); what is no number equals nothing, and here itself."""
+    return (values != background) & ~((values != values) & (background != background))
