@@ -11,7 +11,7 @@ import torch
 
 from masked import save_nifti, save_png, study
 from planted_masks import PlantedMasks, finish, mean_dice, plant_masks, write_channels
-from tabib.config import SegmentationAugment
+from tabib.config import SegmentationAugment, SegmentationModel
 from tabib.dataset import Grid, build_cases, index_folder, prepare, read_case, read_row_pixels
 from tabib.errors import ImageError, StudyError
 from tabib.images import read_channels, read_file, read_mask, read_volume
@@ -19,6 +19,7 @@ from tabib.prediction import Segmenter, segment_paths
 from tabib.training.augment import apply_with_masks
 from tabib.training.draws import draw
 from tabib.training.patches import Drawn, load_patches
+from tabib.training.segmenters import Form, build_segmenter
 
 RAW = {"layout": "nnunet"}
 IMAGE = "imagesTr/p00_{0000,0001}.nii.gz"
@@ -148,3 +149,10 @@ def test_channels_may_be_named_and_pictures_have_none(folder: Path, tmp_path: Pa
     assert plant_masks(folder, data=RAW, input={"channels": ["a", "b"]}).study.input.channel_names == ["a", "b"]
     with pytest.raises(StudyError, match="the images have no channels with files of their own"):
         plant_masks(tmp_path, input={"channels": ["a", "b"]})
+
+
+def test_vnet_says_how_many_channels_it_can_have() -> None:
+    model = SegmentationModel(network="vnet")
+    build_segmenter(model, Form(2, 3, (32, 32), None))
+    with pytest.raises(StudyError, match="The images have 3 channels"):
+        build_segmenter(model, Form(3, 3, (32, 32), None))

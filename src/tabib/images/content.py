@@ -31,7 +31,7 @@ def content_box(voxels: np.ndarray) -> Box:
         if 2 * counts.max() <= len(own):
             return whole
         background[number] = values[counts.argmax()]
-    content = slice_by_slice(lambda seen: _differs(seen, background).any(axis=2), channels, dtype=np.bool_)
+    content = slice_by_slice(lambda seen: _differs(seen, background), channels, dtype=np.bool_)
     along = [np.flatnonzero(content.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     if not len(along[0]):
         return whole
@@ -40,5 +40,6 @@ def content_box(voxels: np.ndarray) -> Box:
 
 
 def _differs(values: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Where values (..., C) are not those of the background (C,); what is no number equals nothing, and here itself."""
-    return (values != background) & ~((values != values) & (background != background))
+    """Where any of the values (H, W, C) is not that of the background (C,); what is no number equals nothing else, and here itself."""
+    alike = (values == background) | ((values != values) & (background != background))
+    return ~np.logical_and.reduce(alike, axis=2)

@@ -190,7 +190,10 @@ def _vnet(model: SegmentationModel, form: Form) -> _Built:
 
     if any(side % 16 for side in form.patch):
         raise StudyError(f"input.patch is {list(form.patch)}, and the sides of vnet must be multiples of 16. Change it, or take auto.")
-    # One channel in, or as many as the 16 of the first level are a multiple of: its first layer adds the image to its features.
+    if 16 % form.channels:  # its first layer adds the image to its features
+        raise StudyError(
+            f"The images have {form.channels} channels, and the 16 feature maps with which vnet begins must be a multiple of them. Take another network."
+        )
     whole = VNet(form.dimensions, form.channels, form.outputs, dropout_dim=form.dimensions)
     return whole, nn.Identity(), [], ()
 
