@@ -67,6 +67,7 @@ def test_patients_are_called_so_where_they_are_known(hearts: tuple[Path, Segment
 def test_pages_of_objects_have_no_millimetres(nuclei: tuple[Path, Segmentation]) -> None:
     read = pages(*nuclei)
     assert "Aggregated Jaccard index" in read["en"].text
+    assert "Which points of an image belong to nucleus?" in read["en"].text
     assert "Hausdorff" not in read["en"].text
     assert "Objects are joined or missed" in read["en"].text
     assert "کیفیت فراگیر" in read["fa"].text

@@ -21,7 +21,7 @@ from tabib.config import METRICS, Study
 from tabib.dataset import inspect_dataset
 from tabib.records import Finding
 from tabib.reports import LANGUAGES, phrase
-from tabib.reports.text import FORMATS, REASONS, isolated, language, places, plain, reason_kind
+from tabib.reports.text import FORMATS, REASONS, isolated, language, places, plain, reason_kind, shortened
 
 SOURCE = Path(tabib.__file__).parent
 
@@ -351,3 +351,17 @@ def test_text_has_the_contrast_that_guidelines_ask_for(ink: str, paper: str) -> 
     style = files("tabib.reports").joinpath("templates", "style.css").read_text("utf-8")
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", style))
     assert contrast(colours[ink], colours[paper]) >= 4.5
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("p1/{10,3,5}.dcm", "p1/{3…10}.dcm"),
+        ("p1/{3,5}.dcm", "p1/{3,5}.dcm"),
+        ("p1/heart, left.nii", "p1/heart, left.nii"),
+        ("a/{x}.png", "a/{x}.png"),
+    ],
+    ids=["many", "two", "comma", "braces"],
+)
+def test_an_image_of_many_files_is_called_by_its_ends(path: str, shown: str) -> None:
+    assert shortened(path) == shown

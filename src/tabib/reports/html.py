@@ -32,6 +32,7 @@ from tabib.reports.text import (
     language,
     phrase,
     places,
+    shortened,
     visible,
     without_controls,
 )
@@ -328,7 +329,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"visible": visible, "without_controls": without_controls}
+    environment.filters |= {"shortened": shortened, "visible": visible, "without_controls": without_controls}
     return environment
 
 

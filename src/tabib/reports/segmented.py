@@ -17,7 +17,7 @@ from tabib.reports.facts import Facts
 from tabib.reports.figures import Block, Line, Plot, case_strip, network, plot, ticks
 from tabib.reports.judged import Forest, forests, subgroup_note
 from tabib.reports.pictures import Overlay
-from tabib.reports.text import Language, Value, isolated
+from tabib.reports.text import Language, Value, isolated, shortened
 from tabib.reports.views import Figure, bracketed, outline_colour, sides, written_interval, written_number
 
 __all__ = [
@@ -269,7 +269,7 @@ def _said_of(case: MeasuredCase, place: int, reader: Language) -> Iterator[str]:
 def called(facts: Facts, reader: Language, case: MeasuredCase) -> str:
     """What a case is called: its patient where that is known, with its moment, or its file."""
     known = facts.index["group"][case.row]
-    name = known if known is not None else case.path.split("/")[-1]
+    name = known if known is not None else shortened(case.path).split("/")[-1]
     return f"{name} · {case.phase}" if case.phase else str(name)
 
 

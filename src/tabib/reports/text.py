@@ -41,6 +41,7 @@ __all__ = [
     "places",
     "plain",
     "reason_kind",
+    "shortened",
     "visible",
     "without_controls",
 ]
@@ -49,6 +50,8 @@ LANGUAGES = ("en", "fa")
 """The languages a report can be written in: one file of `locales/` each."""
 
 Value = float | int | str | Typical | None
+
+_STACK = re.compile(r"\{([^,{}]*(?:,[^,{}]*){2,})\}")  # three files or more
 
 REASONS = {
     "refused by name": "by_name",
@@ -97,6 +100,16 @@ def visible(text: str) -> str:
     """Text of the user without what could reorder a page; other control characters are shown as signs."""
     letters = ("⏎" if letter in "\r\n" else "�" if unicodedata.category(letter) == "Cc" else letter for letter in without_controls(text))
     return "".join(letters)
+
+
+def shortened(path: str) -> str:
+    """A path as a page shows it: of an image of many files, `{3,10,5}.dcm`, the lowest and the highest, `{3…10}.dcm`."""
+
+    def ends(found: re.Match[str]) -> str:
+        parts = sorted(found[1].split(","), key=lambda part: (len(part), part))
+        return f"{{{parts[0]}…{parts[-1]}}}"
+
+    return _STACK.sub(ends, path)
 
 
 def without_controls(text: str) -> str:
