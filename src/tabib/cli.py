@@ -852,6 +852,42 @@ def cross_validate(
     _leave(missed)
 
 
+@app.command()
+def leaky_twin(
+    study: StudyFile,
+    way: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--way",
+            metavar="WAY",
+            help="image (split by image), augmented (before the split) or labels (drawn by chance); all three by itself.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pages are written.")] = None,
+    set_: Overrides = None,
+    offline: Offline = False,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Run a study as it is and again the wrong way, and show what that would have claimed."""
+    from tabib.console import ConsoleProgress
+    from tabib.experiments import WAYS, make_twins, write_twins
+    from tabib.runs import check_folder_place
+    from tabib.study_file import load_study
+
+    check_folder_place(out or runs)
+    progress = ConsoleProgress()
+    asked = load_study(study, overrides=set_ or ())
+    place = out or runs / f"leaky-twin-{asked.name}"
+    told = {"root": runs, "folder": place, "command": sys.argv, "offline": offline, "progress": progress, "on_step": progress.step}
+    found = make_twins(asked, ways=way or WAYS, **told)
+    pages = write_twins(found, place)
+    lines = [f"as it is: {_headlines(found.honest)}"]
+    lines += [f"{each.way}: {_headlines(each.line) if each.line else f'not run. {each.reason}'}" for each in found.twins]
+    _tell({"leaky_twin": found.model_dump(), "pages": pages}, [*lines, *(f"Page: {page}" for page in pages)], as_json)
+    _leave(sum(each.line is None for each in found.twins))
+
+
 def _tell_comparison(comparison: Comparison, pages: Sequence[Path], lines: Sequence[str], as_json: bool) -> None:
     told = [
         f"{line.name}: not run: {line.not_run}. {line.reason}"

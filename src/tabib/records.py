@@ -53,6 +53,7 @@ __all__ = [
     "Finding",
     "Findings",
     "Known",
+    "LeakyTwin",
     "Level",
     "Likeness",
     "Measure",
@@ -77,6 +78,7 @@ __all__ = [
     "SegmentationModel",
     "SegmentedPart",
     "Subgroup",
+    "Twin",
     "Typical",
     "labels_of",
     "prediction_schema",
@@ -850,3 +852,23 @@ class Comparison(Record):
     differences: list[Difference] = []  # of runs that judged the same rows, each pair
     cases: list[SameCase] = []
     confidence: float = 0.95  # of the intervals of `differences`
+
+
+class Twin(Record):
+    """A study in one wrong way, or why there is none."""
+
+    way: Literal["image", "augmented", "labels"]  # split by image; changed copies made before the split; labels drawn by chance
+    line: Compared | None = None
+    known: int = 0  # test images whose patient, or a copy of which, the model may have seen
+    not_run: NotRun | None = None
+    reason: str = ""
+
+
+class LeakyTwin(Record):
+    """A study as it is, and trained and judged the wrong way. `leaky_twin.json`."""
+
+    title: dict[str, str]  # by language
+    honest: Compared
+    known: int = 0  # as of a twin; none in a sound study
+    twins: list[Twin]
+    masked: bool = False

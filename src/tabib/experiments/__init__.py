@@ -4,9 +4,11 @@ from tabib.experiments.ablate import Changes, Trained, read_changes, run_changes
 from tabib.experiments.ablated import judge_changes, write_ablation
 from tabib.experiments.compare import compare_runs, write_comparison
 from tabib.experiments.cross_validation import cross_validate
+from tabib.experiments.leaky_twin import WAYS, make_twins, write_twins
 from tabib.experiments.series import Row, Series, read_series, run_series
 
 __all__ = [
+    "WAYS",
     "Changes",
     "Row",
     "Series",
@@ -14,10 +16,12 @@ __all__ = [
     "compare_runs",
     "cross_validate",
     "judge_changes",
+    "make_twins",
     "read_changes",
     "read_series",
     "run_changes",
     "run_series",
     "write_ablation",
     "write_comparison",
+    "write_twins",
 ]

@@ -1,6 +1,6 @@
 """From a run folder to pages a person reads: one self-contained HTML file a language. No torch."""
 
-from tabib.reports.html import write_ablation_pages, write_comparison_pages, write_external, write_look, write_reports
+from tabib.reports.html import write_ablation_pages, write_comparison_pages, write_external, write_look, write_reports, write_twin_pages
 from tabib.reports.text import LANGUAGES, Phrase, finding_codes, phrase
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "write_external",
     "write_look",
     "write_reports",
+    "write_twin_pages",
 ]

@@ -17,8 +17,8 @@ import tabib
 from tabib.config import AnyData, AnyStudy, Bilingual, SegmentationData
 from tabib.dataset import open_data
 from tabib.errors import RunError
-from tabib.records import Ablation, Comparison, External, Finding, Findings
-from tabib.reports import ablated, compared, figures, judged, segmented, views, why
+from tabib.records import Ablation, Comparison, External, Finding, Findings, LeakyTwin
+from tabib.reports import ablated, compared, figures, judged, segmented, twins, views, why
 from tabib.reports.facts import Facts, external_facts, read_facts, see_facts, shown_labels
 from tabib.reports.pictures import Gallery, Overlay, Picture, take_cases, take_overlays, take_pictures
 from tabib.reports.text import (
@@ -39,7 +39,7 @@ from tabib.reports.text import (
 from tabib.runs import atomic_write, read_result
 from tabib.study_file import dump_study
 
-__all__ = ["write_ablation_pages", "write_comparison_pages", "write_external", "write_look", "write_reports"]
+__all__ = ["write_ablation_pages", "write_comparison_pages", "write_external", "write_look", "write_reports", "write_twin_pages"]
 
 PICTURES_PER_CELL = 24
 PICTURES_IN_CELLS = 960
@@ -146,6 +146,23 @@ def write_ablation_pages(ablation: Ablation, folder: Path, *, languages: Sequenc
         }
         with atomic_write(path) as file:
             file.write(_page("ablate.html.j2", Gallery({}, {}), code, values).encode())
+        pages.append(path)
+    return pages
+
+
+def write_twin_pages(twin: LeakyTwin, folder: Path, *, languages: Sequence[str] = LANGUAGES) -> list[Path]:
+    """Write `leaky_twin.<language>.html` of a study and its wrong ways. Returns the files written."""
+    pages = []
+    for code in languages:
+        path = folder / f"leaky_twin.{code}.html"
+        values = {
+            "twin": twin,
+            "twins": twins,
+            "compared": compared,
+            "spoken": lambda words, code=code: _in_language(Bilingual(**words), code),
+        }
+        with atomic_write(path) as file:
+            file.write(_page("leaky_twin.html.j2", Gallery({}, {}), code, values).encode())
         pages.append(path)
     return pages
 

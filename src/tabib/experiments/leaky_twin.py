@@ -1,0 +1,158 @@
+"""The leaky twin: the same study trained and judged the wrong way, to show what that would have claimed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tabib.config import AnyStudy, Columns, Segmentation, Study
+from tabib.dataset import build_cache, open_data
+from tabib.errors import StudyError
+from tabib.evaluation.parts import leaked_rows
+from tabib.experiments.compare import compare_runs
+from tabib.experiments.series import Missed, run_row
+from tabib.progress import SILENT, Progress
+from tabib.records import Comparison, LeakyTwin, Twin
+from tabib.reports import LANGUAGES, write_twin_pages
+from tabib.runs import Run, atomic_write, read_run, write_json
+from tabib.training.examples import write_copies
+
+__all__ = ["WAYS", "make_twins", "write_twins"]
+
+WAYS = ("image", "augmented", "labels")
+"""Split by image; augmented before the split; labels drawn by chance."""
+
+COPIES = 3
+"""Changed copies of each image that are made before the split, where the study does not say."""
+
+
+def make_twins(
+    study: AnyStudy,
+    *,
+    root: Path,
+    folder: Path,
+    ways: Sequence[str] = WAYS,
+    command: Sequence[str] = (),
+    offline: bool = False,
+    progress: Progress = SILENT,
+    on_step: Callable[[str, bool], None] | None = None,
+) -> LeakyTwin:
+    """Run a study as it is, and again in each wrong way; each is an ordinary run, whose report warns of what was done.
+
+    Args:
+        study: a sound one.
+        root: where run folders are kept.
+        folder: what a wrong way needs is written there: copies that are made before the split, or a table of labels drawn by chance.
+        ways: of `WAYS`, in the order of the page.
+        command: for the manifests.
+        offline: download nothing.
+        progress: told of everything.
+        on_step: hears each step and whether it was loaded.
+
+    Raises:
+        StudyError: there is no such way, the study leaks already, or it could not be run as it is.
+    """
+    for way in ways:
+        if way not in WAYS:
+            raise StudyError(f"There is no way {way!r} to be wrong here. Ways are {', '.join(WAYS)}.")
+    if study.split.by == "image":
+        raise StudyError("split.by is image: the study is itself what a leaky twin would be. Set split.by: group, and start again.")
+    told = {"root": root, "command": command, "offline": offline, "progress": progress, "on_step": on_step}
+    progress.say("as it is:")
+    honest = run_row(study, **told)
+    if isinstance(honest, Missed):
+        raise StudyError(f"The study could not be run as it is, and has no twin. {honest.reason}")
+    run, found = read_run(honest), []
+    for way in ways:
+        progress.say(f"{way}:")
+        made = _study_of(way, study, run, folder, progress)
+        found.append((way, made if isinstance(made, Missed) else run_row(made, explained=False, **told)))
+    there = [(way, place) for way, place in found if isinstance(place, Path)]
+    compared: Comparison = compare_runs([honest, *(place for _, place in there)], title={}, names=["honest", *(way for way, _ in there)])
+    lines = {line.name: line for line in compared.lines}
+    return LeakyTwin(
+        title=study.title.model_dump(exclude_none=True) or dict.fromkeys(LANGUAGES, study.name),
+        honest=lines["honest"],
+        known=_known(run),
+        twins=[
+            Twin(way=way, not_run=place.why, reason=place.reason)
+            if isinstance(place, Missed)
+            else Twin(way=way, line=lines[way], known=_known(read_run(place)))
+            for way, place in found
+        ],
+        masked=compared.masked,
+    )
+
+
+def write_twins(twin: LeakyTwin, folder: Path) -> list[Path]:
+    """Write `leaky_twin.json` and a page per language into a folder. Returns the pages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "leaky_twin.json", twin.model_dump(mode="json"))
+    return write_twin_pages(twin, folder)
+
+
+def _study_of(way: str, study: AnyStudy, run: Run, folder: Path, progress: Progress) -> AnyStudy | Missed:
+    """The study in a wrong way."""
+    alone: dict[str, Any] = {"by": "image", "given": False, "test_fold": None, "file": None}
+    if way == "image":
+        split = study.split.model_copy(update=alone)
+        return study.model_copy(update={"split": split, "data": study.data.model_copy(update={"copies": "keep"})})
+    if isinstance(study, Segmentation):
+        return Missed("error", "Of masks the only wrong way that is shown is the split by image.")
+    if study.several or study.data.layout in ("npz", "dicom"):
+        return Missed("error", "It is shown of images in files with one class each.")
+    evaluate = study.evaluate.model_copy(update={"subgroups": []})
+    if way == "labels":
+        table = _labels_by_chance(run, folder / "labels.csv", seed=study.split.seed)
+        columns = Columns(group="group", part="part" if study.split.given else None)
+        data = study.data.model_copy(update={"layout": "table", "table": table, "columns": columns, "group": None, "pattern": None})
+        return study.model_copy(update={"data": data, "evaluate": evaluate})
+    copies = _copies_first(run, study, folder / "copies", progress)
+    data = study.data.model_copy(
+        update={
+            "folder": copies,
+            "layout": "table",
+            "table": copies / "copies.csv",
+            "columns": Columns(group="group"),
+            "group": None,
+            "pattern": None,
+            "copies": "keep",
+        }
+    )
+    return study.model_copy(update={"data": data, "split": study.split.model_copy(update=alone), "evaluate": evaluate})
+
+
+def _labels_by_chance(run: Run, path: Path, *, seed: int) -> Path:
+    """Write a table of the images in which their labels are exchanged by chance."""
+    split: pl.DataFrame = run.read("split")
+    index: pl.DataFrame = run.read("index")
+    used = split.filter(pl.col("part") != "left_out").join(index.select("row", "given"), on="row").sort("content", "path")
+    order = np.random.default_rng(seed).permutation(len(used))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        used.select("path", "group", pl.col("label").gather(order), part="given").write_csv(file)
+    return path
+
+
+def _copies_first(run: Run, study: Study, folder: Path, progress: Progress) -> Path:
+    """Write changed copies of every image, and a table of them."""
+    resolved: Study = run.read("study")
+    split: pl.DataFrame = run.read("split")
+    index: pl.DataFrame = run.read("index")
+    used = split.filter(pl.col("part") != "left_out")
+    augment = resolved.augment.model_copy(update={"copies": resolved.augment.copies or COPIES})
+    cache = build_cache(open_data(study.data, run.cache_folder).data, index, resolved.input, folder=run.cache_folder, progress=progress)
+    shutil.rmtree(folder, ignore_errors=True)
+    write_copies(folder, cache, used, augment, classes=run.read("model").classes, seed=study.split.seed)
+    return folder
+
+
+def _known(run: Run) -> int:
+    """Test images whose patient, or a copy of which, is in training or validation as well."""
+    split: pl.DataFrame = run.read("split")
+    return len(leaked_rows(split, run.read("index"), split.filter(pl.col("part") == "test")["row"].to_list()))
