@@ -75,7 +75,7 @@ def overlay(pixels: np.ndarray, structures: np.ndarray, *, objects: np.ndarray |
         (H, W, 3) uint8.
     """
     if side is not None:
-        old = pixels.shape[:2]
+        old = pixels.shape[0], pixels.shape[1]
         height, width = drawn_size(*old, side)
         # A label is never the mean of two: of each pixel of the picture the one at its centre.
         nearest = np.ix_(*(((np.arange(new) + 0.5) * each / new).astype(int) for new, each in zip((height, width), old, strict=True)))
