@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from tabib.config import AnyData, AnyStudy
-    from tabib.records import BasePart, Compared, Comparison, Evaluation, Finding, Measure, SegmentationEvaluation
+    from tabib.records import Ablation, BasePart, Compared, Comparison, Evaluation, Finding, Measure, SegmentationEvaluation
     from tabib.runs import Run
 
 __all__ = ["app", "main"]
@@ -888,6 +888,50 @@ def leaky_twin(
     _leave(sum(each.line is None for each in found.twins))
 
 
+@app.command()
+def learning_curve(
+    study: StudyFile,
+    share: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--share", help="Share of the training patients, as 0.5; 0.1, 0.2, 0.4 and 0.7 by itself. All are trained with as well."
+        ),
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option("--seed", help="Seed of a training; give several to train as often. 0 by itself.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pages are written.")] = None,
+    set_: Overrides = None,
+    offline: Offline = False,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Train with fewer patients, to see whether more would help."""
+    from tabib.console import ConsoleProgress
+    from tabib.experiments import SHARES, draw_learning_curve, write_learning_curve
+    from tabib.reports.learned import told
+    from tabib.reports.text import language, plain
+    from tabib.runs import check_folder_place
+    from tabib.study_file import load_study
+
+    check_folder_place(out or runs)
+    progress = ConsoleProgress()
+    asked = load_study(study, overrides=set_ or ())
+    where = {"root": runs, "command": sys.argv, "offline": offline, "progress": progress, "on_step": progress.step}
+    curve = draw_learning_curve(asked, shares=share or SHARES, seeds=seed or [0], **where)
+    pages = write_learning_curve(curve, out or runs / f"learning-curve-{asked.name}")
+    said = f"Would more patients help? {plain(told(curve, language('en')))}"
+    _tell({"learning_curve": curve.model_dump(), "pages": pages}, [said, *(f"Page: {page}" for page in pages)], as_json)
+    _leave_ablation(curve.ablation)
+
+
+def _leave_ablation(ablation: Ablation) -> None:
+    missed = [run.not_run for row in ablation.rows for run in row.runs if run.not_run]
+    if "stopped" in missed:
+        raise typer.Exit(STOPPED)
+    _leave(len(missed))
+
+
 def _tell_comparison(comparison: Comparison, pages: Sequence[Path], lines: Sequence[str], as_json: bool) -> None:
     told = [
         f"{line.name}: not run: {line.not_run}. {line.reason}"
@@ -937,10 +981,7 @@ def ablate(
         lines += [f"      not run, seed {run.seed}: {run.not_run}. {run.reason}" for run in row.runs if run.not_run]
         lines += [f"      expected and not found: {code}" for code, count in row.expected.items() if not count]
     _tell({"ablation": ablation.model_dump(), "pages": pages}, [*lines, *(f"Page: {page}" for page in pages)], as_json)
-    missed = [run.not_run for row in ablation.rows for run in row.runs if run.not_run]
-    if "stopped" in missed:
-        raise typer.Exit(STOPPED)
-    _leave(len(missed))
+    _leave_ablation(ablation)
 
 
 @app.command()

@@ -54,6 +54,8 @@ __all__ = [
     "Findings",
     "Known",
     "LeakyTwin",
+    "LearningCurve",
+    "LearningPoint",
     "Level",
     "Likeness",
     "Measure",
@@ -872,3 +874,19 @@ class LeakyTwin(Record):
     known: int = 0  # as of a twin; none in a sound study
     twins: list[Twin]
     masked: bool = False
+
+
+class LearningPoint(Record):
+    """How many images and groups trained."""
+
+    share: float  # of the training groups
+    rows: int
+    groups: int
+
+
+class LearningCurve(Record):
+    """A study with fewer training patients. `learning_curve.json`."""
+
+    title: dict[str, str]  # by language
+    points: list[LearningPoint]  # as the rows of `ablation`
+    ablation: Ablation  # all training patients first, then fewer and fewer

@@ -171,6 +171,25 @@ def test_in_the_turns_of_a_cross_validation_each_image_judges_once(more: dict[st
     assert tables[0]["part"].to_list() != divided(rows, train=0.7, validation=0.1, seed=3, turn=0)["part"].to_list()
 
 
+@pytest.mark.parametrize("more", [{}, {"folds": 3, "train": 0.8, "validation": 0.0}], ids=["validation", "folds"])
+def test_a_smaller_share_of_the_training_patients_is_part_of_a_larger_one(more: dict[str, Any]) -> None:
+    rows = people("a", 60) + people("b", 40, films=3)
+    tables = {share: divided(rows, learn_from=share, **more) for share in (0.1, 0.25, 0.5, 1.0)}
+    trained = {share: set(table.filter(pl.col("part") == "train")["row"]) for share, table in tables.items()}
+    assert trained[0.1] < trained[0.25] < trained[0.5] < trained[1.0]
+    for share, table in tables.items():
+        assert table.filter(pl.col("part").is_in(["validation", "test"])).equals(
+            tables[1.0].filter(pl.col("part").is_in(["validation", "test"]))
+        )
+        groups = table.filter(pl.col("part") == "train").group_by("label").agg(pl.col("group").n_unique())
+        whole = tables[1.0].filter(pl.col("part") == "train").group_by("label").agg(pl.col("group").n_unique())
+        for label, count in groups.iter_rows():
+            assert abs(count - share * dict(whole.iter_rows())[label]) <= (2 if more else 1)
+        kept = table.filter(pl.col("part") == "train")["group"].unique().to_list()
+        gone = table.filter(pl.col("reason") == "left out by split.learn_from")["group"].unique().to_list()
+        assert not set(kept) & set(gone)
+
+
 def test_folds_are_drawn_apart_from_the_test_set() -> None:
     rows = singles("a", 200) + singles("b", 200)
     folds = [divided(rows, folds=3, train=1 - test, validation=0.0, test=test)["fold"].to_list() for test in (0.1, 0.2)]

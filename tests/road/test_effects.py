@@ -219,6 +219,7 @@ WITHOUT = {
     "data.folder": "is what every other test changes",
     "model.own_sha256": "is written by the run: tests/training/test_own.py",
     "data.layout": "has a test of its own below",
+    "split.learn_from": "is changed in tests/dataset/test_splits.py",
     "split.turn": "is changed in tests/dataset/test_splits.py",
     "split.test_fold": "is changed in tests/dataset/test_splits.py",
     "data.pattern": "is what tests/dataset/test_pattern.py changes",

@@ -205,7 +205,7 @@ WITHOUT = {
     "data.layout": "is changed in tests/dataset/test_mask_layouts.py",
     "data.table": "is what tests/dataset/test_mask_layouts.py changes",
     **{f"data.columns.{name}": "is changed in tests/dataset/test_table.py" for name in BaseColumns.model_fields},
-    **{f"split.{name}": ALIKE for name in ("rounding", "turn", "given", "test_fold", "leaks", "group_scope", "file")},
+    **{f"split.{name}": ALIKE for name in ("rounding", "learn_from", "turn", "given", "test_fold", "leaks", "group_scope", "file")},
     "model.weights": "is changed in tests/training/test_segment.py",
     "training.device": ALIKE,
     "training.threads": ALIKE,

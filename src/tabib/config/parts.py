@@ -181,6 +181,8 @@ class Split(Part):
     """How the images of a class are rounded: each share down and the rest to the last part, or each to the nearest. Groups are drawn as near to it as they allow."""
     folds: Annotated[int, Field(ge=2, le=20)] | None = None
     """Number of folds: the images outside the test set are divided into so many, and each trains one member."""
+    learn_from: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the training patients that train, the others are left out: of each class as many, and a smaller share is part of a larger one."""
     turn: Annotated[int, Field(ge=0, le=19)] | None = None
     """Which turn of a cross-validation this is, from 0: all images are divided into as many test sets as `test` goes into 1 (0.2: five), and this one judges."""
     given: bool = False

@@ -14,6 +14,7 @@ Each row of the index is one row of the split; one that takes no part is "left_o
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,6 +83,8 @@ def split_dataset(index: pl.DataFrame, findings: Findings, study: AnyStudy) -> p
     _draw(table, split)
     if not isinstance(study, Segmentation):  # every image of a part may well show the same structures
         _check_parts(table)
+    if split.learn_from < 1:
+        _learn_from(table, split)
     if study.scale == "bench":
         _thin(table)
     return table.frame()
@@ -408,6 +411,20 @@ def _assign(table: _Table, rows: Sequence[int], shares: Mapping[str, float], spl
     for name, part in zip(names, chosen.tolist(), strict=True):
         for row in units[name]:
             table.part[row] = parts[part]
+
+
+def _learn_from(table: _Table, split: Split) -> None:
+    """Leave out training units of every class and fold until a share is left; a hash orders them, so that smaller shares are parts of larger ones."""
+    found: dict[tuple[int | None, tuple[str | None, ...]], list[tuple[str, list[int]]]] = defaultdict(list)
+    for name, unit in table.drawn.items():
+        rows = [row for row in unit if table.part[row] == "train"]
+        if rows:
+            labels = tuple(sorted({table.label[row] or "" for row in rows}))
+            found[table.fold[rows[0]], labels].append((hashlib.sha256(f"{split.seed}|{name}".encode()).hexdigest(), rows))
+    for units in found.values():
+        for _, rows in sorted(units)[max(1, round(split.learn_from * len(units))) :]:
+            for row in rows:
+                table.leave_out(row, "left out by split.learn_from")
 
 
 def _thin(table: _Table) -> None:

@@ -5,9 +5,11 @@ from tabib.experiments.ablated import judge_changes, write_ablation
 from tabib.experiments.compare import compare_runs, write_comparison
 from tabib.experiments.cross_validation import cross_validate
 from tabib.experiments.leaky_twin import WAYS, make_twins, write_twins
+from tabib.experiments.learning_curve import SHARES, draw_learning_curve, write_learning_curve
 from tabib.experiments.series import Row, Series, read_series, run_series
 
 __all__ = [
+    "SHARES",
     "WAYS",
     "Changes",
     "Row",
@@ -15,6 +17,7 @@ __all__ = [
     "Trained",
     "compare_runs",
     "cross_validate",
+    "draw_learning_curve",
     "judge_changes",
     "make_twins",
     "read_changes",
@@ -23,5 +26,6 @@ __all__ = [
     "run_series",
     "write_ablation",
     "write_comparison",
+    "write_learning_curve",
     "write_twins",
 ]

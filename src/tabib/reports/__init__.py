@@ -1,6 +1,14 @@
 """From a run folder to pages a person reads: one self-contained HTML file a language. No torch."""
 
-from tabib.reports.html import write_ablation_pages, write_comparison_pages, write_external, write_look, write_reports, write_twin_pages
+from tabib.reports.html import (
+    write_ablation_pages,
+    write_comparison_pages,
+    write_external,
+    write_learning_curve_pages,
+    write_look,
+    write_reports,
+    write_twin_pages,
+)
 from tabib.reports.text import LANGUAGES, Phrase, finding_codes, phrase
 
 __all__ = [
@@ -11,6 +19,7 @@ __all__ = [
     "write_ablation_pages",
     "write_comparison_pages",
     "write_external",
+    "write_learning_curve_pages",
     "write_look",
     "write_reports",
     "write_twin_pages",

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import polars as pl
@@ -17,8 +18,8 @@ import tabib
 from tabib.config import AnyData, AnyStudy, Bilingual, SegmentationData
 from tabib.dataset import open_data
 from tabib.errors import RunError
-from tabib.records import Ablation, Comparison, External, Finding, Findings, LeakyTwin
-from tabib.reports import ablated, compared, figures, judged, segmented, twins, views, why
+from tabib.records import Ablation, Comparison, External, Finding, Findings, LeakyTwin, LearningCurve
+from tabib.reports import ablated, compared, figures, judged, learned, segmented, twins, views, why
 from tabib.reports.facts import Facts, external_facts, read_facts, see_facts, shown_labels
 from tabib.reports.pictures import Gallery, Overlay, Picture, take_cases, take_overlays, take_pictures
 from tabib.reports.text import (
@@ -39,7 +40,15 @@ from tabib.reports.text import (
 from tabib.runs import atomic_write, read_result
 from tabib.study_file import dump_study
 
-__all__ = ["write_ablation_pages", "write_comparison_pages", "write_external", "write_look", "write_reports", "write_twin_pages"]
+__all__ = [
+    "write_ablation_pages",
+    "write_comparison_pages",
+    "write_external",
+    "write_learning_curve_pages",
+    "write_look",
+    "write_reports",
+    "write_twin_pages",
+]
 
 PICTURES_PER_CELL = 24
 PICTURES_IN_CELLS = 960
@@ -136,33 +145,27 @@ def write_comparison_pages(comparison: Comparison, folder: Path, *, languages: S
 
 def write_ablation_pages(ablation: Ablation, folder: Path, *, languages: Sequence[str] = LANGUAGES) -> list[Path]:
     """Write `ablate.<language>.html` of a study that was changed one thing at a time. Returns the files written."""
-    pages = []
-    for code in languages:
-        path = folder / f"ablate.{code}.html"
-        values = {
-            "ablation": ablation,
-            "ablated": ablated,
-            "spoken": lambda words, code=code: _in_language(Bilingual(**words), code),
-        }
-        with atomic_write(path) as file:
-            file.write(_page("ablate.html.j2", Gallery({}, {}), code, values).encode())
-        pages.append(path)
-    return pages
+    return _write_pages("ablate", folder, {"ablation": ablation, "ablated": ablated}, languages)
 
 
 def write_twin_pages(twin: LeakyTwin, folder: Path, *, languages: Sequence[str] = LANGUAGES) -> list[Path]:
     """Write `leaky_twin.<language>.html` of a study and its wrong ways. Returns the files written."""
+    return _write_pages("leaky_twin", folder, {"twin": twin, "twins": twins, "compared": compared}, languages)
+
+
+def write_learning_curve_pages(curve: LearningCurve, folder: Path, *, languages: Sequence[str] = LANGUAGES) -> list[Path]:
+    """Write `learning_curve.<language>.html` of a study with fewer training patients. Returns the files written."""
+    return _write_pages("learning_curve", folder, {"curve": curve, "ablated": ablated, "learned": learned}, languages)
+
+
+def _write_pages(name: str, folder: Path, values: dict[str, Any], languages: Sequence[str]) -> list[Path]:
+    """Write a page without pictures from the template of its name, in each language."""
     pages = []
     for code in languages:
-        path = folder / f"leaky_twin.{code}.html"
-        values = {
-            "twin": twin,
-            "twins": twins,
-            "compared": compared,
-            "spoken": lambda words, code=code: _in_language(Bilingual(**words), code),
-        }
+        path = folder / f"{name}.{code}.html"
+        spoken = {"spoken": lambda words, code=code: _in_language(Bilingual(**words), code)}
         with atomic_write(path) as file:
-            file.write(_page("leaky_twin.html.j2", Gallery({}, {}), code, values).encode())
+            file.write(_page(f"{name}.html.j2", Gallery({}, {}), code, values | spoken).encode())
         pages.append(path)
     return pages
 

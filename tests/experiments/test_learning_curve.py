@@ -1,0 +1,92 @@
+"""With fewer training patients: the same test images, and words that say whether more would help."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tabib.errors import StudyError
+from tabib.experiments import draw_learning_curve, write_learning_curve
+from tabib.phantoms import ChestFilms, make_chest_films
+from tabib.records import LearningCurve, PairedMeasure
+from tabib.reports.learned import told
+from tabib.reports.text import language
+from tabib.runs import read_run
+from tabib.study_file import dump_study
+from tiny import tiny_study
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("curve") / "films"
+    make_chest_films(folder, ChestFilms(patients=60, films_per_patient=(1, 2), side=32, lesion=8.0))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def curve(films: Path) -> LearningCurve:
+    return draw_learning_curve(tiny_study(films), root=films.parent / "runs", shares=[0.2, 0.5])
+
+
+def test_fewer_patients_train_and_the_same_images_judge(curve: LearningCurve) -> None:
+    assert [point.share for point in curve.points] == [1.0, 0.5, 0.2]
+    splits = [read_run(Path(row.runs[0].run or "")).read("split") for row in curve.ablation.rows]
+    trained = [split.filter(pl.col("part") == "train") for split in splits]
+    assert [(point.rows, point.groups) for point in curve.points] == [(len(each), each["group"].n_unique()) for each in trained]
+    assert set(trained[2]["row"]) < set(trained[1]["row"]) < set(trained[0]["row"])
+    for split in splits[1:]:
+        for part in ("validation", "test"):
+            assert split.filter(part=part)["row"].equals(splits[0].filter(part=part)["row"])
+
+
+def test_pages_hold_every_share(curve: LearningCurve, tmp_path: Path) -> None:
+    english, persian = (page.read_text(encoding="utf-8") for page in write_learning_curve(curve, tmp_path))
+    assert LearningCurve.model_validate(json.loads((tmp_path / "learning_curve.json").read_text())) == curve
+    assert "Would more patients help?" in english
+    assert "<svg" in english
+    for share in ("20%", "50%", "100%"):
+        assert share in english
+    assert "منحنی یادگیری" in persian
+
+
+@pytest.mark.parametrize(
+    ("value", "p", "words"),
+    [
+        (-0.1, 0.001, "the curve still rises"),
+        (-0.01, 0.6, "chance may explain"),
+        (0.1, 0.001, "went down"),
+        (-0.1, None, "too few test patients"),
+    ],
+    ids=["rises", "level", "falls", "few"],
+)
+def test_words_follow_what_the_last_patients_brought(curve: LearningCurve, value: float, p: float | None, words: str) -> None:
+    first, half, fifth = curve.ablation.rows
+    name, of = first.figures[0].name, first.figures[0].of
+    ends = {} if p is None else {"low": value - 0.02, "high": value + 0.02}
+    found = PairedMeasure(name=name, of=of, value=value, rows=24, p=p, **ends)
+    rows = [first, half.model_copy(update={"differences": [found]}), fifth]
+    changed = curve.model_copy(update={"ablation": curve.ablation.model_copy(update={"rows": rows})})
+    assert words in told(changed, language("en"))
+    assert told(changed, language("fa"))
+
+
+def test_wrong_shares_are_refused(films: Path, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="A share is 1"):
+        draw_learning_curve(tiny_study(films), root=tmp_path, shares=[1.0])
+    with pytest.raises(StudyError, match=r"split\.learn_from is 0\.5"):
+        draw_learning_curve(tiny_study(films, {"split": {"learn_from": 0.5}}), root=tmp_path)
+
+
+@pytest.mark.slow
+def test_the_verb(films: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(dump_study(tiny_study(films).model_copy(update={"scale": "bench"})), encoding="utf-8")
+    command = [sys.executable, "-m", "tabib", "learning-curve", "tiny.yaml", "--share", "0.5"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    assert "Would more patients help?" in said.stdout
+    assert (tmp_path / "runs" / "learning-curve-tiny" / "learning_curve.fa.html").exists()
