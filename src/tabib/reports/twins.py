@@ -7,7 +7,7 @@ from tabib.reports.ablated import signed
 from tabib.reports.compared import NOT_RUN, Cell, measured
 from tabib.reports.text import END, LEFT_TO_RIGHT, Language
 
-__all__ = ["MEASURES", "NOT_RUN", "cell", "columns", "told"]
+__all__ = ["MEASURES", "NOT_RUN", "cell", "columns", "said_of", "told"]
 
 MEASURES = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1", "dice", "iou", "panoptic_quality")
 """Columns, as they are there; the first is told of in words."""
@@ -29,6 +29,11 @@ def cell(line: Compared, honest: Compared, name: str, reader: Language) -> tuple
     if line is not honest and mine is not None and sound is not None and mine.value is not None and sound.value is not None:
         more = signed(reader, mine.value - sound.value)
     return measured(line.measures, name, reader), more
+
+
+def said_of(way: str, reader: Language) -> tuple[str, str, str]:
+    """What a way is called, what was done, and why it flatters."""
+    return reader.text(f"twin.way_{way}"), reader.text(f"twin.what_{way}"), reader.text(f"twin.why_{way}")
 
 
 def told(twin: LeakyTwin, each: Twin, reader: Language) -> str:
