@@ -70,7 +70,7 @@ def cases(*shown: np.ndarray) -> CaseCache:
     voxels = np.concatenate([mask.ravel() for mask in shown])
     starts = np.concatenate([[0], np.cumsum([mask.size for mask in shown])])
     shapes = [(mask.shape[0], mask.shape[1], mask.shape[2]) for mask in shown]
-    return CaseCache("", np.zeros(len(voxels), np.float16), voxels, 1, {row: row for row in range(len(shown))}, shapes, starts)
+    return CaseCache("", np.zeros(len(voxels), np.float16), voxels, 1, False, {row: row for row in range(len(shown))}, shapes, starts)
 
 
 def test_the_patch_covers_what_is_looked_for_and_its_surroundings() -> None:
