@@ -87,6 +87,8 @@ Pattern = Annotated[
     str | None, typer.Option(metavar="PATTERN", help="Regular expression on every path, with the groups label, group, part and others.")
 ]
 Group = Annotated[str | None, typer.Option(metavar="PATTERN", help="Regular expression whose captures name the patient.")]
+Pages = Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pages are written.")]
+
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run folders are kept.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Download nothing: weights that a study starts from must be here.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Only continue a run; an error where the study has changed.")]
@@ -791,7 +793,7 @@ def compare(
     sources: Annotated[
         list[Path], typer.Argument(metavar="SERIES|RUN...", help="A series file, whose rows are run first, or run folders.")
     ],
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pages are written.")] = None,
+    out: Pages = None,
     set_: Overrides = None,
     offline: Offline = False,
     runs: Runs = DEFAULT_RUNS,
@@ -826,22 +828,19 @@ def compare(
 @app.command()
 def cross_validate(
     study: StudyFile,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pages are written.")] = None,
+    out: Pages = None,
     set_: Overrides = None,
     offline: Offline = False,
     runs: Runs = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Let every image judge once: run the study in turns, each judged on other patients, and put their answers together."""
-    from tabib.console import ConsoleProgress
     from tabib.experiments import cross_validate, write_comparison
-    from tabib.runs import check_folder_place
     from tabib.study_file import load_study
 
-    check_folder_place(out or runs)
-    progress = ConsoleProgress()
+    where = _of_several(runs, out, offline)
     asked = load_study(study, overrides=set_ or ())
-    comparison = cross_validate(asked, root=runs, command=sys.argv, offline=offline, progress=progress, on_step=progress.step)
+    comparison = cross_validate(asked, **where)
     pages = write_comparison(comparison, out or runs / f"cross-validation-{asked.name}")
     missed = sum(line.run is None for line in comparison.lines)
     lines = [f"{missed} of {len(comparison.lines)} turns were not run, and the others are not put together."] if missed else []
@@ -863,24 +862,20 @@ def leaky_twin(
             help="image (split by image), augmented (before the split) or labels (drawn by chance); all three by itself.",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pages are written.")] = None,
+    out: Pages = None,
     set_: Overrides = None,
     offline: Offline = False,
     runs: Runs = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Run a study as it is and again the wrong way, and show what that would have claimed."""
-    from tabib.console import ConsoleProgress
     from tabib.experiments import WAYS, make_twins, write_twins
-    from tabib.runs import check_folder_place
     from tabib.study_file import load_study
 
-    check_folder_place(out or runs)
-    progress = ConsoleProgress()
+    where = _of_several(runs, out, offline)
     asked = load_study(study, overrides=set_ or ())
     place = out or runs / f"leaky-twin-{asked.name}"
-    told = {"root": runs, "folder": place, "command": sys.argv, "offline": offline, "progress": progress, "on_step": progress.step}
-    found = make_twins(asked, ways=way or WAYS, **told)
+    found = make_twins(asked, ways=way or WAYS, folder=place, **where)
     pages = write_twins(found, place)
     lines = [f"as it is: {_headlines(found.honest)}"]
     lines += [f"{each.way}: {_headlines(each.line) if each.line else f'not run. {each.reason}'}" for each in found.twins]
@@ -900,29 +895,35 @@ def learning_curve(
     seed: Annotated[
         list[int] | None, typer.Option("--seed", help="Seed of a training; give several to train as often. 0 by itself.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pages are written.")] = None,
+    out: Pages = None,
     set_: Overrides = None,
     offline: Offline = False,
     runs: Runs = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Train with fewer patients, to see whether more would help."""
-    from tabib.console import ConsoleProgress
     from tabib.experiments import SHARES, draw_learning_curve, write_learning_curve
     from tabib.reports.learned import told
     from tabib.reports.text import language, plain
-    from tabib.runs import check_folder_place
     from tabib.study_file import load_study
 
-    check_folder_place(out or runs)
-    progress = ConsoleProgress()
+    where = _of_several(runs, out, offline)
     asked = load_study(study, overrides=set_ or ())
-    where = {"root": runs, "command": sys.argv, "offline": offline, "progress": progress, "on_step": progress.step}
     curve = draw_learning_curve(asked, shares=share or SHARES, seeds=seed or [0], **where)
     pages = write_learning_curve(curve, out or runs / f"learning-curve-{asked.name}")
     said = f"Would more patients help? {plain(told(curve, language('en')))}"
     _tell({"learning_curve": curve.model_dump(), "pages": pages}, [said, *(f"Page: {page}" for page in pages)], as_json)
     _leave_ablation(curve.ablation)
+
+
+def _of_several(runs: Path, out: Path | None, offline: bool) -> dict[str, Any]:
+    """What every verb that trains several studies is given, after a look at where it is to write."""
+    from tabib.console import ConsoleProgress
+    from tabib.runs import check_folder_place
+
+    check_folder_place(out or runs)
+    progress = ConsoleProgress()
+    return {"root": runs, "command": sys.argv, "offline": offline, "progress": progress, "on_step": progress.step}
 
 
 def _leave_ablation(ablation: Ablation) -> None:
@@ -953,22 +954,20 @@ def _headlines(line: Compared, *, intervals: bool = False) -> str:
 @app.command()
 def ablate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that names a study, seeds, and changes, one a line.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pages are written.")] = None,
+    out: Pages = None,
     set_: Overrides = None,
     offline: Offline = False,
     runs: Runs = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Change a study one thing at a time, with several seeds: differences with intervals, and what the test could have shown."""
-    from tabib.console import ConsoleProgress
     from tabib.experiments import judge_changes, read_changes, run_changes, write_ablation
     from tabib.reports.ablated import told
     from tabib.reports.text import language, plain
-    from tabib.runs import check_folder_place
 
-    check_folder_place(out or runs)
-    changes, progress = read_changes(file, overrides=set_ or ()), ConsoleProgress()
-    trained = run_changes(changes, root=runs, command=sys.argv, offline=offline, progress=progress, on_step=progress.step)
+    where = _of_several(runs, out, offline)
+    changes = read_changes(file, overrides=set_ or ())
+    trained = run_changes(changes, **where)
     ablation = judge_changes(changes, trained)
     pages = write_ablation(ablation, out or runs / f"ablate-{file.stem}")
     lines = []

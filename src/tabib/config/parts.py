@@ -182,7 +182,7 @@ class Split(Part):
     folds: Annotated[int, Field(ge=2, le=20)] | None = None
     """Number of folds: the images outside the test set are divided into so many, and each trains one member."""
     learn_from: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the training patients that train, the others are left out: of each class as many, and a smaller share is part of a larger one."""
+    """Share of the training patients that train, the others are left out: of each class the same share, and a smaller one is part of a larger."""
     turn: Annotated[int, Field(ge=0, le=19)] | None = None
     """Which turn of a cross-validation this is, from 0: all images are divided into as many test sets as `test` goes into 1 (0.2: five), and this one judges."""
     given: bool = False

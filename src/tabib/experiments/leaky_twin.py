@@ -12,6 +12,7 @@ import polars as pl
 
 from tabib.config import AnyStudy, Columns, Segmentation, Study
 from tabib.dataset import build_cache, open_data
+from tabib.dataset.listing import FOLD
 from tabib.errors import StudyError
 from tabib.evaluation.parts import leaked_rows
 from tabib.experiments.compare import compare_runs
@@ -135,7 +136,7 @@ def _labels_by_chance(run: Run, path: Path, *, seed: int) -> Path:
     order = np.random.default_rng(seed).permutation(len(used))
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
-        used.select("path", "group", pl.col("label").gather(order), part="given").write_csv(file)
+        used.select("path", "group", pl.col("label").gather(order), part=pl.col("given").str.strip_prefix(FOLD)).write_csv(file)
     return path
 
 

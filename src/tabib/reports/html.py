@@ -150,7 +150,7 @@ def write_ablation_pages(ablation: Ablation, folder: Path, *, languages: Sequenc
 
 def write_twin_pages(twin: LeakyTwin, folder: Path, *, languages: Sequence[str] = LANGUAGES) -> list[Path]:
     """Write `leaky_twin.<language>.html` of a study and its wrong ways. Returns the files written."""
-    return _write_pages("leaky_twin", folder, {"twin": twin, "twins": twins, "compared": compared}, languages)
+    return _write_pages("leaky_twin", folder, {"twin": twin, "twins": twins}, languages)
 
 
 def write_learning_curve_pages(curve: LearningCurve, folder: Path, *, languages: Sequence[str] = LANGUAGES) -> list[Path]:
