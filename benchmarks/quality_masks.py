@@ -1,9 +1,12 @@
 """Quality of masks on real images, from what `tabib plan` proposes: `make bench-quality`. An hour for each model; never in CI.
 
-    python benchmarks/quality_masks.py [hearts] [nuclei] ... [--minutes 60]
+    python benchmarks/quality_masks.py [hearts] [nuclei] ... [hearts_folds] [--minutes 60]
 
 Each study is planned for the minutes given and trained as it was planned; nothing is tuned by hand. A plan is made once and kept
 in `runs/plans`; a run that was interrupted goes on where it was. The test images are looked at here.
+
+`hearts_folds` judges every patient once, in five folds: the plan, and beside it MONAI's DynUNet as MONAI has it (fp32, instance norm), with
+as many epochs as take twice the time of the plan's by the rates of `benchmarks/segmentation.py dynunet`.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ from typing import Any
 
 from tabib.config import Segmentation
 from tabib.console import ConsoleProgress
+from tabib.experiments import judge_changes, read_changes, run_changes, write_ablation
+from tabib.experiments.cross_validation import pool_turns
 from tabib.external import judge_external
 from tabib.plan import plan_study, write_plan
-from tabib.records import Measure, SegmentationEvaluation
+from tabib.records import Compared, Measure, SegmentationEvaluation
 from tabib.runs import open_run
 from tabib.study import run_study
 from tabib.study_file import check_study, load_study
@@ -60,15 +65,21 @@ QUESTIONS = {
 }
 """By the name on the command line. All networks of one question have its plan but for what `changes` says, and so see as many patches."""
 
+FOLDS = "hearts_folds"
+FASTER = 3.46  # training steps a minute of the plan's network, by those of DynUNet in fp32
+
 
 def main() -> None:
     """Run and print a row a question."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=", ".join(QUESTIONS))
+    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=", ".join([*QUESTIONS, FOLDS]))
     parser.add_argument("--minutes", type=float, help="for each; by itself 60 for hearts and 30 for nuclei")
     given = parser.parse_args()
     progress = ConsoleProgress()
-    for name in given.questions or QUESTIONS:
+    for name in given.questions or [*QUESTIONS, FOLDS]:
+        if name == FOLDS:
+            folds(given.minutes or QUESTIONS["hearts"].minutes, progress)
+            continue
         question = QUESTIONS[name]
         minutes = given.minutes or question.minutes
         newest = {each: max((RUNS / each).glob("*/"), key=os.path.getmtime) for each in QUESTIONS if (RUNS / each).exists()}
@@ -83,6 +94,39 @@ def main() -> None:
                 external, _ = judge_external(run, other.data, name=Path(question.on["folder"]).name, progress=progress)
                 assert isinstance(external.evaluation, SegmentationEvaluation)
                 _row(f"{name} on {external.name}, as it is", external.evaluation, (time.monotonic() - started) / 60)
+
+
+def folds(minutes: float, progress: ConsoleProgress) -> None:
+    """Train and judge the plan of the hearts and DynUNet in five folds, and print their Dice over all patients, and the difference."""
+    plan = planned(QUESTIONS["hearts"], minutes)
+    epochs = round(2 * load_study(plan).training.epochs / FASTER)
+    dynunet = f"model.network: dynunet, model.norm: instance, training.precision: fp32, training.epochs: {epochs}"
+    path = plan.with_name(f"{FOLDS}-{minutes:g}.yaml")
+    rows = f"changes: [{{name: DynUNet in twice the time, set: {{{dynunet}}}, together: true}}]"
+    path.write_text(f"study: {plan.name}\nbase: as planned\nfolds: [0, 1, 2, 3, 4]\n{rows}\n", encoding="utf-8")
+    changes = read_changes(path)
+    trained = run_changes(changes, root=RUNS, command=sys.argv, progress=progress, on_step=progress.step)
+    ablation = judge_changes(changes, trained)
+    print(
+        f"\n### {FOLDS}, planned for {minutes:g} minutes: {ablation.test_rows} images of {ablation.test_groups} groups, each judged once\n"
+    )
+    for row in ablation.rows:
+        turns = [Path(each.run) for each in row.runs if each.run is not None]
+        if len(turns) < len(row.runs):
+            print(f"- {row.name}: {len(turns)} of {len(row.runs)} folds")
+            continue
+        dice = [f"{each.of or 'mean'} {_cell(each)}" for each in _dice(pool_turns(turns))]
+        print(f"- {row.name}: {', '.join(dice)}, {sum(each.seconds for each in row.runs) / 60:.0f} minutes of training")
+        dice = [
+            f"{each.of or 'mean'} {each.value:+.3f} [{each.low:+.3f}, {each.high:+.3f}]" for each in row.differences if each.name == "dice"
+        ]
+        print(f"  - less that as planned: {', '.join(dice)}" if dice else "")
+    print(f"\nPages: {', '.join(map(str, write_ablation(ablation, RUNS / FOLDS)))}", flush=True)
+
+
+def _dice(pooled: Compared) -> list[Measure]:
+    named = [each.model_copy(update={"of": of}) for of, measures in pooled.labels.items() for each in measures]
+    return [each for each in [*pooled.measures, *named] if each.name == "dice"]
 
 
 def _row(title: str, evaluation: SegmentationEvaluation, minutes: float) -> None:

@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 import tabib
 from tabib import errors
 from tabib.cli import app
-from tabib.config import Segmentation, Study, parts_in, reading_order
+from tabib.config import Phantom, Segmentation, Study, parts_in, reading_order
 from tabib.images import MAX_VOXELS
 from tabib.kinds import KINDS
 from tabib.metrics.definitions import OBJECTS, STRUCTURES, Definition
@@ -37,7 +37,7 @@ def study_page() -> str:
         "the file. Any field can be changed for one run with `--set`, as in `--set training.epochs=5`, and that is recorded.",
         "",
     ]
-    return "\n".join([*lines, *_fields_of(Study)])
+    return "\n".join([*lines, *_fields_of(Study), *_fields_of(Phantom, "phantom")])
 
 
 def mask_study_page() -> str:
@@ -49,12 +49,12 @@ def mask_study_page() -> str:
         "[a study of classes](study.md), and these are its fields. How to bring your own masks: [masks](../how-to/masks.md).",
         "",
     ]
-    return "\n".join([*lines, *_fields_of(Segmentation)])
+    return "\n".join([*lines, *_fields_of(Segmentation), *_fields_of(Phantom, "phantom")])
 
 
-def _fields_of(study: type[BaseModel]) -> list[str]:
+def _fields_of(model: type[BaseModel], called: str = "study") -> list[str]:
     lines: list[str] = []
-    for name, part in _parts(study, "study"):
+    for name, part in _parts(model, called):
         lines += [f"## {name}", "", _first(part), "", "| field | type | default | meaning |", "|---|---|---|---|"]
         for field in reading_order(part.model_fields):
             info = part.model_fields[field]
@@ -420,7 +420,9 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
         return "`none`"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "fields below"
-    name = {"str": "text", "int": "whole number", "float": "number", "bool": "`true` · `false`", "Path": "path"}[annotation.__name__]
+    name = {"str": "text", "int": "whole number", "float": "number", "bool": "`true` · `false`", "Path": "path", "Any": "value"}[
+        annotation.__name__
+    ]
     limits = [item for field in metadata for item in getattr(field, "metadata", [field])]
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     bounds = [f"{sign} {getattr(limit, key):g}" for limit in limits for key, sign in signs.items() if hasattr(limit, key)]
@@ -430,11 +432,7 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
 def _default(value: Any) -> str:
     if isinstance(value, BaseModel):
         return ""
-    text = (
-        {None: "none", True: "true", False: "false"}.get(value, value)
-        if not isinstance(value, (list, int, float)) or isinstance(value, bool)
-        else value
-    )
+    text = {None: "none", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else value
     return f"`{text}`"
 
 

@@ -42,15 +42,15 @@ class Killed(BaseException):
 
 
 class KillsAfter:
-    """Ends the training after so many batches, as a kill would: nothing is tidied up."""
+    """Ends the training after so many batches, or so many advances of another bar, as a kill would: nothing is tidied up."""
 
-    def __init__(self, batches: int) -> None:
-        self.left = batches
+    def __init__(self, batches: int, of: str = "epoch") -> None:
+        self.left, self.of = batches, of
 
     @contextmanager
     def bar(self, name: str, total: int) -> Iterator[Advance]:
         def advance(units: int) -> None:
-            if name.startswith("epoch"):
+            if name.startswith(self.of):
                 self.left -= 1
                 if self.left < 0:
                     raise Killed

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from masked import save_nifti, study
 from planted_masks import plant_masks, write_pictures, write_volumes
 from tabib.config import Data, Segmentation, SegmentationData, Split
-from tabib.dataset import CaseCache
+from tabib.dataset import CaseCache, index_folder
 from tabib.errors import DataError, StudyError
 from tabib.plan import Plan, masks, plan_study, proposal, write_plan
-from tabib.plan.masks import WIDTHS, Recipe, dimensions_of, length_of, patch_of
+from tabib.plan.masks import WIDTHS, Recipe, dimensions_of, length_of, patch_of, window_of
 from tabib.study_file import load_study
 from tabib.training import MaskTimes, count_windows, segment_resolve
 
@@ -180,3 +181,23 @@ def test_windows_are_counted_as_they_are_predicted() -> None:
     assert count_windows((10, 256, 216), (160, 160)) == 10 * 3 * 2
     assert count_windows((1, 100, 100), (128, 128)) == 1
     assert count_windows((32, 64, 64), (16, 64, 64)) == 3
+
+
+@pytest.mark.parametrize(("lowest", "wanted"), [(-1024, True), (0, False)], ids=["ct", "mr"])
+def test_the_window_of_ct_is_that_of_what_is_drawn(tmp_path: Path, lowest: int, wanted: bool) -> None:
+    draws = np.random.default_rng(0)
+    for number in range(3):
+        voxels, mask = np.full((4, 24, 24), lowest, np.int16), np.zeros((4, 24, 24), np.uint8)
+        mask[1:3, 4:16, 4:16] = 1
+        voxels[mask > 0] = draws.uniform(-20, 180, np.count_nonzero(mask)).astype(np.int16)
+        voxels[0, 0, 0] = 3000  # a bone, which is not drawn
+        save_nifti(tmp_path / f"images/{number}.nii.gz", voxels)
+        save_nifti(tmp_path / f"masks/{number}.nii.gz", mask)
+    data = study(tmp_path).data
+    choices = window_of(data, index_folder(data, workers=1))
+    assert [choice.field for choice in choices] == (["input.intensity", "input.window"] if wanted else [])
+    if wanted:
+        low, high = choices[1].value
+        assert (low, high) == pytest.approx((-19, 179), abs=2)
+        assert "CT" in choices[0].reason
+        Segmentation.model_validate({**study(tmp_path).model_dump(), "input": {"intensity": choices[0].value, "window": [low, high]}})

@@ -303,6 +303,7 @@ def test_looks_at_the_test_set_are_counted_over_runs(study: Study, tmp_path: Pat
         assert [run.look_at_test(split, choice) for choice in (decision, decision, second)] == [1, 1, 2]
         assert run.look_at_test(split.reverse(), second) == 2
         assert run.look_at_test(other, decision) == 1
+        assert run.look_at_test(split, decision) == 1, "the first look stays the first, or a finished run would be judged anew"
 
 
 def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:

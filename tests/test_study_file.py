@@ -74,6 +74,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         (MINIMAL + "calibrate: {threshold: {fixed: 0.5, sensitivity: 0.9}}", 3, ["exactly one"]),
         (MINIMAL + "model: {weights: imagenet}\ninput: {intensity: unit}", 0, ["pretrained weights expect"]),
         (MINIMAL + "training: {schedule: plateau, stop_after: 5}", 3, ["at least twice the patience"]),
+        (MINIMAL + "training: {schedule: rounds, epochs: 60, stop_after: 20}", 3, ["stop_after is 20", "ends by itself"]),
+        (MINIMAL + "training: {schedule: rounds, epochs: 12}", 3, ["epochs is 12 and rounds.epochs is 12", "raise epochs"]),
         (MINIMAL + "training: {sampling: class_balanced, class_weights: balanced}", 3, ["class_weights", "keep one"]),
         (MINIMAL + "training: {loss: focal, label_smoothing: 0.1}", 3, ["label_smoothing: 0"]),
         (MINIMAL + "training: {seeds: [1, 1]}", 3, ["same seed twice"]),

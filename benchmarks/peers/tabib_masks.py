@@ -15,11 +15,11 @@ from tabib.dataset import CaseCache, build_cases, index_folder, split_dataset
 from tabib.engines import tame_allocator
 from tabib.records import Findings
 from tabib.training.checkpoint import State
-from tabib.training.loop import start, train_step
 from tabib.training.mask_work import MaskWork
 from tabib.training.patches import load_patches
 from tabib.training.segment import build_for
 from tabib.training.segment_resolve import resolve_segmentation
+from tabib.training.step import start, train_step
 
 PATCH = {2: [160, 160], 3: [8, 128, 128]}
 FILTERS = {2: "auto", 3: [16, 32, 64, 128]}

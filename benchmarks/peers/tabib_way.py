@@ -17,7 +17,7 @@ from tabib.engines import tame_allocator
 from tabib.training.batches import load_samples, normalise
 from tabib.training.class_work import ClassBatch, ClassWork
 from tabib.training.classify import build
-from tabib.training.loop import start, train_step
+from tabib.training.step import start, train_step
 
 REPORT_B = {
     "rotation_degrees": 30,

@@ -53,6 +53,8 @@ __all__ = [
     "Finding",
     "Findings",
     "Known",
+    "LabelDoubt",
+    "LabelTrouble",
     "LeakyTwin",
     "LearningCurve",
     "LearningPoint",
@@ -256,6 +258,16 @@ class Sweep(Record):
     best: float | None  # None where the loss falls with none
 
 
+class Round(Record):
+    """Epochs of `schedule: rounds` with one rate."""
+
+    number: int  # from 1
+    first_epoch: int  # from 1
+    rate: float
+    from_epoch: int | None = None  # whose weights it began with, where those of the epoch before were given up
+    tried: list[TriedRate] = []  # rates tried from these weights, one of which it has; the rate 0 shows the loss without a step
+
+
 class Member(Record):
     """One trained network of the model: a seed or a fold."""
 
@@ -265,9 +277,20 @@ class Member(Record):
     epochs: int  # epochs that ran
     best_epoch: int  # epoch whose weights are kept, counted from 1
     best_value: float  # the watched validation metric there
+    train_images: int = 0  # on how many training images, or cases, `train` was measured: at most as many as validate
+    train: dict[str, float | None] = {}  # what the history has of validation, of unchanged training images and the kept weights
     weights_sha256: str  # of members/<name>/weights.safetensors
     seconds: float
+    rounds: list[Round] = []  # of `schedule: rounds`
     probe: list[list[float]] = []  # of a network of the user's own: its logits of made-up images, which it must give again
+
+
+class TrainFit(Record):
+    """A metric of the kept weights, the mean over members: on training images that are not changed, and on validation images."""
+
+    name: str  # as in `history.jsonl` behind "validation_"
+    train: float
+    validation: float
 
 
 class Model(Record):
@@ -709,13 +732,17 @@ NotRun = Literal["weights", "memory", "diverged", "stopped", "error"]
 """Why a study has no run: its weights cannot be had, it did not fit into memory, its loss was no number any more, nobody waited, or else."""
 
 
+Scale = Literal["full", "bench", "phantom"]
+"""What figures are of: the study, a try-out on a few of its images, or made-up images."""
+
+
 class Compared(Record):
     """One run among others, or why there is none."""
 
     name: str
     network: str
     run: str | None = None  # its folder
-    bench: bool = False  # a try-out, at `scale: bench`
+    scale: Scale = "full"
     not_run: NotRun | None = None
     reason: str = ""  # why it was not run
     settings: dict[str, str] = {}  # fields of its resolved study in which the runs differ
@@ -725,6 +752,7 @@ class Compared(Record):
     epochs: int = 0  # of all members
     members: int = 0
     seconds: float = 0.0  # of training
+    fits: list[TrainFit] = []
     classes: list[str] = []  # that it tells apart, or its labels, or structures
     rows: int = 0  # judged on test
     groups: int = 0
@@ -796,6 +824,7 @@ class AblatedRun(Record):
     reason: str = ""
     epochs: int = 0  # of all members
     seconds: float = 0.0  # of training
+    fits: list[TrainFit] = []
     images_per_second: float | None = None  # while training
     curve: list[float | None] = []  # what is watched on validation after each epoch, of the first member
 
@@ -835,7 +864,7 @@ class Ablation(Record):
     test_rows: int = 0
     test_groups: int = 0
     masked: bool = False
-    bench: bool = False
+    scale: Scale = "full"
     watched: str = "loss"  # of the curves
     confidence: float = 0.95
 
@@ -890,3 +919,109 @@ class LearningCurve(Record):
     title: dict[str, str]  # by language
     points: list[LearningPoint]  # as the rows of `ablation`
     ablation: Ablation  # all training patients first, then fewer and fewer
+
+
+class SearchedField(Record):
+    """A field of a study that is searched, by the values it may have."""
+
+    field: str
+    values: list[str] = []  # to choose from; else a range
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    before: str = ""  # what the study itself has
+    share: float | None = None  # of the variance of the score that goes with this field alone; None where trials are too few
+
+
+class Stopped(Record):
+    """Where a trial was stopped, since half of the finished ones had reached more by then."""
+
+    member: str
+    epoch: int
+    value: float  # its best so far
+    floor: float  # what half of the finished ones had reached
+
+
+class SearchTrial(Record):
+    """One set of values, and what became of it."""
+
+    number: int  # from 0
+    values: dict[str, str]  # by field
+    state: Literal["done", "pruned", "failed"]
+    run: str | None = None  # its folder
+    measure: Measure | None = None  # of the validation images
+    curves: dict[str, list[float | None]] = {}  # of each member, the measure after each epoch
+    stopped: Stopped | None = None
+    not_run: NotRun | None = None
+    reason: str = ""
+    epochs: int = 0  # of all members
+    seconds: float = 0.0  # from its beginning to its end
+    training_seconds: float = 0.0  # of that, epochs
+    ended: float = 0.0  # seconds of searching when it ended
+    difference: PairedMeasure | None = None  # of the best to it, on the same validation images
+
+
+class Pace(Record):
+    """What was timed to choose how many trials are at work at once, and what was chosen."""
+
+    processes: int
+    threads: int  # of each
+    precision: str
+    alone: float | None = None  # steps a second of one trial with all threads
+    beside: float | None = None  # of two trials together
+
+
+class Searched(Record):
+    """A search over fields of a study, on validation images only. `search.json`."""
+
+    title: dict[str, str]  # by language
+    study: str  # its name
+    method: Literal["grid", "random", "optuna"]
+    measure: str
+    seed: int
+    prune: bool
+    wanted: int | None = None  # trials that were asked for
+    minutes: float | None = None
+    seconds: float = 0.0  # of searching
+    whole: bool = False  # whether all that was asked for was tried
+    fields: list[SearchedField]
+    trials: list[SearchTrial]
+    best: int | None = None  # number of the winner
+    best_study: str | None = None  # its study file
+    ensemble: list[int] = []
+    rows: int = 0  # validation images
+    groups: int = 0
+    folds: int | None = None  # whose validation images are all development images
+    chosen_again: float | None = None  # the score of the best of other patients, on those it was not chosen on
+    pace: Pace | None = None
+    bench: bool = False
+    confidence: float = 0.95
+
+
+class LabelDoubt(Record):
+    """A label to look at, and what models that had not seen the image's patient said of it."""
+
+    list: Literal["wrong", "hard"]  # the label is probably wrong; or the image is hard
+    row: int  # of the index
+    path: str
+    group: str | None  # null where unknown
+    label: str  # as given
+    suggested: str  # the likeliest class; of a probably wrong label the one the models are confident of
+    label_probability: float
+    suggested_probability: float
+    disagree: bool = False  # whether trainings with other seeds say different classes
+
+
+class LabelTrouble(Record):
+    """The labels of a study to look at. `label_trouble.json`."""
+
+    title: dict[str, str]  # by language
+    run: str  # one of the runs, whose index the rows are of
+    rows: int  # images that a model judged
+    groups: int
+    seeds: list[int]  # of the trainings; none where the study's own were used
+    missed: int  # turns that could not be run, whose images are not looked at
+    several: bool = False  # whether an image may have several labels, each of which is weighed
+    thresholds: dict[str, float]  # of a class or label: what the models give it on average where it is given
+    doubts: list[LabelDoubt]  # the worst first, in each list
+    scale: Scale = "full"

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType, UnionType
 from typing import IO, Any, Self, TypeVar, cast
@@ -52,6 +53,7 @@ from tabib.records import (
     PostProcessing,
     SegmentationEvaluation,
     SegmentationModel,
+    SegmentedPart,
     Sweep,
 )
 from tabib.study_file import dump_study, load_study, what_is_wrong
@@ -111,8 +113,10 @@ FILES: dict[str, _Kind] = {
 BESIDE: dict[str, _Kind] = {
     "sweep": _Kind("sweep.json", record=Sweep),
     "overfit": _Kind("overfit.json", record=Overfit),
+    "validation": _Kind("validation.parquet"),
+    "validation_masks": _Kind("validation_masks.json", record=SegmentedPart),
 }
-"""Steps that only `tabib check` takes, or that a study asks for."""
+"""Steps that only `tabib check` and `tabib search` take, or that a study asks for."""
 
 SHARED = ("index", "findings", "split")
 """Steps whose result is one file and the same for many settings: taken over from another run of the study that made it."""
@@ -508,9 +512,9 @@ class Run:
         return read_histories(self.folder)
 
     def look_at_test(self, split: pl.DataFrame, decision: Decision) -> int:
-        """Note that this decision is about to be judged on these test rows, and say how often they were looked at, over all runs.
+        """Note that this decision is about to be judged on these test rows, and say the how manieth look at them this is, over all runs.
 
-        The same decision judged again is the same look.
+        The same decision judged again is the same look, with the number that it had: what came after it changed nothing in its figures.
         """
         rows = fingerprint(*sorted(split.filter(pl.col("part") == "test")["content"]))
         look = {"rows": rows, "decision": fingerprint(decision), "run": self.folder.name}
@@ -522,7 +526,8 @@ class Run:
                 looks.append({**look, "time": _now()})
                 with atomic_write(path) as file:
                     file.write("".join(json.dumps(line) + "\n" for line in looks).encode())
-        return sum(other["rows"] == rows for other in looks)
+        before = takewhile(lambda other: not look.items() <= other.items(), looks)
+        return 1 + sum(other["rows"] == rows for other in before)
 
     def finish(self, write_reports: Callable[[Path, AnyStudy], list[Path]]) -> list[Path]:
         """Complete the manifest and write the reports."""

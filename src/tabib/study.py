@@ -7,21 +7,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tabib.config import AnyStudy, Study
+import polars as pl
+
+from tabib.config import AnyStudy, Segmentation, Study
 from tabib.dataset import index_folder, inspect_dataset, split_dataset
 from tabib.errors import StudyError
-from tabib.evaluation import check_subgroups, evaluate_masks, judge
-from tabib.explanation import explain
+from tabib.evaluation import check_subgroups, evaluate_masks, judge, measure_validation
+from tabib.explanation import explain, explain_masks
 from tabib.prediction import predict_index, predict_masks
 from tabib.progress import SILENT, Progress
 from tabib.records import Checks, Finding
 from tabib.reports import finding_codes, phrase, write_reports
 from tabib.runs import Run
 from tabib.training import (
+    Watch,
     calibrate,
     calibrate_masks,
     check_layers,
     check_segmentation,
+    check_settings,
     check_training,
     name_own,
     overfit_few,
@@ -34,10 +38,9 @@ from tabib.training import (
 )
 
 if TYPE_CHECKING:
-    import polars as pl
     from torch import nn
 
-__all__ = ["check_study", "refuse_failures", "run_study"]
+__all__ = ["check_study", "refuse_failures", "run_study", "try_study"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,30 @@ def run_study(study: AnyStudy, run: Run, *, network: nn.Module | None = None, of
     if isinstance(study, Study):
         judged = (model, decision, index, split, predictions, evaluation)
         run.step("explanations", explain, *judged, study, study.explain, **where, **place)
+    else:
+        run.step("explanations", explain_masks, index, evaluation, study, study.explain, **place, progress=progress)
     run.finish(write_reports)
+    return run
+
+
+def try_study(study: AnyStudy, run: Run, *, watch: Watch | None = None, offline: bool = False, progress: Progress = SILENT) -> Run:
+    """Go along the road up to the decision, and predict the validation images: no test image is predicted, and no report written.
+
+    Of the checks only those of the settings are made. `run_study` goes on from there, and makes the others.
+    `watch` may stop the training; other arguments as `run_study`.
+    """
+    index, split, study, where = _resolved(study, run, network=None, offline=offline, progress=progress)
+    checks = Checks(
+        checks=check_settings(index, split, study), initial_loss=0, expected_initial_loss=0, seconds_per_step=0, predicted_seconds=0
+    )
+    refuse_failures(checks.checks, study)
+    steps, place = STEPS[study.task], {"place": run.folder / "model"}
+    model = run.step("model", steps.train, index, split, checks, study, **where, **place, offline=offline, watch=watch)
+    decision = run.step("decision", steps.calibrate, model, index, split, study, **where, **place)
+    development = split.filter(pl.col("part") != "test")
+    said = run.step("validation", steps.predict, model, decision, index, development, study, **where, **place)
+    if isinstance(study, Segmentation):
+        run.step("validation_masks", measure_validation, said, index, development, study, folder=run.folder, progress=progress)
     return run
 
 
@@ -99,8 +125,16 @@ def _checked(
     study: AnyStudy, run: Run, *, network: nn.Module | None, offline: bool, progress: Progress
 ) -> tuple[pl.DataFrame, pl.DataFrame, Checks, AnyStudy, dict[str, Any]]:
     """The road up to the checks: index, split, checks, resolved study, and where all later steps work."""
+    index, split, study, where = _resolved(study, run, network=network, offline=offline, progress=progress)
+    checks = run.step("checks", STEPS[study.task].check, index, split, study, **where, offline=offline)
+    return index, split, checks, study, where
+
+
+def _resolved(
+    study: AnyStudy, run: Run, *, network: nn.Module | None, offline: bool, progress: Progress
+) -> tuple[pl.DataFrame, pl.DataFrame, AnyStudy, dict[str, Any]]:
+    """The road up to the resolved study."""
     study = name_own(study, network)
-    steps = STEPS[study.task]
     where: dict[str, Any] = {"cache_folder": run.cache_folder, "progress": progress}
     index = run.step("index", index_folder, study.data, **where)
     check_subgroups(index, study.evaluate.subgroups)
@@ -110,10 +144,9 @@ def _checked(
     where |= {"own": network} if network is not None else {}
     if study.training.learning_rate == "sweep":
         study = with_rate(study, run.step("sweep", sweep_rates, index, split, study, **where, offline=offline))
-    study = run.step("study", steps.resolve, study, index, split, **where)
+    study = run.step("study", STEPS[study.task].resolve, study, index, split, **where)
     check_layers(study, split, own=network)
-    checks = run.step("checks", steps.check, index, split, study, **where, offline=offline)
-    return index, split, checks, study, where
+    return index, split, study, where
 
 
 def _of_images(study: AnyStudy) -> AnyStudy:

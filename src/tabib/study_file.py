@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from tabib import config
-from tabib.config import TASKS, AnyStudy, Part, Study, parts_in, reading_order, run_named
+from tabib.config import TASKS, AnyStudy, Part, Phantom, Study, parts_in, reading_order, run_named
 from tabib.errors import StudyError
 
 __all__ = [
+    "MakePhantom",
     "check_study",
     "dump_fields",
     "dump_study",
@@ -45,6 +46,16 @@ DEPTH_LIMIT = 16
 """The schema has four levels; deeper nesting is refused before it can exhaust the parser's stack."""
 
 
+MakePhantom = Callable[[Phantom], Path]
+"""Gives the folder of the made-up images that a study file asks for."""
+
+
+class _OfFile(Part):
+    """What a study file says beside the study."""
+
+    phantom: Phantom | None = None
+
+
 @dataclass(frozen=True)
 class _Read:
     """A YAML document as plain values, and where each of them stands."""
@@ -53,16 +64,24 @@ class _Read:
     places: dict[Key, str]  # "study.yaml, line 12"
 
 
-def load_study(path: Path, *, changes: Sequence[str] = (), overrides: Sequence[str] = (), kind: str = "study file") -> AnyStudy:
+def load_study(
+    path: Path,
+    *,
+    changes: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    phantom: MakePhantom | None = None,
+    kind: str = "study file",
+) -> AnyStudy:
     """Read a study from a YAML file.
 
     `overrides` are texts such as `training.epochs=5`, applied before anything is checked. Paths in the file are
     relative to the file; in an override, to the working directory. `changes` are such texts as well, made before the overrides and as if
-    they stood in the file. `kind` is what a message calls the file.
+    they stood in the file. With `phantom` the study is what the part `phantom` of the file makes of it, at `scale: phantom`, before any
+    change. `kind` is what a message calls the file.
 
     Raises `StudyError` with file, line and the nearest spelling.
     """
-    return parse_study(_text_of(path, kind), source=str(path), base=path.parent, changes=changes, overrides=overrides)
+    return parse_study(_text_of(path, kind), source=str(path), base=path.parent, changes=changes, overrides=overrides, phantom=phantom)
 
 
 def _text_of(path: Path, kind: str) -> str:
@@ -83,19 +102,50 @@ def _text_of(path: Path, kind: str) -> str:
 
 
 def parse_study(
-    text: str, *, source: str = "study", base: Path = Path(), changes: Sequence[str] = (), overrides: Sequence[str] = ()
+    text: str,
+    *,
+    source: str = "study",
+    base: Path = Path(),
+    changes: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    phantom: MakePhantom | None = None,
 ) -> AnyStudy:
-    """Read a study from YAML text; `source` names it in errors, `base` is where its relative paths start."""
+    """Read a study from YAML text, as `load_study` does; `source` names it in errors, `base` is where its relative paths start."""
     read = _read_yaml(text, source)
     if not isinstance(read.values, dict):
         raise StudyError(f"{source} holds no fields. A study starts with name: and data:, as in\n  name: chest\n  data: {{folder: films}}")
+    asked = _take_phantom(read, source)
+    if phantom is not None:
+        _override_by(read, asked, phantom, source)
     for change in changes:
         _override(read, change)
     _anchor_paths(read.values, base)
     for override in overrides:
         _override(read, override)
     _anchor_paths(read.values, Path())
+    if phantom is not None:
+        _override(read, "scale=phantom")
     return _check(read, source)
+
+
+def _take_phantom(read: _Read, source: str) -> Phantom | None:
+    """The part `phantom`, which no study has, taken out of what was read; it is checked also where it is not asked for."""
+    _refuse_unknown_keys(_Read({"phantom": read.values.get("phantom")}, read.places), _OfFile, (), source)
+    try:
+        return _OfFile.model_validate({"phantom": read.values.pop("phantom", None)}).phantom
+    except ValidationError as error:
+        raise StudyError(_explain(error, read, source)) from None
+
+
+def _override_by(read: _Read, asked: Phantom | None, make: MakePhantom, source: str) -> None:
+    if asked is None:
+        raise StudyError(
+            f"{source} does not say which made-up images --phantom takes. Give it a part such as phantom: {{make: chest, set: "
+            "{data.group: '(patient\\d+)'}}, or leave --phantom out."
+        )
+    for field, value in asked.set.items():
+        _override(read, f"{field}={written(value)}")
+    _override(read, f"data.folder={make(asked).resolve()}")
 
 
 def read_fields(path: Path, *, kind: str) -> dict[str, Any]:

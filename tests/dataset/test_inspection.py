@@ -73,6 +73,7 @@ def test_facts_that_do_not_vary_or_are_of_too_few_are_not_judged() -> None:
 def test_files() -> None:
     refused = [None] * 80
     refused[3], refused[5], refused[7] = "is empty", "is truncated", "refused by name: written by macOS"
+    refused[13] = "the mask '13.png' has 2 x 2 pixels"
     labels: list[str | None] = [*LABELS]
     labels[7] = None
     formats = ["JPEG" if number == 9 else "PNG" for number in range(80)]
@@ -80,6 +81,9 @@ def test_files() -> None:
     findings = inspect(index_of({"refused": refused, "label": labels, "format": formats, "contrast": contrast}))
     unreadable = one(findings, "unreadable_files")
     assert (unreadable.rows, unreadable.page_one, unreadable.figures["images"]) == ([3, 5], False, 79)
+    assert unreadable.figures["reason"] == "is empty"
+    masks = one(findings, "masks_unusable")
+    assert (masks.rows, masks.page_one, masks.figures["reason"]) == ([13], False, refused[13])
     assert one(findings, "refused_names").rows == [7]
     assert one(findings, "misnamed_files").rows == [9]
     assert one(findings, "flat_images").rows == [11]

@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from masked import pairs, picture, save_nifti, save_png, square, study
+from masked import FACTS, pairs, picture, save_nifti, save_png, square, study
 from places import REAL, needs_real
-from tabib.dataset import MaskFacts, index_folder, inspect_dataset, read_case, read_row_pixels, split_dataset, telling_slice
+from tabib.dataset import MaskFacts, index_folder, inspect_dataset, read_case, read_row_pixels, slice_image, split_dataset, telling_slice
 from tabib.errors import DataError, ImageError
+from tabib.images import Volume
 from tabib.records import INDEX_SCHEMA
 
 
@@ -242,7 +243,7 @@ def test_the_slice_that_is_shown_has_most_of_the_structures(tmp_path: Path) -> N
     mask = np.zeros((5, 16, 16), np.uint8)
     mask[3, 4:9, 4:9] = 1
     volume = np.zeros(mask.shape, np.int16)
-    volume[3], volume[4, 0, 0] = 500, 1000
+    volume[3], volume[4] = 500, 1000
     save_nifti(tmp_path / "images/v.nii.gz", volume)
     save_nifti(tmp_path / "masks/v.nii.gz", mask)
     data = study(tmp_path).data
@@ -315,3 +316,23 @@ def test_the_forty_patients_are_divided_by_patient() -> None:
     train = in_folds.filter(pl.col("part") == "train")
     assert train.group_by("group").agg(pl.col("fold").n_unique())["fold"].unique().to_list() == [1]
     assert sorted(train["fold"].value_counts()["count"]) == [12, 12, 12, 14, 14]
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_a_few_bright_voxels_leave_the_others_as_bright_as_they_were(kind: type) -> None:
+    voxels = np.random.default_rng(0).integers(100, 200, (4, 64, 64)).astype(kind)
+    plain = Volume(voxels.copy(), np.eye(4), (1.0, 1.0, 1.0), FACTS)
+    voxels[0, :4, :4] = 60_000
+    if kind is np.float32:
+        voxels[1, 0, :4] = np.nan
+    shown = slice_image(Volume(voxels, np.eye(4), (1.0, 1.0, 1.0), FACTS), 2).pixels
+    assert abs(shown.mean() / slice_image(plain, 2).pixels.mean() - 1) < 0.02
+    assert slice_image(Volume(voxels, np.eye(4), (1.0, 1.0, 1.0), FACTS), 0).pixels[0, 0] == 65535
+
+
+def test_what_is_bright_alone_is_seen_and_no_number_is_black() -> None:
+    voxels = np.zeros((1, 64, 64), np.float32)
+    voxels[0, 5, 5] = 7
+    assert slice_image(Volume(voxels, np.eye(4), (1.0, 1.0, 1.0), FACTS), 0).pixels[5, 5] == 65535
+    voxels[:] = np.nan
+    assert not slice_image(Volume(voxels, np.eye(4), (1.0, 1.0, 1.0), FACTS), 0).pixels.any()

@@ -38,9 +38,9 @@ def test_every_reference_page_is_made(reference: ModuleType) -> None:
 
 
 def test_every_field_is_described(reference: ModuleType) -> None:
-    from tabib.config import Study, parts_in
+    from tabib.config import Phantom, Study, parts_in
 
-    for name, part in reference._parts(Study, "study"):
+    for name, part in [*reference._parts(Study, "study"), ("phantom", Phantom)]:
         for field, info in part.model_fields.items():
             described = info.description or list(parts_in(info.annotation))
             assert described, f"{name}.{field} has no sentence under it"
@@ -67,7 +67,7 @@ def test_commands_in_the_pages_exist(page: Path) -> None:
     from tabib.cli import app
 
     verbs = get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    targets = set(re.findall(r"^([a-z_-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     for program, name in commands_in(page.read_text(encoding="utf-8")):
         assert name in (verbs if program == "tabib" else targets), f"{page.name}: {program} {name}"
 
@@ -76,7 +76,7 @@ def commands_in(text: str) -> list[tuple[str, str]]:
     """What `tabib` and `make` are told in the code of a page: indented lines, and every line between fences."""
     fenced = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
     indented = "\n".join(re.findall(r"^ {4}.*$", text, flags=re.MULTILINE))
-    return re.findall(r"^\s*(?:\$ )?(tabib|make) ([a-z-]+)\b", f"{fenced}\n{indented}", flags=re.MULTILINE)
+    return re.findall(r"^\s*(?:\$ )?(tabib|make) ([a-z_-]+)\b", f"{fenced}\n{indented}", flags=re.MULTILINE)
 
 
 def test_every_command_of_a_page_is_seen() -> None:

@@ -146,7 +146,7 @@ def run_script(tmp_path, script: str) -> subprocess.CompletedProcess:
     tests = os.path.dirname(os.path.dirname(os.path.abspath(labour.__file__)))
     return subprocess.run(
         [sys.executable, str(path)],
-        env=os.environ | {"PYTHONPATH": tests},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         timeout=60,

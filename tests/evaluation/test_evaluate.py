@@ -263,11 +263,13 @@ def test_an_empty_part_has_no_numbers_and_no_error() -> None:
 
 def test_few_patients_have_approximate_intervals_and_fewer_none() -> None:
     some = judged(replace(Made(), groups={"train": 30, "validation": 12, "test": 12}))
-    assert "few_test_groups" in codes(some)
+    assert "few_test_patients" in codes(some)
     assert measure(some, "accuracy").approximate
     few = judged(replace(Made(), groups={"train": 30, "validation": 6, "test": 6}), {"goals": {"auc": 0.9}})
-    assert {"few_test_groups", "goal_without_interval", "baseline_not_compared"} <= codes(few)
+    assert {"few_test_patients", "goal_without_interval", "baseline_not_compared"} <= codes(few)
     assert all(each.low is None and each.method == "none" for each in part(few).measures)
+    unknown = codes(judged(Made(patients=False, groups={"train": 30, "validation": 4, "test": 4})))
+    assert unknown & {"few_test_groups", "few_test_patients"} == {"few_test_groups"}
 
 
 def test_the_patients_behind_each_class_are_counted() -> None:

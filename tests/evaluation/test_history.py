@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tabib.evaluation.history import FEWEST_EPOCHS, judge_histories
+from tabib.evaluation.history import FEWEST_EPOCHS, judge_histories, train_fits
+from tabib.records import Member
 
 EPOCHS = 30
 
@@ -80,3 +81,18 @@ def test_short_empty_and_broken_histories_say_nothing_false() -> None:
     assert judge_histories({}) == judge_histories({"seed0": []}) == judge_histories({"seed0": lines[: FEWEST_EPOCHS - 1]}) == []
     broken = [{**lines[0], "validation_loss": None}, {**lines[1], "train_loss": math.nan}, {"epoch": 3}, *lines[3:]]
     assert set(verdicts(broken)) == {"overfitting_early"}
+
+
+def member(name: str, *, best_epoch: int, **train: float | None) -> Member:
+    return Member(name=name, seed=0, fold=None, epochs=2, best_epoch=best_epoch, best_value=0, weights_sha256="", seconds=1, train=train)
+
+
+def test_the_fit_is_the_mean_over_members_of_the_epochs_they_kept() -> None:
+    lines = [{"validation_accuracy": 0.5, "validation_auc": 0.6}, {"validation_accuracy": 0.8, "validation_auc": None}]
+    members = [member("a", best_epoch=1, accuracy=0.9, auc=1.0, spread=0.3), member("b", best_epoch=2, accuracy=1.0, auc=1.0, spread=0.3)]
+    (fit,) = train_fits(members, {"a": lines, "b": lines})
+    assert (fit.name, fit.train, fit.validation) == ("accuracy", pytest.approx(0.95), pytest.approx(0.65))
+
+
+def test_runs_of_before_have_no_fit() -> None:
+    assert train_fits([member("a", best_epoch=1)], {"a": [{"validation_accuracy": 0.5}]}) == []

@@ -92,7 +92,7 @@ def test_lines_say_what_the_runs_say(done: list[Path | Compared]) -> None:
     ill = "PNEUMONIA"
     kinds = {"tn": (False, False), "fp": (False, True), "fn": (True, False), "tp": (True, True)}
     assert plain.counts == {kind: sum(((truth == ill), (answer == ill)) == cell for truth, answer in said) for kind, cell in kinds.items()}
-    assert plain.bench
+    assert plain.scale == "bench"
     assert plain.classes == evaluation.classes
     assert comparison.same_test
     assert set(plain.settings) == {"model.weights"}, "what differs, and nothing else"

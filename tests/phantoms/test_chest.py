@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tabib.errors import RunError, StudyError
 from tabib.phantoms import CHEST_CLASSES, CHEST_LABELS, PHANTOMS, ChestFilms, Truth, make_chest_films, plan_chest_films, render_chest_films
+from tabib.progress import SILENT
 
 SMALL = ChestFilms(patients=16, films_per_patient=(1, 3), side=48)
 
@@ -307,9 +307,7 @@ def test_trouble_in_files_is_not_rendered_in_memory(trouble: dict[str, float]) -
 
 
 def test_table_makes_the_phantom(tmp_path: Path) -> None:
-    make = PHANTOMS["chest"].make
-    assert isinstance(make, partial)
-    truth = make(tmp_path / "films", films=SMALL)
+    truth = PHANTOMS["chest"].make(tmp_path / "films", 8, SILENT)
     assert isinstance(truth, Truth)
     assert truth.images == len(truth.films)
     assert files(tmp_path / "films").keys() == {film.path for film in truth.films}

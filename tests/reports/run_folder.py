@@ -201,6 +201,8 @@ def _model(plan: Plan) -> Model:
             epochs=plan.epochs,
             best_epoch=max(1, plan.epochs - 4 - seed),
             best_value=0.963 - 0.01 * seed,
+            train_images=60,
+            train={"loss": 0.11, "auc": 0.991, "accuracy": 0.97, "balanced_accuracy": 0.965, "spread": 0.4},
             weights_sha256=hashlib.sha256(bytes([seed])).hexdigest(),
             seconds=83.4,
         )

@@ -19,14 +19,14 @@ from reports.run_folder import Plan, make_run
 from tabib.config import Study
 from tabib.errors import RunError
 from tabib.images import encode_png
-from tabib.records import PARTS, SPLIT_SCHEMA, Evaluation, Explained, Finding, Findings, Measure, OfLabel, PartEvaluation
+from tabib.records import PARTS, SPLIT_SCHEMA, Evaluation, Explained, Finding, Findings, Measure, OfLabel, PartEvaluation, Round, TriedRate
 from tabib.reports import why, write_look, write_reports
 from tabib.reports.facts import read_facts
 from tabib.reports.html import STUDY_LINES, study_line
 from tabib.reports.judged import decision_curve, predictive_rows, subgroup_forests
 from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import language, plain
-from tabib.reports.views import augmentation, settings_rows, why_no_interval
+from tabib.reports.views import augmentation, round_rows, settings_rows, training_plots, why_no_interval
 from tabib.runs import read_result
 from tabib.study_file import check_study
 
@@ -398,6 +398,35 @@ def test_people_and_images_of_the_first_page_are_counted_over_the_same_images(fi
     assert f"Patients{split['group'].n_unique()}" in both["en"].text
 
 
+@pytest.mark.parametrize("best", ["loss", "auc"])
+def test_rounds_are_told_with_their_rates_and_with_what_they_began(films: tuple[Path, Study], tmp_path: Path, best: str) -> None:
+    run, study = films[0], films[1].model_copy(update={"training": films[1].training.model_copy(update={"best": best})})
+    facts = read_facts(run, study)
+    assert facts.model is not None
+    tried = [TriedRate(rate=rate, losses=[1.0], end=1.0) for rate in (0.0, 0.001, 0.01)]
+    rounds = [Round(number=1, first_epoch=1, rate=0.1), Round(number=2, first_epoch=3, rate=0.1)]
+    rounds += [Round(number=3, first_epoch=5, rate=0.01, from_epoch=2, tried=tried)]
+    first, *others = facts.model.members
+    model = facts.model.model_copy(update={"members": [first.model_copy(update={"rounds": rounds}), *others]})
+    history = [line | {"round": min(3, 1 + place // 2)} for place, line in enumerate(facts.histories[first.name])]
+    told = replace(facts, model=model, histories=facts.histories | {first.name: history})
+    rows = round_rows(told, language("en"))
+    assert [(row.member, row.number, plain(row.epochs), row.rate) for row in rows] == [
+        (first.name, 1, "1 to 2", 0.1),
+        (first.name, 2, "3 to 4", 0.1),
+        (first.name, 3, f"5 to {len(history)}", 0.01),
+    ]
+    better = {"loss": min, "auc": max}[best]
+    assert [row.best for row in rows] == [better(line[f"validation_{best}"] for line in history if line["round"] == k) for k in (1, 2, 3)]
+    began = [plain(row.began) for row in rows]
+    assert began[0] == "the starting weights"
+    assert began[1] == "the weights after epoch 2, as validation improved"
+    assert began[2] == "the best weights, of epoch 2, and the best of 2 learning rates tried"
+    dots = [figure.drawing.count("mark round") for figure in training_plots(told, language("en"))]
+    assert dots == [2] * len(dots), "in every curve, where a round begins that is not the first"
+    assert round_rows(facts, language("en")) == []
+
+
 def test_a_number_that_means_another_person_in_each_folder_is_two_people(films: tuple[Path, Study]) -> None:
     run, study = films
     facts = read_facts(run, study.model_copy(update={"split": study.split.model_copy(update={"group_scope": "split"})}))
@@ -583,7 +612,7 @@ def test_a_figure_without_an_interval_says_why() -> None:
 
     assert why(of="macro") == why(of="df", groups=1) == why() == "no interval: df is shown by 1 group"
     assert why("fa", of="macro") == "بی بازه: df را تنها ۱ گروه نشان می‌دهد"
-    assert why(of="mel") == "no interval: it cannot be computed from these groups"
+    assert why(of="mel") == "no interval: it cannot be computed from these patients or groups"
     few = part.model_copy(update={"groups": 7})
-    assert why(there=few, groups=7, of="macro") == "no interval: too few groups (7)"
+    assert why(there=few, groups=7, of="macro") == "no interval: too few patients or groups (7)"
     assert why(low=0.8, high=1.0) == why(value=None) == ""

@@ -276,6 +276,7 @@ def test_a_language_without_words_is_an_error() -> None:
 
 
 VOCABULARY = {
+    "scales",
     "augment",
     "augment_reasons",
     "averages",

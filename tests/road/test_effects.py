@@ -26,6 +26,9 @@ from tiny import tiny_study
 PLATEAU: Change = {"schedule": "plateau", "best": "accuracy", "learning_rate": 1e-6, "epochs": 5, "plateau": {"patience": 1, "minimum": 0}}
 """A training in which nothing improves, so that the rate falls."""
 
+ROUNDS: Change = {"schedule": "rounds", "learning_rate": 1.0, "optimizer": "sgd", "epochs": 5, "rounds": {"epochs": 1, "returns": 2}}
+"""A training in which a round soon improves nothing, so that rates are tried."""
+
 UNEVEN: Change = {"by": "image", "train": 0.59, "validation": 0.18, "test": 0.23}  # shares that are no whole images
 
 OUTVOTED: Change = {
@@ -160,6 +163,8 @@ EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
     ),
     "training.plateau.patience": ("rates", {"training": PLATEAU | {"plateau": {"patience": 2, "minimum": 0}}}, {"training": PLATEAU}),
     "training.plateau.minimum": ("rates", {"training": PLATEAU | {"plateau": {"patience": 1, "minimum": 1e-6}}}, {"training": PLATEAU}),
+    "training.rounds.epochs": ("rates", {"training": ROUNDS | {"rounds": {"epochs": 2}}}, {"training": ROUNDS}),
+    "training.rounds.returns": ("epochs", {"training": ROUNDS | {"rounds": {"epochs": 1, "returns": 0}}}, {"training": ROUNDS}),
     "training.class_weights": ("weights", {"training": {"class_weights": "balanced"}, "films": "unbalanced"}, {"films": "unbalanced"}),
     "training.label_smoothing": ("weights", {"training": {"label_smoothing": 0.2}}),
     "training.clip": ("weights", {"training": {"clip": 0.01}}),

@@ -21,6 +21,7 @@ from tabib.runs import Reached, Run, open_run
 from tabib.study import run_study
 
 PLATEAU: Change = {"schedule": "plateau", "learning_rate": 1e-9, "epochs": 5, "plateau": {"patience": 1, "minimum": 0}}
+ROUNDS: Change = {"schedule": "rounds", "learning_rate": 1e-9, "epochs": 5, "rounds": {"epochs": 1, "returns": 2}}
 THIN: Change = {"films": "volumes", "input": {"dimensions": 3, "patch": [8, 32, 32]}}
 COLOURED: Change = {"films": "coloured", "input": {"channels": 3}}
 MOVED: Change = {"augment": {"rotation_degrees": 45, "elastic": 0.1}}
@@ -47,6 +48,7 @@ SEEN: dict[str, tuple[str | None, Callable[[Run], object]]] = {
     "near": ("evaluation", lambda run: [measure.value for measure in measures(run) if measure.name == "surface_dice"]),
     "objects": ("evaluation", lambda run: {measure.name for measure in measures(run)}),
     "subgroups": ("evaluation", lambda run: [subgroup.name for subgroup in run.read("evaluation").subgroups]),
+    "explained": ("explanations", lambda run: [(each.row, each.chosen) for each in run.read("explanations").images]),
     "pages": (None, lambda run: {path.name for path in run.folder.glob("report.*")}),
     **{f"{name}.{code}": (None, partial(words, name, code)) for name in ("title", "problem", "suggestions") for code in ("en", "fa")},
 }
@@ -162,6 +164,8 @@ EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
         {"training": PLATEAU | {"plateau": PLATEAU["plateau"] | {"minimum": 9e-10}}},
         {"training": PLATEAU},
     ),
+    "training.rounds.epochs": ("rates", {"training": ROUNDS | {"rounds": {"epochs": 2}}}, {"training": ROUNDS}),
+    "training.rounds.returns": ("epochs", {"training": ROUNDS | {"rounds": {"epochs": 1, "returns": 0}}}, {"training": ROUNDS}),
     "training.clip": ("weights", {"training": {"clip": 1e-3, "optimizer": "sgd"}}, {"training": {"optimizer": "sgd"}}),
     "training.average": ("weights", {"training": {"average": 0.9}}),
     "training.best": (
@@ -183,6 +187,7 @@ EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
     "evaluate.confidence": ("intervals", MANY | {"evaluate": {"confidence": 0.8}}, MANY),
     "evaluate.subgroups": ("subgroups", {"evaluate": {"subgroups": ["mean"]}}),
     "evaluate.tolerance_mm": ("near", LONG | {"films": "volumes", "evaluate": {"tolerance_mm": 9}}, LONG | {"films": "volumes"}),
+    "explain.images": ("explained", {"explain": {"images": 2}}),
     "report.languages": ("pages", {"report": {"languages": ["fa"]}}),
     "notes.problem.en": ("problem.en", {"notes": {"problem": {"en": "Is it so?"}}}),
     "notes.problem.fa": (

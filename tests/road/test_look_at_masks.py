@@ -35,6 +35,9 @@ def test_a_mask_that_cannot_be_used_is_counted(tabib: Tabib, tmp_path: Path) -> 
     save_png(pairs(tmp_path / "cells") / "masks/cell2.png", square().T)
     code, said = tabib("look", tmp_path / "cells", "--label", "cell=1")
     assert (code, said["refused"]) == (3, 1)
+    found = next(finding for finding in said["findings"] if finding["code"] == "masks_unusable")
+    assert "has 24 x 32 pixels, and the image 'images/cell2.png' 32 x 24 pixels" in found["figures"]["reason"]
+    assert "unreadable_files" not in {finding["code"] for finding in said["findings"]}
 
 
 def test_hearts(tabib: Tabib, tmp_path: Path) -> None:

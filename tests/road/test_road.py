@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from made_predictions import Made, made_study
-from tabib.cli import _headline
+from tabib.cli.tell import headline_lines
 from tabib.config import Study
 from tabib.evaluation import evaluate
 from tabib.records import Evaluation
@@ -233,6 +233,6 @@ def test_folds_and_seeds_make_members(films: Path, travel: Callable[[Study], Run
 @pytest.mark.parametrize("classes", [("NORMAL", "PNEUMONIA"), ("A", "B", "C")])
 def test_what_is_printed_at_the_end_has_the_area_under_the_curve(classes: tuple[str, ...]) -> None:
     evaluation = evaluate(*Made(classes=classes).tables(), made_study())
-    lines = "\n".join(_headline(evaluation))
+    lines = "\n".join(headline_lines(evaluation))
     for name in ("auc", "accuracy", "balanced_accuracy"):
         assert lines.count(f"  {name} ") == 1

@@ -26,6 +26,7 @@ from tabib.records import SPLIT_SCHEMA, Finding
 from tabib.training import class_work
 from tabib.training.batches import load_samples, normalise
 from tabib.training.classify import build
+from tabib.training.inference import log_probabilities
 from tabib.training.networks import NETWORKS
 from tabib.training.remarks import look_at
 
@@ -46,6 +47,23 @@ def test_learns_what_was_planted(films: Path, tmp_path: Path) -> None:
     assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
     assert model.weights_total == model.weights_trainable == sum(v.numel() for v in network_of("tiny").parameters()) + 9
     assert (model.classes, model.positive, model.weights_source) == (["HEALTHY", "ILL"], "ILL", "none")
+
+
+def test_the_fit_is_that_of_the_kept_weights_on_training_images_as_they_are(films: Path, tmp_path: Path) -> None:
+    planted = plant(films, augment={"copies": 1, "brightness": 0.5}, training={"epochs": 3, "batch": 16})
+    (member,) = train_planted(planted, tmp_path).members
+    network, _ = build(planted.study, classes=["HEALTHY", "ILL"], seed=0, device=torch.device("cpu"))
+    network.load_state_dict(load_file(tmp_path / "model/members/seed0/weights.safetensors"))
+    cache = build_cache(planted.study.data, planted.index, planted.study.input, folder=planted.cache_folder)
+    counts = dict(planted.split["part"].value_counts().iter_rows())
+    rows = planted.split.filter(pl.col("part") == "train").sort("content").head(counts["validation"])
+    samples = load_samples(cache, rows, classes=["HEALTHY", "ILL"], device=torch.device("cpu"))
+    said = log_probabilities(network, samples, intensity=planted.study.input.intensity)
+    right = float((said.argmax(1) == samples.labels.numpy()).mean())
+    assert member.train_images == len(rows) < counts["train"]
+    assert member.train["accuracy"] == pytest.approx(right, abs=1e-12)
+    assert member.train["loss"] == pytest.approx(-said[np.arange(len(rows)), samples.labels.numpy()].mean(), rel=1e-5)
+    assert {f"validation_{name}" for name in member.train} < set(history_of(tmp_path)[0])
 
 
 def test_fixed_copies_train_beside_their_originals_and_are_the_same_in_every_epoch(

@@ -25,7 +25,7 @@ def test_one_cycle_is_pytorchs(steps: int) -> None:
     optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1)
     theirs = OneCycleLR(optimizer, max_lr=0.3, total_steps=steps, pct_start=0.3, div_factor=25, final_div_factor=1e4, cycle_momentum=False)
     for step in range(steps):
-        assert learning_rate(training, ReducedRate(0.3), step=step, steps=steps) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert learning_rate(training, 0.3, step=step, steps=steps) == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         if step < steps - 1:
             theirs.step()
@@ -43,7 +43,7 @@ def test_cosine_is_pytorchs(warm_up: float) -> None:
         else falling
     )
     for step in range(steps):
-        assert learning_rate(training, ReducedRate(0.3), step=step, steps=steps) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert learning_rate(training, 0.3, step=step, steps=steps) == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         theirs.step()
 
@@ -53,7 +53,7 @@ def test_cosine_is_pytorchs(warm_up: float) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_schedule_of_few_steps_is_a_rate(schedule: str, warm_up: float, steps: int) -> None:
     training = Training.model_validate({"schedule": schedule, "learning_rate": 0.3, "warm_up": warm_up})
-    assert all(0 < learning_rate(training, ReducedRate(0.3), step=step, steps=steps) <= 0.3 for step in range(steps))
+    assert all(0 < learning_rate(training, 0.3, step=step, steps=steps) <= 0.3 for step in range(steps))
 
 
 @settings(deadline=None, max_examples=40)
@@ -67,7 +67,7 @@ def test_plateau_is_pytorchs(values: list[int], patience: int) -> None:
         theirs.step(value)
         state = reduce_on_plateau(state, value, rule)
         assert state.rate == pytest.approx(optimizer.param_groups[0]["lr"])
-    assert learning_rate(Training(schedule="plateau"), state, step=0, steps=1) == state.rate
+    assert learning_rate(Training(schedule="plateau"), state.rate, step=0, steps=1) == state.rate
 
 
 def test_plateau_never_raises_a_rate_that_began_below_its_minimum() -> None:
@@ -78,7 +78,7 @@ def test_plateau_never_raises_a_rate_that_began_below_its_minimum() -> None:
 
 
 def test_constant_is_constant() -> None:
-    assert learning_rate(Training(schedule="constant", learning_rate=0.2), ReducedRate(9), step=7, steps=9) == 0.2
+    assert learning_rate(Training(schedule="constant", learning_rate=0.2), 9, step=7, steps=9) == 0.2
 
 
 def _by_hand(optimizer: str, weight: float, gradients: list[float], *, rate: float, decay: float) -> float:

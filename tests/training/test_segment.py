@@ -40,6 +40,10 @@ def test_learns_what_was_planted_in_pictures(pictures: Path, tmp_path: Path) -> 
     assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
     assert model.members[0].best_value == max(line["validation_dice"] for line in history)
     assert set(predictions["part"]) == {"validation", "test"}
+    kept = model.members[0]
+    assert kept.train_images == planted.split["part"].to_list().count("validation")
+    assert {"loss", "dice", "dice_disc", "dice_square"} == set(kept.train)
+    assert 0.85 < kept.train["dice"] <= 1
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])

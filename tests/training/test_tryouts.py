@@ -16,7 +16,7 @@ from tabib.errors import StudyError
 from tabib.records import Finding, Overfit, Sweep
 from tabib.training import overfit_few, sweep_rates, with_rate
 from tabib.training.networks import NETWORKS
-from tabib.training.sweep import RATES
+from tabib.training.rates import RATES
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ __all__ = [
     "Freeze",
     "Part",
     "PastWork",
+    "Phantom",
     "Place",
     "Plateau",
     "Positive",
@@ -320,6 +321,15 @@ class Plateau(Part):
     """The rate is never below this."""
 
 
+class Rounds(Part):
+    """Train in rounds at one rate each, and look for another rate when validation no longer falls."""
+
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 12
+    """Epochs of a round. After a round in which `best` improved, another follows with the same rate."""
+    returns: Annotated[int, Field(ge=0, le=100)] = 3
+    """Most times that training returns from a round without improvement to the best weights, and tries learning rates from there; then it ends."""
+
+
 class BaseTraining(Part):
     """How the weights are found."""
 
@@ -332,17 +342,19 @@ class BaseTraining(Part):
     optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
     """The rule of the step."""
     learning_rate: Positive | Literal["sweep"] = 1e-3
-    """Learning rate: the peak of `one_cycle` and `cosine`, the start of `plateau`, the value of `constant`. `sweep` tries 0.1, 0.01, ... 0.00001 and two finer ones for some steps before training, and writes the best into the resolved study."""
+    """Learning rate: the peak of `one_cycle` and `cosine`, the start of `plateau`, of the first of `rounds`, the value of `constant`. `sweep` tries 0.1, 0.01, ... 0.00001 and two finer ones for some steps before training, and writes the best into the resolved study."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD (Nesterov); first beta of AdamW and Adam. RMSprop has none."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Weight decay, on weights of two or more dimensions. AdamW takes rate x decay off each; the others add decay x weight to the gradient (L2)."""
-    schedule: Literal["one_cycle", "cosine", "plateau", "constant"] = "one_cycle"
+    schedule: Literal["one_cycle", "cosine", "plateau", "rounds", "constant"] = "one_cycle"
     """How the learning rate moves."""
     warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the steps over which the rate of `schedule: cosine` rises, in a straight line."""
     plateau: Plateau = Plateau()
     """Settings of `schedule: plateau`."""
+    rounds: Rounds = Rounds()
+    """Settings of `schedule: rounds`, which lasts `epochs` at most."""
     clip: Positive | None = 1.0
     """Largest norm of the gradient of one step; `none` does not clip."""
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -372,6 +384,15 @@ class BaseTraining(Part):
             raise ValueError(
                 f"stop_after is {self.stop_after} and plateau.patience is {self.plateau.patience}: training would stop when the "
                 "rate is first reduced; make stop_after at least twice the patience"
+            )
+        if self.schedule == "rounds" and self.stop_after is not None:
+            raise ValueError(
+                f"stop_after is {self.stop_after}, and schedule: rounds ends by itself when validation no longer falls; leave stop_after out"
+            )
+        if self.schedule == "rounds" and self.epochs <= self.rounds.epochs:
+            raise ValueError(
+                f"epochs is {self.epochs} and rounds.epochs is {self.rounds.epochs}: training would end before the first round does; "
+                "raise epochs, the most that all rounds together may have"
             )
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds has the same seed twice")
@@ -422,6 +443,17 @@ class BaseNotes(Part):
     """What could be done next."""
 
 
+class Phantom(Part):
+    """What `--phantom` makes of a study. It is of the file and not of the study: what is run without `--phantom` does not depend on it."""
+
+    make: Literal["chest", "chest_labels", "heart", "nuclei", "nuclei_fluorescence", "smears", "brains"]
+    """The made-up images that take the place of `data.folder`, as of `tabib phantom`."""
+    patients: Annotated[int, Field(ge=8, le=10000)] | None = None
+    """How many patients, or slides of tissue, are made; `none` makes as many as `tabib phantom`."""
+    set: dict[str, Any] = {}
+    """Fields that are other than the file says, as in `{data.group: '(patient\\d+)', training.epochs: 2}`."""
+
+
 class BaseStudy(Part):
     """What studies of every task have."""
 
@@ -429,8 +461,8 @@ class BaseStudy(Part):
     """Short name in Latin letters, digits, `_` and `-`; the run folder is called so."""
     title: Bilingual = Bilingual()
     """Title of the report."""
-    scale: Literal["full", "bench"] = "full"
-    """`bench` is a try-out of everything on few images (of each class 40 train, 20 choose and 20 judge) in 2 epochs; its figures say nothing of the study, and its report says so."""
+    scale: Literal["full", "bench", "phantom"] = "full"
+    """`bench` is a try-out of everything on few images (of each class 40 train, 20 choose and 20 judge) in 2 epochs; `phantom`, which `--phantom` sets, says that the images are made up. Figures of both say nothing of the study, and every page says so."""
     split: Split = Split()
     report: Report = Report()
     expect: list[str] = []

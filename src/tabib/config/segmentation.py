@@ -27,6 +27,7 @@ __all__ = [
     "SegmentationAugment",
     "SegmentationData",
     "SegmentationEvaluate",
+    "SegmentationExplain",
     "SegmentationGoals",
     "SegmentationInput",
     "SegmentationModel",
@@ -245,6 +246,13 @@ class SegmentationEvaluate(BaseEvaluate):
     """Distance at which two surfaces still agree, of the surface Dice."""
 
 
+class SegmentationExplain(Part):
+    """How masks came about, in pictures for the report. Changing it repeats no training."""
+
+    images: Annotated[int, Field(ge=0, le=20)] = 4
+    """Test images that are explained: of four the three with the lowest mean Dice and the one with the highest; 0 explains nothing."""
+
+
 class SegmentationGoals(Part):
     """Figures on the test set that were asked for, shown beside what was reached."""
 
@@ -280,6 +288,7 @@ class Segmentation(BaseStudy):
     training: SegmentationTraining = SegmentationTraining()
     calibrate: PostProcess = PostProcess()
     evaluate: SegmentationEvaluate = SegmentationEvaluate()
+    explain: SegmentationExplain = SegmentationExplain()
     goals: SegmentationGoals = SegmentationGoals()
     notes: SegmentationNotes = SegmentationNotes()
 

@@ -21,7 +21,7 @@ from tabib.dataset.duplicates import NearCopies, find_near_copies
 from tabib.dataset.groups import held_together, patients_by, patients_known, propose_group_pattern
 from tabib.dataset.index import lost_images
 from tabib.dataset.labels import as_class
-from tabib.dataset.listing import NOT_NAMED, NOT_UNPACKED, OF_A_LINE, PART_NAMES, SECOND_COPY, given_parts
+from tabib.dataset.listing import NOT_NAMED, NOT_UNPACKED, OF_A_LINE, OF_A_MASK, PART_NAMES, SECOND_COPY, given_parts
 from tabib.dataset.mask_findings import inspect_masks
 from tabib.dataset.positive import guess_positive
 from tabib.dataset.quality import find_faults
@@ -32,6 +32,7 @@ __all__ = ["inspect_dataset"]
 
 Figures = dict[str, float | int | str | Typical]
 
+_SCALES = {"bench": "bench_scale", "phantom": "phantom_scale"}  # what is said where figures are not of the study itself
 _SHOWN = 200  # rows of a finding
 _FEW_NAMED = 0.5  # share of the images that a table leaves out, above which it may belong to another folder
 _REASONS = 12  # why entries of an archive were left in it, in the sentence of a finding
@@ -81,7 +82,7 @@ def inspect_dataset(index: pl.DataFrame, study: AnyStudy, *, progress: Progress 
             *_near_copies(alike, people, near),
             *_given_parts(good, near, study),
             *_drawn_apart(good, people, near, study),
-            *([_finding("bench_scale", "warn", {"images": len(good)}, page_one=True)] if study.scale == "bench" else []),
+            *(_finding(code, "warn", {"images": len(good)}, page_one=True) for scale, code in _SCALES.items() if scale == study.scale),
             *_pictures(good, stretched=not of_masks),
             *([] if of_masks else _ranges(good, study)),
             *_faults(good, study),
@@ -100,21 +101,32 @@ def _finding(
 # --- Files ---
 
 
+def _example(refused: pl.DataFrame) -> dict[str, str]:
+    """One of some refused rows, and why it is."""
+    return {"example": refused["path"][0], "reason": refused["refused"][0]}
+
+
 def _files(index: pl.DataFrame) -> Iterator[Finding]:
     lost = lost_images(index)
     by_name = index.filter(pl.col("refused").is_not_null()).join(lost.select("row"), on="row", how="anti")
     packed = pl.col("refused").str.starts_with(NOT_UNPACKED)
     told = pl.col("refused").str.contains(OF_A_LINE)
-    unreadable, not_unpacked, lines = lost.filter(~packed & ~told), lost.filter(packed), lost.filter(told)
+    of_mask = pl.col("refused").str.contains(OF_A_MASK)
+    unreadable, not_unpacked, lines = lost.filter(~packed & ~told & ~of_mask), lost.filter(packed), lost.filter(told)
+    masks = lost.filter(of_mask)
     again = by_name.filter(pl.col("refused").str.starts_with(SECOND_COPY))
     unnamed = by_name.filter(pl.col("refused") == NOT_NAMED)
     images = len(index) - len(by_name) - len(not_unpacked) - len(lines)
     if len(unreadable):
         share = len(unreadable) / images
-        figures: Figures = {"files": len(unreadable), "images": images, "share": share, "example": unreadable["path"][0]}
+        figures: Figures = {"files": len(unreadable), "images": images, "share": share, **_example(unreadable)}
         yield _finding("unreadable_files", "warn", figures, unreadable["row"].to_list(), page_one=share > _SERIOUS)
     else:
         yield _finding("files_readable", "pass", {"images": images})
+    if len(masks):
+        share = len(masks) / images
+        figures = {"masks": len(masks), "images": images, "share": share, **_example(masks)}
+        yield _finding("masks_unusable", "warn", figures, masks["row"].to_list(), page_one=share > _SERIOUS)
     if len(not_unpacked):
         figures = {"files": len(not_unpacked), "example": not_unpacked["path"][0]}
         reasons = Counter(reason.removeprefix(NOT_UNPACKED) for reason in not_unpacked["refused"]).most_common()
@@ -123,7 +135,7 @@ def _files(index: pl.DataFrame) -> Iterator[Finding]:
         serious = len(not_unpacked) > _SERIOUS * (images + len(not_unpacked))
         yield _finding("archive_not_unpacked", "warn", figures, not_unpacked["row"].to_list(), page_one=serious)
     if len(lines):
-        figures = {"lines": len(lines), "example": lines["path"][0], "reason": lines["refused"][0]}
+        figures = {"lines": len(lines), **_example(lines)}
         yield _finding("lines_unused", "warn", figures, lines["row"].to_list(), page_one=len(lines) > _SERIOUS * (images + len(lines)))
     if len(unnamed):
         few = len(unnamed) > _FEW_NAMED * (images + len(unnamed))

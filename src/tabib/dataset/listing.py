@@ -26,6 +26,7 @@ __all__ = [
     "NOT_UNPACKED",
     "NO_IMAGES",
     "OF_A_LINE",
+    "OF_A_MASK",
     "OUTSIDE",
     "PART_NAMES",
     "SECOND_COPY",
@@ -54,6 +55,9 @@ NO_IMAGES = (BY_NAME, SECOND_COPY, _EMPTY, NOT_NAMED, NO_DICOM, NO_PICTURE, WITH
 
 OF_A_LINE = r", line \d+\)$|^stands in .* several times|names frames of it, too|^no DICOM picture below|^the line names no picture$"
 """How a reason is known that lies in a line of a table and not in a file."""
+
+OF_A_MASK = "^the mask "
+"""How a reason is known that lies in the mask of an image."""
 
 IMAGE_SUFFIXES = (".bmp", ".dcm", ".dicom", ".gif", ".heic", ".jp2", ".jpeg", ".jpg", ".nii", ".nii.gz", ".png", ".tif", ".tiff", ".webp")
 """What the names of images end in. A file among the classes is opened whatever its name; one that lies elsewhere is judged by it."""

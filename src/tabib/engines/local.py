@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO, Generic, TypeVar, cast
 from tabib.engines.worker import receive, send
 from tabib.progress import SILENT, Advance, Progress
 
-__all__ = ["Crashed", "map_in_processes"]
+__all__ = ["Crashed", "map_in_processes", "waiting_processes"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -81,6 +82,65 @@ def map_in_processes(
         return _Pool(function, items, chunk).run(most, advance)
 
 
+@contextmanager
+def waiting_processes(function: Callable[[Item], Result], *, workers: int) -> Iterator[Callable[[Item], Future[Result | Crashed]]]:
+    """Processes that wait for items which are not known beforehand, as where what is tried next hangs on what was found.
+
+    They stay until the end, so that only the first item of each waits for an interpreter and its imports. A process that dies costs the
+    item it was working on; the next item gets a fresh one. With one worker the work is done in this process, at once.
+
+    Args:
+        function: as of `map_in_processes`.
+        workers: number of processes.
+
+    Yields:
+        What hands on an item, and gives its future: the result, `Crashed`, or what the function raised. What is unfinished when the
+        block is left is ended.
+    """
+    if workers < 2:
+        yield lambda item: _done_here(function, item)
+        return
+    pool = _Pool(function, [], 1)
+    idle: SimpleQueue[subprocess.Popen[bytes] | None] = SimpleQueue()
+    for _ in range(workers):
+        idle.put(None)
+
+    def work_off(item: Item) -> Result | Crashed:
+        process = idle.get()
+        try:
+            process = process or pool.start()
+            if process is None:
+                return Crashed("called off")
+            requests, answers = _pipes(process)
+            try:
+                send(requests, [item])
+                good, value = receive(answers)
+            except ConnectionError:
+                ended, process = pool.end(process), None
+                return Crashed(ended)
+        finally:
+            idle.put(process)
+        if not good:
+            raise value
+        return value
+
+    threads = ThreadPoolExecutor(workers)
+    try:
+        yield lambda item: threads.submit(work_off, item)
+    finally:
+        pool.stop()
+        threads.shutdown(cancel_futures=True)
+        for _ in range(workers):
+            if (process := idle.get()) is not None:
+                pool.end(process)
+
+
+def _done_here(function: Callable[[Item], Result], item: Item) -> Future[Result | Crashed]:
+    done: Future[Result | Crashed] = Future()
+    done.set_result(function(item))
+    return done
+
+
 def _needs_this_process(function: object, item: object) -> bool:
     """Tell whether a worker, which does not run the user's script, would miss what the script defines."""
     return b"__main__" in pickle.dumps((function, item))
@@ -116,13 +176,17 @@ class _Pool(Generic[Item, Result]):
                 results[index] = value
                 advance(1)
         finally:
-            with self.lock:
-                self.stopped = True
-                for process in self.running:
-                    process.kill()
+            self.stop()
             for thread in threads:
                 thread.join()
         return results
+
+    def stop(self) -> None:
+        """End every worker, whatever it does."""
+        with self.lock:
+            self.stopped = True
+            for process in self.running:
+                process.kill()
 
     def _serve(self) -> None:
         process = None
@@ -131,14 +195,14 @@ class _Pool(Generic[Item, Result]):
             while (part := self._next_part()) is not None:
                 at, step = part.start, self.chunk
                 while at < part.stop:
-                    process = process or self._start()
+                    process = process or self.start()
                     if process is None:
                         return
                     stop = min(at + step, part.stop)
                     at, alive = self._work_off(process, at, stop)
                     if alive:
                         continue
-                    ended = self._end(process)
+                    ended = self.end(process)
                     process = None
                     if stop - at > 1:  # answers that were on their way died too: one by one shows whose fault it is
                         step = 1
@@ -149,7 +213,7 @@ class _Pool(Generic[Item, Result]):
             self.answers.put((at, False, error))
         finally:
             if process is not None:
-                self._end(process)
+                self.end(process)
 
     def _next_part(self) -> range | None:
         with self.lock:
@@ -169,7 +233,7 @@ class _Pool(Generic[Item, Result]):
             return at, False
         return at, True
 
-    def _start(self) -> subprocess.Popen[bytes] | None:
+    def start(self) -> subprocess.Popen[bytes] | None:
         """Start a worker that has the function; None when the work was called off."""
         with self.lock:
             if self.stopped:
@@ -188,11 +252,11 @@ class _Pool(Generic[Item, Result]):
         except ConnectionError:
             good, error = False, None
         if not good:
-            ended = self._end(process)
+            ended = self.end(process)
             raise error or RuntimeError(f"a worker process did not start: it {ended}")
         return process
 
-    def _end(self, process: subprocess.Popen[bytes]) -> str:
+    def end(self, process: subprocess.Popen[bytes]) -> str:
         """Close the pipes, which ends a worker that still waits for work; say how it ended."""
         for pipe in _pipes(process):
             with suppress(ConnectionError):

@@ -11,6 +11,7 @@ import signal
 import struct
 import time
 import traceback
+from threading import Thread
 from typing import Any, BinaryIO
 
 from tabib.engines.allocator import tame_allocator
@@ -51,6 +52,7 @@ def main() -> None:
     """
     tame_allocator()  # pictures are blocks of the size that glibc gives back, and clears again, each time
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent ends its workers
+    Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder that prints must not write between the frames
@@ -73,6 +75,13 @@ def main() -> None:
         os._exit(0)  # the parent has no more work or is gone; flushing the broken pipe would only complain
     except Exception as error:  # noqa: BLE001 - the function or an item did not arrive whole; raised again in the parent
         _write(answers, [_pickled(False, error)])
+
+
+def _leave_with(parent: int) -> None:
+    """End this worker when its parent is gone: an hour's item would be done for nobody, in a run that the next program wants to have."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(0)
 
 
 def _pickled(good: bool, value: object) -> bytes:

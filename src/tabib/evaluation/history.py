@@ -16,16 +16,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from tabib.records import Finding
+from tabib.records import Finding, Member, TrainFit
 
-__all__ = ["FEWEST_EPOCHS", "judge_histories"]
+__all__ = ["FEWEST_EPOCHS", "judge_histories", "train_fits"]
 
 FEWEST_EPOCHS = 5
 RISE, FALL, SWING = 0.1, 0.05, 0.04
+
+FITTED = ("accuracy", "balanced_accuracy", "auc", "dice")
+"""What is told of training images beside validation images, and the Dice of each structure."""
 
 LEVELS = {
     "overfitting_early": "warn",
@@ -65,6 +69,23 @@ def judge_histories(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> lis
         for code, level in LEVELS.items()
         if code in verdicts
     ]
+
+
+def train_fits(members: Sequence[Member], histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[TrainFit]:
+    """What the kept weights reach on training images beside what they reach on validation images: the means over members.
+
+    A metric that a member does not have, since a class has no such image, is left out.
+    """
+    found = []
+    for name in members[0].train if members else ():
+        if name not in FITTED and not name.startswith("dice_"):
+            continue
+        kept = [histories.get(member.name, [])[member.best_epoch - 1 : member.best_epoch] for member in members]
+        train = [value for member in members if (value := member.train.get(name)) is not None]
+        validation = [value for line in kept if line and (value := line[0].get(f"validation_{name}")) is not None]
+        if len(train) == len(validation) == len(members):
+            found.append(TrainFit(name=name, train=fmean(train), validation=fmean(validation)))
+    return found
 
 
 def _fit_verdict(curves: Curves) -> tuple[str, dict[str, float | int | str]]:

@@ -23,6 +23,7 @@ MEANS = ("auc", "average_precision", "balanced_accuracy", "accuracy", "f1")
 OF_ALL_LABELS = (
     "intervals_without_patients",
     "few_test_groups",
+    "few_test_patients",
     "given_leak_kept",
     "test_looked_often",
     "refused_rows",

@@ -45,7 +45,7 @@ def mask_sureness_remarks(part: SegmentedPart, *, unnamed: int) -> list[Finding]
             remark("intervals_without_patients", "warn", {**size, "unnamed": unnamed, "share": share}, page_one=share >= MANY_UNNAMED)
         )
     if part.rows and part.groups < APPROXIMATE:
-        found.append(remark("few_test_groups", "warn", size, page_one=True))
+        found.append(remark("few_test_groups" if unnamed else "few_test_patients", "warn", size, page_one=True))
     for measure in part.measures:
         wide = measure.name == "dice" and measure.low is not None and measure.high is not None and measure.high - measure.low > WIDE
         if wide and measure.of != "voxels":

@@ -35,7 +35,7 @@ from tabib.metrics.intervals import Sureness
 from tabib.progress import SILENT, Progress
 from tabib.records import GALLERY, PARTS, Known, PostProcessing, SegmentationEvaluation, SegmentedPart
 
-__all__ = ["JudgedMasks", "evaluate_masks", "join_masks", "judge_masks", "mean_shape"]
+__all__ = ["JudgedMasks", "evaluate_masks", "join_masks", "judge_masks", "mean_shape", "measure_validation"]
 
 GRID = 64
 """Rows and columns of the grid on which training masks are averaged."""
@@ -83,6 +83,15 @@ def evaluate_masks(
     leaked = leaked_rows(split, index, [case.row for case in parts[-1].part.cases])
     found = join_masks(parts, index, study, patients=patients_known(used["group"]), leaked=leaked, test_looks=test_looks)
     return found.model_copy(update={"remarks": [*found.remarks, *judge_histories(histories or {})]})
+
+
+def measure_validation(
+    predictions: pl.DataFrame, index: pl.DataFrame, split: pl.DataFrame, study: Segmentation, *, folder: Path, progress: Progress = SILENT
+) -> SegmentedPart:
+    """Measure the predicted masks of the validation images alone; arguments as `evaluate_masks`."""
+    mine = predictions.filter(pl.col("part") == "validation")
+    lost = unpredicted_rows("validation", mine["row"], index, split, study)
+    return judge_masks("validation", mine, index, split, study, folder=folder, shape=None, lost=lost, progress=progress).part
 
 
 def join_masks(

@@ -16,7 +16,7 @@ from tabib.metrics.intervals import FEWEST, Sureness, leave_groups_out
 from tabib.metrics.paired import holm, paired_test
 from tabib.records import MeasuredCase, PairedMeasure
 
-__all__ = ["Moves", "answer_differences", "case_differences", "case_means", "corrected", "moves_of"]
+__all__ = ["Moves", "answer_differences", "asked_of_cases", "case_differences", "case_means", "corrected", "moves_of"]
 
 OF_TWO = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
 OF_MANY = (("auc", MACRO), ("accuracy", None), ("balanced_accuracy", None))
@@ -86,7 +86,7 @@ def case_differences(first: Sequence[Cases], second: Sequence[Cases], structures
     """
     keys = sorted(set.intersection(*(set(each) for each in (*first, *second))))
     found = []
-    for name, of, read in _asked(first[0], structures):
+    for name, of, read in asked_of_cases(first[0], structures):
         mine, theirs = (
             np.array([[_number(read(each[key])) for key in keys] for each in method]).reshape(len(method), -1) for method in (first, second)
         )
@@ -104,7 +104,7 @@ def case_differences(first: Sequence[Cases], second: Sequence[Cases], structures
 
 def case_means(cases: Cases, structures: Sequence[str]) -> list[tuple[str, str | None, float | None]]:
     """The means over the images of what `case_differences` compares: name, of what, value."""
-    return [(name, of, _mean([read(case) for case in cases.values()])) for name, of, read in _asked(cases, structures)]
+    return [(name, of, _mean([read(case) for case in cases.values()])) for name, of, read in asked_of_cases(cases, structures)]
 
 
 def corrected(rows: Sequence[Sequence[PairedMeasure]]) -> list[list[PairedMeasure]]:
@@ -117,7 +117,9 @@ def corrected(rows: Sequence[Sequence[PairedMeasure]]) -> list[list[PairedMeasur
     return found
 
 
-def _asked(cases: Cases, structures: Sequence[str]) -> list[tuple[str, str | None, Callable[[MeasuredCase], float | None]]]:
+def asked_of_cases(cases: Cases, structures: Sequence[str]) -> list[tuple[str, str | None, Callable[[MeasuredCase], float | None]]]:
+    """What segmenters are compared in: name, of what, and how it is read from a case."""
+
     def dice_of(structure: str) -> Callable[[MeasuredCase], float | None]:
         return lambda case: next(each.dice for each in case.structures if each.structure == structure)
 

@@ -163,7 +163,7 @@ def sureness_remarks(answers: Answers, measures: Sequence[Measure], *, unnamed: 
         figures = {**size, "unnamed": unnamed, "share": share}
         found.append(remark("intervals_without_patients", "warn", figures, page_one=share >= MANY_UNNAMED))
     if answers.group_count < APPROXIMATE:
-        found.append(remark("few_test_groups", "warn", size, page_one=True))
+        found.append(remark("few_test_groups" if unnamed else "few_test_patients", "warn", size, page_one=True))
     for place, name in enumerate(answers.classes):
         inside = answers.truth == place
         held = len(np.unique(answers.groups[inside]))

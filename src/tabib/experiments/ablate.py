@@ -14,12 +14,12 @@ from tabib.experiments.series import Missed, changes_in, read_rows, read_title, 
 from tabib.progress import SILENT, Progress
 from tabib.reports import finding_codes
 from tabib.runs import read_run
-from tabib.study_file import load_study, written_fields
+from tabib.study_file import MakePhantom, load_study, written_fields
 
 __all__ = ["Changed", "Changes", "Trained", "read_changes", "run_changes"]
 
 FIELDS = ("study", "title", "base", "seeds", "folds", "changes")
-ROW_FIELDS = ("name", "set", "together", "expect")
+ROW_FIELDS = ("name", "set", "together", "expect", "phantom")
 
 UNCHANGED = {
     "name": "names the runs of all rows",
@@ -72,7 +72,7 @@ class Trained:
     found: Path | Missed = field(default_factory=lambda: Missed("stopped", "Stopped before it."))
 
 
-def read_changes(path: Path, *, overrides: Sequence[str] = ()) -> Changes:
+def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhantom | None = None) -> Changes:
     """Read a file of changes.
 
         study: films.yaml
@@ -86,6 +86,8 @@ def read_changes(path: Path, *, overrides: Sequence[str] = ()) -> Changes:
     Args:
         path: YAML; `study` is relative to it. `base` names the first row, which is the study as it is.
         overrides: texts such as `training.epochs=2`, which change every row, after what the row changes.
+        phantom: as of `load_study`; what a row says under `phantom` is then changed, too, and the first seed and fold are enough, because
+            made-up images prove nothing.
 
     Raises:
         StudyError: with file, and row where one is wrong: two fields changed at once without `together: true`, none, or one that no
@@ -93,7 +95,7 @@ def read_changes(path: Path, *, overrides: Sequence[str] = ()) -> Changes:
     """
     values, rows = read_rows(path, kind="ablation", fields=FIELDS, row_fields=ROW_FIELDS)
     place = path.parent / str(values["study"])
-    base = Changed(str(values.get("base", "")), load_study(place, overrides=overrides))
+    base = Changed(str(values.get("base", "")), load_study(place, overrides=overrides, phantom=phantom))
     found = [base]
     for where, row in rows:
         if row["name"] == base.name:
@@ -105,7 +107,8 @@ def read_changes(path: Path, *, overrides: Sequence[str] = ()) -> Changes:
         for name in named:
             if (refused := next((each for each in UNCHANGED if name == each or name.startswith(f"{each}.")), None)) is not None:
                 raise StudyError(f"{where}: set changes {name}, which {UNCHANGED[refused]}.")
-        study = load_study(place, changes=changes, overrides=overrides)
+        smaller = changes_in(row, where, "phantom") if phantom is not None else []
+        study = load_study(place, changes=[*changes, *smaller], overrides=overrides, phantom=phantom)
         differing = fields_in_which(base.study, study)
         changed = [name for name in differing if any(name == each or name.startswith(f"{each}.") for each in named)]
         if not changed:
@@ -126,7 +129,10 @@ def read_changes(path: Path, *, overrides: Sequence[str] = ()) -> Changes:
             f"{path}: folds is {folds}, and split.test is {split.test:g} of the study, which makes {split.turns or 'no'} folds. Give split.test: 0.2 for "
             "the folds 0 to 4, or a table that numbers folds, with split.given: true."
         )
-    return Changes(read_title(values, path), found, _numbers(values, "seeds", path) or [0], folds or [None])
+    seeds = _numbers(values, "seeds", path) or [0]
+    if phantom is not None:
+        seeds, folds = seeds[:1], folds[:1]
+    return Changes(read_title(values, path), found, seeds, folds or [None])
 
 
 def run_changes(

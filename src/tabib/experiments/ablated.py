@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tabib.errors import RunError
-from tabib.evaluation import corrected
+from tabib.evaluation import corrected, train_fits
 from tabib.experiments.ablate import Changed, Changes, Trained, fields_in_which
 from tabib.experiments.same_rows import Said, differences, figures, read_said
 from tabib.records import AblatedRow, AblatedRun, Ablation, Change, SeedFigures, SegmentationModel
@@ -50,7 +50,7 @@ def judge_changes(changes: Changes, trained: Sequence[Trained]) -> Ablation:
         test_rows=len(first.rows) if first else 0,
         test_groups=first.groups if first else 0,
         masked=first is not None and first.cases is not None,
-        bench=changes.rows[0].study.scale == "bench",
+        scale=changes.rows[0].study.scale,
         watched=watched.pop() if len(watched) == 1 else "loss",
         confidence=changes.rows[0].study.evaluate.confidence,
     )
@@ -107,6 +107,7 @@ def _training(trained: Trained) -> AblatedRun:
         run=str(trained.found),
         epochs=sum(member.epochs for member in model.members),
         seconds=sum(member.seconds for member in model.members),
+        fits=train_fits(model.members, histories),
         images_per_second=statistics.median(rates) if rates else None,
         curve=[line[watched] for line in histories[model.members[0].name]],
     )

@@ -11,7 +11,7 @@ import polars as pl
 
 from tabib.config import AnyStudy, Study
 from tabib.errors import RunError, StudyError
-from tabib.evaluation import corrected
+from tabib.evaluation import corrected, train_fits
 from tabib.experiments.compare_masks import shown_cases, structure_figures
 from tabib.experiments.same_rows import differences, read_said
 from tabib.records import (
@@ -124,7 +124,7 @@ def _line(
     return Compared(
         name=name,
         run=str(run.folder),
-        bench=study.scale == "bench",
+        scale=study.scale,
         network=model.network if isinstance(model, Model) or not model.encoder else f"{model.network} {model.encoder}",
         weights_total=model.weights_total,
         weights_trainable=model.weights_trainable,
@@ -132,6 +132,7 @@ def _line(
         epochs=sum(member.epochs for member in model.members),
         members=len(model.members),
         seconds=sum(member.seconds for member in model.members),
+        fits=train_fits(model.members, run.histories()),
         rows=test.rows,
         groups=test.groups,
         **told,

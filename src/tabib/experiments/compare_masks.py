@@ -27,7 +27,7 @@ def structure_figures(structures: Sequence[str], measures: Sequence[Measure]) ->
 
 def shown_cases(seen: Sequence[tuple[Compared, Run]]) -> list[SameCase]:
     """Some of the cases that all runs measured, with every run's outlines: drawn by chance, then those on which they differ most."""
-    cases: list[dict[str, MeasuredCase]] = [cases_of(run, run.read("evaluation")) for _, run in seen]
+    cases: list[dict[str, MeasuredCase]] = [cases_of(run, run.read("evaluation").parts[-1]) for _, run in seen]
     masks = [dict(run.read("predictions").select("row", "mask").iter_rows()) for _, run in seen]
     contents = sorted(cases[0])
     by_chance = [contents[place] for place in drawn(range(len(contents)), dict(enumerate(contents)))]

@@ -77,7 +77,7 @@ def pool_turns(folders: Sequence[Path]) -> Compared:
     """
     runs = [read_run(folder) for folder in folders]
     study, said = runs[0].read("study"), read_said(runs)
-    told: dict[str, Any] = {"name": "", "network": study.model.network, "bench": study.scale == "bench", "groups": said.groups}
+    told: dict[str, Any] = {"name": "", "network": study.model.network, "scale": study.scale, "groups": said.groups}
     sure = replace(said.sure, seed=seed_of("test", [content for content, _ in said.rows]))
     if said.cases is not None:
         cases = list(said.cases.values())

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from tabib.config import Segmentation
 from tabib.dataset import without
 from tabib.evaluation import answer_differences, case_differences, case_means, moves_of
 from tabib.evaluation.answers import Answers, answers_of
 from tabib.evaluation.labels import predictions_of_label
 from tabib.evaluation.pairs import Moves
 from tabib.metrics.intervals import Sureness
-from tabib.records import Evaluation, MeasuredCase, PairedMeasure, SegmentationEvaluation
+from tabib.records import Evaluation, MeasuredCase, PairedMeasure, SegmentationEvaluation, SegmentedPart
 from tabib.runs import Run
 
-__all__ = ["Said", "cases_of", "differences", "figures", "read_said"]
+__all__ = ["Said", "cases_of", "differences", "figures", "read_said", "validation_of"]
 
 
 @dataclass(frozen=True)
@@ -46,20 +47,38 @@ def read_said(runs: Sequence[Run]) -> Said:
             content: case
             for run, evaluation in zip(runs, evaluations, strict=True)
             if isinstance(evaluation, SegmentationEvaluation)
-            for content, case in cases_of(run, evaluation).items()
+            for content, case in cases_of(run, evaluation.parts[-1]).items()
         }
-        rows = tuple((content, "") for content in sorted(cases))
-        return Said(rows, len({case.group for case in cases.values()}), tuple(first.structures), sure, cases=cases)
-    table = pl.concat([_judged(run) for run in runs]).sort("content", "label", "path")
-    groups = table["group"].to_list()
-    if first.labels:
-        answers = [answers_of(predictions_of_label(table, label), [without(label), label], groups) for label in first.classes]
+        return _of_cases(cases, first.structures, sure)
+    table = pl.concat([_judged(run, "predictions", "test") for run in runs])
+    return _of_answers(table, first.classes, sure, several=bool(first.labels))
+
+
+def validation_of(run: Run) -> Said:
+    """What a study that was tried out (`try_study`) said of its validation rows."""
+    study, model = run.read("study"), run.read("model")
+    sure = Sureness(study.evaluate.confidence, study.evaluate.draws)
+    if isinstance(study, Segmentation):
+        return _of_cases(cases_of(run, run.read("validation_masks")), study.data.structures, sure)
+    return _of_answers(_judged(run, "validation", "validation"), model.classes, sure, several=study.several)
+
+
+def _of_cases(cases: Mapping[str, MeasuredCase], structures: Sequence[str], sure: Sureness) -> Said:
+    rows = tuple((content, "") for content in sorted(cases))
+    return Said(rows, len({case.group for case in cases.values()}), tuple(structures), sure, cases=cases)
+
+
+def _of_answers(table: pl.DataFrame, classes: Sequence[str], sure: Sureness, *, several: bool) -> Said:
+    table = table.sort("content", "label", "path")
+    if several:
+        groups = table["group"].to_list()
+        answers = [answers_of(predictions_of_label(table, label), [without(label), label], groups) for label in classes]
     else:
-        table = table.filter(pl.col("label").is_in(first.classes))
+        table = table.filter(pl.col("label").is_in(classes))
         groups = table["group"].to_list()
         answers = [answers_of(table, [name.removeprefix("p_") for name in table.columns if name.startswith("p_")], groups)]
     rows = tuple(table.select("content", "label").iter_rows())
-    return Said(rows, answers[0].group_count, tuple(first.classes), sure, answers, moves_of(answers))
+    return Said(rows, answers[0].group_count, tuple(classes), sure, answers, moves_of(answers))
 
 
 def differences(first: Sequence[Said], second: Sequence[Said]) -> list[PairedMeasure]:
@@ -77,17 +96,17 @@ def figures(said: Said) -> list[tuple[str, str | None, float | None]]:
     return [(each.name, each.of, None if each.value != each.value else each.value) for each in said.moves]
 
 
-def cases_of(run: Run, evaluation: SegmentationEvaluation) -> dict[str, MeasuredCase]:
-    """The measured test cases of a run, by the content of image and mask."""
+def cases_of(run: Run, part: SegmentedPart) -> dict[str, MeasuredCase]:
+    """The measured cases of a part of a run, by the content of image and mask."""
     index: pl.DataFrame = run.read("index")
-    return {index["content"][case.row]: case for case in evaluation.parts[-1].cases}
+    return {index["content"][case.row]: case for case in part.cases}
 
 
-def _judged(run: Run) -> pl.DataFrame:
-    """Test rows that have a truth and an answer, with the content of their image and the group they were judged in."""
-    said: pl.DataFrame = run.read("predictions")
+def _judged(run: Run, step: str, part: str) -> pl.DataFrame:
+    """Rows of a part that have a truth and an answer, with the content of their image and the group they were judged in."""
+    said: pl.DataFrame = run.read(step)
     known = pl.col("predicted").is_not_null() & pl.col("label").is_not_null()
-    table = said.filter((pl.col("part") == "test") & pl.col("refused").is_null() & known).drop("group")
+    table = said.filter((pl.col("part") == part) & pl.col("refused").is_null() & known).drop("group")
     table = table.join(run.read("index").select("row", "content"), on="row").join(
         run.read("split").select("row", "group"), on="row", how="left"
     )

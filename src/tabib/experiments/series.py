@@ -17,9 +17,21 @@ from tabib.records import Compared, NotRun
 from tabib.reports import LANGUAGES, write_reports
 from tabib.runs import Reached, open_run
 from tabib.study import run_study
-from tabib.study_file import load_study, read_fields, written
+from tabib.study_file import MakePhantom, load_study, read_fields, written
 
-__all__ = ["Missed", "Row", "Series", "changes_in", "only_fields", "read_rows", "read_series", "read_title", "run_row", "run_series"]
+__all__ = [
+    "Missed",
+    "Row",
+    "Series",
+    "changes_in",
+    "missed",
+    "only_fields",
+    "read_rows",
+    "read_series",
+    "read_title",
+    "run_row",
+    "run_series",
+]
 
 FIELDS = ("study", "title", "rows")
 
@@ -42,7 +54,7 @@ class Series:
     rows: Sequence[Row]
 
 
-def read_series(path: Path, *, overrides: Sequence[str] = ()) -> Series:
+def read_series(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhantom | None = None) -> Series:
     """Read a series file.
 
         study: blast_cells.yaml
@@ -54,6 +66,7 @@ def read_series(path: Path, *, overrides: Sequence[str] = ()) -> Series:
     Args:
         path: YAML; `study` is relative to it. Each row changes fields of the study, as if they stood in its file.
         overrides: texts such as `training.epochs=2`, which change every row, after what the row changes.
+        phantom: as of `load_study`.
 
     Raises:
         StudyError: with file, and row where one is wrong.
@@ -62,7 +75,10 @@ def read_series(path: Path, *, overrides: Sequence[str] = ()) -> Series:
     studies = path.parent / str(values["study"])
     return Series(
         read_title(values, path),
-        [Row(row["name"], load_study(studies, changes=changes_in(row, where), overrides=overrides)) for where, row in rows],
+        [
+            Row(row["name"], load_study(studies, changes=changes_in(row, where), overrides=overrides, phantom=phantom))
+            for where, row in rows
+        ],
     )
 
 
@@ -112,11 +128,11 @@ def read_title(values: Mapping[str, Any], path: Path) -> Mapping[str, str]:
     return title if isinstance(title, dict) else dict.fromkeys(LANGUAGES, str(title))
 
 
-def changes_in(row: Mapping[str, Any], where: str) -> list[str]:
-    """What a row changes, as texts that `load_study` takes."""
-    changes = row.get("set") or {}
+def changes_in(row: Mapping[str, Any], where: str, name: str = "set") -> list[str]:
+    """What a row changes (by `set`, or by another of its fields), as texts that `load_study` takes."""
+    changes = row.get(name) or {}
     if not isinstance(changes, dict):
-        raise StudyError(f"{where}: set is {changes!r}. Expected fields with values, as in set: {{training.epochs: 5}}")
+        raise StudyError(f"{where}: {name} is {changes!r}. Expected fields with values, as in {name}: {{training.epochs: 5}}")
     return [f"{field}={written(value)}" for field, value in changes.items()]
 
 
@@ -183,17 +199,22 @@ def run_row(
             except Reached:
                 run.finish(write_reports)
         return run.folder
-    except TabibError as error:
-        missed = Missed(
+    except (TabibError, MemoryError, RuntimeError) as error:
+        why = missed(error)
+    progress.say(f"not run: {why.reason}")
+    return why
+
+
+def missed(error: Exception) -> Missed:
+    """Why a study has no run, from what went wrong; what Tabib does not know is raised again."""
+    if isinstance(error, TabibError):
+        return Missed(
             "weights" if isinstance(error, NO_WEIGHTS) else "diverged" if isinstance(error, TrainingError) else "error", str(error)
         )
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, (MemoryError, OutOfMemoryError)) and "allocate memory" not in str(error):
-            raise
-        said = (str(error).splitlines() or [""])[0]
-        missed = Missed("memory", f"The memory is not enough: {said or 'it is full'}. A smaller training.batch, or accumulate, needs less.")
-    progress.say(f"not run: {missed.reason}")
-    return missed
+    if not isinstance(error, (MemoryError, OutOfMemoryError)) and "allocate memory" not in str(error):
+        raise error
+    said = (str(error).splitlines() or [""])[0]
+    return Missed("memory", f"The memory is not enough: {said or 'it is full'}. A smaller training.batch, or accumulate, needs less.")
 
 
 def only_fields(values: Mapping[str, object], fields: Sequence[str], where: str) -> None:

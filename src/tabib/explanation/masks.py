@@ -12,7 +12,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from tabib.config import Segmentation
+from tabib.config import Segmentation, SegmentationExplain
 from tabib.dataset import prepare, read_case, seen_box, slice_image
 from tabib.errors import DataError, ImageError, StudyError
 from tabib.explanation.feature_maps import draw_maps, level_maps
@@ -30,28 +30,28 @@ __all__ = ["explain_mask_paths", "explain_masks"]
 _SIDE = 160
 """Pictures are drawn with so many pixels along their longer side, as a report shows them."""
 
-_WORST, _BEST = 3, 1
-"""Test images that are explained, by their mean Dice."""
+_BEST = 4
+"""Of so many test images that are explained one is a best one, by the mean Dice, and the others are the worst."""
 
 
 def explain_masks(
-    segmenter: Segmenter,
     index: pl.DataFrame,
     evaluation: SegmentationEvaluation,
     study: Segmentation,
+    settings: SegmentationExplain,
     *,
-    folder: Path,
+    place: Path,
     structures: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> Explanations:
-    """Show how the masks of test images came about: of the three with the lowest mean Dice, and of the one with the highest.
+    """Show how the masks of test images came about: of those with the lowest mean Dice, and of one in four with the highest.
 
     Args:
-        segmenter: a loaded model.
         index: INDEX_SCHEMA.
         evaluation: of the test images.
         study: resolved.
-        folder: where pictures are written, in place of those there.
+        settings: its `explain`, which the hash of a study leaves out.
+        place: the run's `model` folder; pictures go to `explanations` beside it, in place of those there.
         structures: those to show; all when not given.
         progress: told of each image.
 
@@ -59,18 +59,23 @@ def explain_masks(
         StudyError: a structure that the model does not know.
         DataError: an image that could be read when it was indexed no longer can.
     """
-    drawer = _Drawer.of(segmenter, folder, structures)
+    folder = place.parent / "explanations"
     for old in folder.glob("*.png"):
         old.unlink()
     cases = [case for part in evaluation.parts if part.part == "test" for case in part.cases]
     ranked = [row for _, row in sorted((case.dice, case.row) for case in cases if case.dice is not None)]
-    chosen = list(dict.fromkeys([*ranked[:_WORST], *ranked[-_BEST:]]))
+    best = settings.images // _BEST
+    worst = ranked[: settings.images - best]
+    chosen = list(dict.fromkeys([*worst, *ranked[len(ranked) - best :]]))
+    if not chosen:
+        return Explanations(images=[])
+    drawer = _Drawer.of(Segmenter.load(place), folder, structures)
     assert study.training.threads != "auto"
     explained: list[Explained] = []
     maps: dict[str, str] = {}
     with running(study.training.device, threads=study.training.threads), progress.bar("explain", len(chosen)) as advance:
         for row in chosen:
-            why = "worst" if row in ranked[:_WORST] else "best"
+            why = "worst" if row in worst else "best"
             path, label = index["path"][row], index["label"][row]
             try:
                 image = read_case(study.data, path, None).image

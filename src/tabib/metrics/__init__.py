@@ -16,11 +16,13 @@ from tabib.metrics.classification import (
     sensitivity,
     specificity,
 )
+from tabib.metrics.label_errors import LabelMargins, weigh_labels
 from tabib.metrics.table import METRICS, Metric
 from tabib.metrics.thresholds import choose_threshold, net_benefit
 
 __all__ = [
     "METRICS",
+    "LabelMargins",
     "Metric",
     "accuracy",
     "apply_temperature",
@@ -41,4 +43,5 @@ __all__ = [
     "reliability",
     "sensitivity",
     "specificity",
+    "weigh_labels",
 ]

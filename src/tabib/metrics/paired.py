@@ -5,7 +5,7 @@ studies with several readers and cases: every seed and every group is left out i
 groups, what seeds and what neither explains (Dorfman, Berbaum and Metz, Investigative Radiology 1992;27:723; Hillis, Berbaum and
 Metz, Academic Radiology 2008;15:647). The variance is that between groups plus that between seeds less what both count, and never
 below either one, with degrees of freedom by Satterthwaite. Drawing groups and seeds with replacement instead holds the truth of an
-interval of 95 % in 62-100 %: with two or three seeds there is too little to draw from (decision 12).
+interval of 95 % in 67-100 %: with two or three seeds there is too little to draw from (decision 12).
 """
 
 from __future__ import annotations

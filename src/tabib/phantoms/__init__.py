@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Protocol
-
+from tabib.phantoms.brains import BRAIN_CLASSES, make_brains, render_brain
 from tabib.phantoms.chest import (
     CHEST_CLASSES,
     CHEST_LABELS,
@@ -28,68 +24,44 @@ from tabib.phantoms.heart import (
     render_heart,
 )
 from tabib.phantoms.nuclei import NUCLEI_FAULTS, Nuclei, NucleiTruth, PlantedField, make_nuclei, plan_nuclei, render_nuclei
-from tabib.progress import SILENT, Progress
+from tabib.phantoms.people import People, PeopleTruth, PlantedPicture
+from tabib.phantoms.ready import PHANTOMS, Phantom, ready_phantom
+from tabib.phantoms.smears import SMEAR_CLASSES, make_smears, render_smear
 
 __all__ = [
+    "BRAIN_CLASSES",
     "CHEST_CLASSES",
     "CHEST_LABELS",
     "HEART_FAULTS",
     "HEART_GROUPS",
     "NUCLEI_FAULTS",
     "PHANTOMS",
+    "SMEAR_CLASSES",
     "ChestFilms",
     "HeartScans",
     "HeartTruth",
     "Nuclei",
     "NucleiTruth",
+    "People",
+    "PeopleTruth",
     "Phantom",
     "PlantedField",
     "PlantedFilm",
     "PlantedHeart",
+    "PlantedPicture",
     "Truth",
+    "make_brains",
     "make_chest_films",
     "make_heart_scans",
     "make_nuclei",
+    "make_smears",
     "plan_chest_films",
     "plan_heart_scans",
     "plan_nuclei",
+    "ready_phantom",
+    "render_brain",
     "render_chest_films",
     "render_heart",
     "render_nuclei",
+    "render_smear",
 ]
-
-
-class Planted(Protocol):
-    """What is true of a data set."""
-
-    @property
-    def images(self) -> int:
-        """How many images there are."""
-        ...
-
-
-class _Make(Protocol):
-    def __call__(self, folder: Path, /, *, progress: Progress = SILENT) -> Planted: ...
-
-
-@dataclass(frozen=True)
-class Phantom:
-    """A kind of made-up data set; `make` writes it as it is by default into an empty or a new folder."""
-
-    title: str
-    make: _Make
-
-
-PHANTOMS: dict[str, Phantom] = {
-    "chest": Phantom("Chest films of healthy people and of people with pneumonia", partial(make_chest_films, films=ChestFilms())),
-    "chest_labels": Phantom(
-        "Chest films that may show several findings, named in a table", partial(make_chest_films, films=ChestFilms(several=True))
-    ),
-    "heart": Phantom(
-        "Cine slices of beating hearts with the outlines of both ventricles, as ACDC lays them out",
-        partial(make_heart_scans, scans=HeartScans()),
-    ),
-    "nuclei": Phantom("Stained tissue with touching nuclei, one by one in label maps", partial(make_nuclei, nuclei=Nuclei())),
-    "nuclei_fluorescence": Phantom("The same nuclei in fluorescence", partial(make_nuclei, nuclei=Nuclei(stain="fluorescence"))),
-}
-"""Every phantom by its name on the command line."""

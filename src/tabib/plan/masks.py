@@ -11,15 +11,15 @@ import numpy as np
 import polars as pl
 
 from tabib.config import Segmentation, SegmentationData
-from tabib.dataset import CaseCache, build_cases
-from tabib.errors import DataError, StudyError
+from tabib.dataset import CaseCache, build_cases, open_data, read_case
+from tabib.errors import DataError, ImageError, StudyError
 from tabib.images import strides_of
 from tabib.kinds import Kind
 from tabib.plan.choices import Choice, study_of
 from tabib.progress import Progress
 from tabib.training import MaskTimes, count_windows, plans, resolve_segmentation, time_masks
 
-__all__ = ["Recipe", "dimensions_of", "network_and_time", "patch_of", "question"]
+__all__ = ["Recipe", "dimensions_of", "network_and_time", "patch_of", "question", "window_of"]
 
 WIDTHS = (8, 16, 24, 32)
 """Feature maps of a U-Net's first level that are tried, the narrowest and quickest first."""
@@ -35,6 +35,9 @@ _FEWEST, _MOST = 10, 60  # epochs
 _LARGEST = {2: 256, 3: 128}  # sides of a patch, by dimensions
 _WIDEST_LEVEL = {2: 320, 3: 256}  # feature maps
 _LEVELS = 5
+
+_HOUNSFIELD = (-3100.0, -500.0)  # where the lowest value of a CT image lies: air is -1000, what scanners pad with -1024 to -3024
+_LOOKED_AT = 12  # images whose values are read
 
 
 _ENOUGH = 3.2e8  # voxels that training should have seen, counted as often as they were
@@ -92,9 +95,12 @@ def network_and_time(
     if cache_folder is None:
         raise StudyError("A plan for images with masks needs cache_folder, in which they are decoded once, for it and for the run.")
     train = index.join(split.filter(pl.col("part") == "train").select("row"), on="row", how="semi")
+    given = study_of(choices)
+    assert isinstance(given, Segmentation)
+    scaled = window_of(open_data(given.data, cache_folder).data, train)
     tried: list[_Tried] = []
     for dimensions, reason in ways(train):
-        fixed = _fixed(dimensions, reason, choices)
+        fixed = [*_fixed(dimensions, reason, choices), *scaled]
         tried += _widths(index, split, choices, fixed, seconds, cache_folder, progress)
         if any(each.seen >= each.recipe.wanted for each in tried):
             break
@@ -121,6 +127,31 @@ def dimensions_of(train: pl.DataFrame) -> tuple[int, str]:
     if slices < _THIN:
         return 2, f"the images have {slices} slices, too few for a block"
     return 3, f"the images have {slices} slices that lie close"
+
+
+def window_of(data: SegmentationData, train: pl.DataFrame) -> list[Choice]:
+    """Of CT images the window of their structures; nothing for others, whose values mean nothing from one image to the next.
+
+    After nnU-Net (Isensee et al., Nature Methods 2021;18:203): CT values are cut off at the 0.5 and 99.5 % quantiles of what is drawn, and all
+    images are scaled alike. An image is of CT where its lowest value is one of air in Hounsfield units.
+    """
+    drawn: list[np.ndarray] = []
+    for path, mask in train.filter(pl.col("mask").is_not_null()).select("path", "mask").head(_LOOKED_AT).iter_rows():
+        try:
+            case = read_case(data, path, mask)
+        except ImageError:
+            continue
+        voxels = case.image.voxels
+        if voxels.shape != case.structures.shape or not _HOUNSFIELD[0] <= float(voxels.min()) <= _HOUNSFIELD[1]:
+            return []
+        drawn.append(np.asarray(voxels[case.structures > 0], dtype=np.float64))
+    if not sum(each.size for each in drawn):
+        return []
+    low, high = (float(round(value)) for value in np.quantile(np.concatenate(drawn), (0.005, 0.995)))
+    if low >= high:
+        return []
+    why = f"the lowest values are those of air in Hounsfield units, so this is CT, where a value means the same in every image; 99 % of what is drawn lies within {low:g} to {high:g}"
+    return [Choice("input.intensity", "ct_window", why), Choice("input.window", [low, high])]
 
 
 def _fixed(dimensions: int, reason: str, choices: Sequence[Choice]) -> list[Choice]:

@@ -39,7 +39,7 @@ def predict_index(
         model: trained.
         decision: made on validation rows.
         index: INDEX_SCHEMA.
-        split: SPLIT_SCHEMA.
+        split: SPLIT_SCHEMA; without its test rows, none is predicted.
         study: resolved.
         place: the run's `model` folder.
         cache_folder: where decoded images are kept.
@@ -55,10 +55,14 @@ def predict_index(
         predictor = Predictor(model, decision, load_networks(model, place, device=device, own=own))
         cache = build_cache(study.data, index, study.input, folder=cache_folder, progress=progress)
         validation, logarithms = predict_validation(model, predictor.networks, split, cache, device=device)
+        answered = [predictor.decide([logarithms])]
         test = split.filter(pl.col("part") == "test").sort("row")
-        samples = load_samples(cache, test, classes=model.classes, device=device, several=model.several)
-        members = [log_probabilities(network, samples, intensity=model.intensity) for network in predictor.networks]
-    probability = np.concatenate([predictor.decide([logarithms]), predictor.decide(members)])
+        if len(test):
+            samples = load_samples(cache, test, classes=model.classes, device=device, several=model.several)
+            answered.append(
+                predictor.decide([log_probabilities(network, samples, intensity=model.intensity) for network in predictor.networks])
+            )
+    probability = np.concatenate(answered)
     rows = pl.concat([validation.with_columns(part=pl.lit("validation")), test])
     answers = {f"p_{name}": probability[:, number] for number, name in enumerate(model.classes)}
     schema = prediction_schema(model.classes)

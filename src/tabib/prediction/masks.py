@@ -55,7 +55,7 @@ def predict_masks(
         model: trained.
         decision: made on validation images.
         index: INDEX_SCHEMA.
-        split: SPLIT_SCHEMA.
+        split: SPLIT_SCHEMA; without its test rows, none is predicted.
         study: resolved.
         place: the run's `model` folder.
         cache_folder: not looked at: images are read anew, as they are when the model is put to use.

@@ -4,9 +4,11 @@ from tabib.reports.html import (
     write_ablation_pages,
     write_comparison_pages,
     write_external,
+    write_label_trouble_pages,
     write_learning_curve_pages,
     write_look,
     write_reports,
+    write_search_pages,
     write_twin_pages,
 )
 from tabib.reports.text import LANGUAGES, Phrase, finding_codes, phrase
@@ -19,8 +21,10 @@ __all__ = [
     "write_ablation_pages",
     "write_comparison_pages",
     "write_external",
+    "write_label_trouble_pages",
     "write_learning_curve_pages",
     "write_look",
     "write_reports",
+    "write_search_pages",
     "write_twin_pages",
 ]

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from tabib.metrics.paired import POWER
 from tabib.records import AblatedRow, Ablation, PairedMeasure
-from tabib.reports.compared import NOT_RUN, Cell
+from tabib.reports.compared import NOT_RUN, Cell, fit_of
 from tabib.reports.figures import Line, Plot, plot, ticks
 from tabib.reports.text import END, LEFT_TO_RIGHT, Language, Value, isolated
 from tabib.reports.views import written_number
@@ -140,10 +140,10 @@ def notes(ablation: Ablation) -> list[str]:
 
 
 def costs(row: AblatedRow, reader: Language) -> list[str]:
-    """Weights, trained weights, runs, epochs, time of a training, images a second."""
+    """Weights, trained weights, runs, epochs, time of a training, images a second, and the fit on training and validation images."""
     done = [run for run in row.runs if run.run]
     if not done:
-        return ["", "", reader.integer(0), "", "", ""]
+        return ["", "", reader.integer(0), "", "", "", ""]
     rates = [run.images_per_second for run in done if run.images_per_second]
     return [
         reader.integer(row.weights_total or 0),
@@ -152,6 +152,7 @@ def costs(row: AblatedRow, reader: Language) -> list[str]:
         reader.number(fmean(run.epochs for run in done)),
         reader.duration(fmean(run.seconds for run in done)),
         reader.number(fmean(rates)) if rates else "",
+        fit_of([run.fits for run in done], reader),
     ]
 
 

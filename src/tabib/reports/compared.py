@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from tabib.config import METRICS
-from tabib.records import Compared, Comparison, Measure
+from tabib.records import Compared, Comparison, Measure, TrainFit
 from tabib.reports.text import Language
 from tabib.reports.views import written_number
 
@@ -19,6 +20,7 @@ __all__ = [
     "caution",
     "counted",
     "difference_columns",
+    "fit_of",
     "label_measures_of",
     "labels_of",
     "measured",
@@ -133,6 +135,19 @@ def measured(measures: Sequence[Measure], name: str, reader: Language) -> Cell:
 def trained(line: Compared, reader: Language) -> str:
     """How long a run trained."""
     return reader.text("compare.epochs", {"epochs": line.epochs, "time": reader.duration(line.seconds)})
+
+
+FITTED = ("accuracy", "dice")
+"""What is told of training images beside validation images."""
+
+
+def fit_of(fits: Sequence[Sequence[TrainFit]], reader: Language) -> str:
+    """What trainings reach on training images, and on validation images: means over the trainings."""
+    found = [each for fit in fits for each in fit if each.name in FITTED]
+    if not found or len(found) < len(fits):
+        return ""
+    train, validation = (fmean(getattr(each, side) for each in found) for side in ("train", "validation"))
+    return f"{reader.decimal(train, _PLACES)} / {reader.decimal(validation, _PLACES)}"
 
 
 def counted(line: Compared, reader: Language) -> list[str]:

@@ -18,8 +18,8 @@ import tabib
 from tabib.config import AnyData, AnyStudy, Bilingual, SegmentationData
 from tabib.dataset import open_data
 from tabib.errors import RunError
-from tabib.records import Ablation, Comparison, External, Finding, Findings, LeakyTwin, LearningCurve
-from tabib.reports import ablated, compared, figures, judged, learned, segmented, twins, views, why
+from tabib.records import Ablation, Comparison, External, Finding, Findings, LabelTrouble, LeakyTwin, LearningCurve, Searched
+from tabib.reports import ablated, compared, doubted, figures, judged, learned, searched, segmented, twins, views, why
 from tabib.reports.facts import Facts, external_facts, read_facts, see_facts, shown_labels
 from tabib.reports.pictures import Gallery, Overlay, Picture, take_cases, take_overlays, take_pictures
 from tabib.reports.text import (
@@ -44,9 +44,11 @@ __all__ = [
     "write_ablation_pages",
     "write_comparison_pages",
     "write_external",
+    "write_label_trouble_pages",
     "write_learning_curve_pages",
     "write_look",
     "write_reports",
+    "write_search_pages",
     "write_twin_pages",
 ]
 
@@ -118,11 +120,7 @@ def write_comparison_pages(comparison: Comparison, folder: Path, *, languages: S
     """
     gallery = Gallery({}, {})
     if comparison.pictures:
-        run = Path(comparison.pictures[0].run)
-        study, index = read_result(run, "study"), read_result(run, "index")
-        if study is None or index is None:
-            raise RunError(f"{run} is not a run folder any more. Compare the runs again.")
-        data = open_data(study.data, run.parent.parent / ".cache").data
+        index, data = _shown_data(Path(comparison.pictures[0].run))
         gallery = take_pictures(data, index, [picture.row for picture in comparison.pictures])
     drawn = take_same_cases(comparison)
     pages = []
@@ -158,14 +156,31 @@ def write_learning_curve_pages(curve: LearningCurve, folder: Path, *, languages:
     return _write_pages("learning_curve", folder, {"curve": curve, "ablated": ablated, "learned": learned}, languages)
 
 
-def _write_pages(name: str, folder: Path, values: dict[str, Any], languages: Sequence[str]) -> list[Path]:
-    """Write a page without pictures from the template of its name, in each language."""
+def write_search_pages(found: Searched, folder: Path, *, languages: Sequence[str] = LANGUAGES) -> list[Path]:
+    """Write `search.<language>.html` of a search over fields of a study. Returns the files written."""
+    return _write_pages("search", folder, {"searched": found, "searched_": searched, "figures": figures}, languages)
+
+
+def write_label_trouble_pages(trouble: LabelTrouble, folder: Path, *, languages: Sequence[str] = LANGUAGES) -> list[Path]:
+    """Write `label_trouble.<language>.html`: labels to look at, with their pictures. Returns the files written.
+
+    Raises `RunError` where the run that the rows are of has gone.
+    """
+    index, data = _shown_data(Path(trouble.run))
+    gallery = take_pictures(data, index, doubted.rows(trouble))
+    return _write_pages("label_trouble", folder, {"trouble": trouble, "doubted": doubted}, languages, gallery=gallery)
+
+
+def _write_pages(
+    name: str, folder: Path, values: dict[str, Any], languages: Sequence[str], *, gallery: Gallery | None = None
+) -> list[Path]:
+    """Write a page from the template of its name, in each language."""
     pages = []
     for code in languages:
         path = folder / f"{name}.{code}.html"
         spoken = {"spoken": lambda words, code=code: _in_language(Bilingual(**words), code)}
         with atomic_write(path) as file:
-            file.write(_page(f"{name}.html.j2", Gallery({}, {}), code, values | spoken).encode())
+            file.write(_page(f"{name}.html.j2", gallery or Gallery({}, {}), code, values | spoken).encode())
         pages.append(path)
     return pages
 
@@ -174,15 +189,19 @@ def take_same_cases(comparison: Comparison) -> list[tuple[Picture, list[Picture]
     """Of each case that compared segmenters share its true outlines, and those of every run, cut alike; none where files have gone."""
     wanted: list[tuple[SegmentationData, str, str, int, list[Path]]] = []
     for case in comparison.cases:
-        run = Path(case.answers[0].run)
-        study, index = read_result(run, "study"), read_result(run, "index")
-        if study is None or index is None:
-            raise RunError(f"{run} is not a run folder any more. Compare the runs again.")
-        data = open_data(study.data, run.parent.parent / ".cache").data
+        index, data = _shown_data(Path(case.answers[0].run))
         row = case.answers[0].row
         # A structure has one number in the masks of all runs: the data are the same files.
         wanted.append((data, index["path"][row], index["mask"][row], case.slice, [Path(each.run) / each.mask for each in case.answers]))
     return take_cases(wanted)
+
+
+def _shown_data(run: Path) -> tuple[pl.DataFrame, Any]:
+    """The index of a run that a page shows pictures of, and where they lie."""
+    study, index = read_result(run, "study"), read_result(run, "index")
+    if study is None or index is None:
+        raise RunError(f"{run} is not a run folder any more. Start the same command again.")
+    return index, open_data(study.data, run.parent.parent / ".cache").data
 
 
 def take_gallery(facts: Facts) -> Gallery:

@@ -13,6 +13,7 @@ import polars as pl
 from markupsafe import Markup
 
 from tabib.config import METRICS, OWN, BaseAugment, BaseTraining, Segmentation, Study
+from tabib.evaluation import train_fits
 from tabib.images import OUTLINES
 from tabib.metrics.intervals import FEWEST
 from tabib.records import PARTS, BasePart, Confusion, Curve, Measure, Model, PartEvaluation, PostProcessing, SegmentationModel, labels_of
@@ -507,15 +508,65 @@ def training_plots(facts: Facts, reader: Language) -> list[Figure]:
     ]
 
 
+@dataclass(frozen=True)
+class RoundRow:
+    """A round of `schedule: rounds`, in the reader's words."""
+
+    member: str
+    number: int
+    epochs: str  # first and last
+    rate: float
+    best: float | None  # of the watched measure
+    began: str  # with which weights, and which rates were tried
+
+
+def round_rows(facts: Facts, reader: Language) -> list[RoundRow]:
+    """The rounds of every member that was trained in rounds."""
+    watched = f"validation_{facts.study.training.best}" if facts.study else ""
+    better = min if watched == "validation_loss" else max
+    rows = []
+    for member in facts.model.members if facts.model else ():
+        for each in member.rounds:
+            lines = [line for line in facts.histories.get(member.name, ()) if line.get("round") == each.number]
+            values = [line[watched] for line in lines if line.get(watched) is not None]
+            tried = [one for one in each.tried if one.rate]
+            began = (
+                reader.text("training.began_after", {"epoch": each.first_epoch - 1})
+                if each.from_epoch is None and each.number > 1
+                else reader.text("training.began_first")
+                if each.from_epoch is None
+                else reader.text("training.began_swept", {"epoch": each.from_epoch, "rates": len(tried)})
+            )
+            last = each.first_epoch + len(lines) - 1
+            epochs = reader.text("training.from_to", {"first": each.first_epoch, "last": last})
+            rows.append(RoundRow(member.name, each.number, epochs, each.rate, better(values, default=None), began))
+    return rows
+
+
 def _curve_title(facts: Facts, reader: Language, name: str) -> str:
     """The heading of a curve; of a single structure its name stands in it."""
     structure = name.removeprefix("validation_dice_")
     return f"{reader.text('history.validation_dice')} · {isolated(structure)}" if structure in facts.classes else reader.text(name)
 
 
+def fit_rows(facts: Facts, reader: Language) -> list[tuple[str, str, str]]:
+    """What the kept weights reach on training images, and on validation images."""
+    rows = []
+    for each in train_fits(facts.model.members, facts.histories) if facts.model else ():
+        column = f"validation_{each.name}"
+        title = _curve_title(facts, reader, column if each.name.startswith("dice_") else f"history.{column}")
+        rows.append((title, reader.decimal(each.train, 3), reader.decimal(each.validation, 3)))
+    return rows
+
+
 def _history_plot(facts: Facts, reader: Language, title: str, columns: Sequence[str], mark_best: bool) -> Plot:
     lines, marks = [], []
     kept = {member.name: member.best_epoch for member in facts.model.members} if facts.model else {}
+    begun = (
+        {member.name: {float(each.first_epoch) for each in member.rounds if each.number > 1} for member in facts.model.members}
+        if facts.model
+        else {}
+    )
     last = 1.0
     for name, history in facts.histories.items():
         epochs = [float(epoch["epoch"]) for epoch in history]
@@ -524,6 +575,8 @@ def _history_plot(facts: Facts, reader: Language, title: str, columns: Sequence[
             values = [_finite(epoch.get(column)) for epoch in history]
             style = "train" if column.startswith("train") else "validation" if column.startswith("validation") else "rate"
             lines.append(Line(epochs, values, style, dots=[1] if len(epochs) == 1 else ()))
+            if not column.startswith("train"):
+                marks += [(epoch, value, "round") for epoch, value in zip(epochs, values, strict=True) if epoch in begun.get(name, ())]
             if column.startswith("validation") and name in kept and kept[name] in epochs:
                 marks.append((float(kept[name]), values[epochs.index(kept[name])], "kept"))
     numbers = [y for line in lines for y in line.y if math.isfinite(y)]

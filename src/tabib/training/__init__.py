@@ -1,8 +1,9 @@
 """From rows to weights, and from weights to a decision."""
 
 from tabib.training.calibrate import calibrate
-from tabib.training.classify import check_layers, train
-from tabib.training.doctor import check_training
+from tabib.training.classify import check_layers, class_names, train
+from tabib.training.doctor import check_settings, check_training
+from tabib.training.loop import Pruned, Watch
 from tabib.training.members import plans
 from tabib.training.overfit import overfit_few
 from tabib.training.own import name_own
@@ -18,11 +19,15 @@ from tabib.training.windows import count_windows
 
 __all__ = [
     "MaskTimes",
+    "Pruned",
+    "Watch",
     "calibrate",
     "calibrate_masks",
     "check_layers",
     "check_segmentation",
+    "check_settings",
     "check_training",
+    "class_names",
     "count_windows",
     "faster_precision",
     "name_own",

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tabib.records import Finding
+from tabib.records import Finding, Round
 from tabib.runs import atomic_write
 from tabib.training.networks import Network
 from tabib.training.optimise import ReducedRate
@@ -41,6 +41,12 @@ class State:
     best_value: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     remarks: list[Finding] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)  # of `schedule: rounds`, the one at work last
+
+    @property
+    def rate(self) -> float:
+        """The rate that a round has, or that a plateau has left."""
+        return self.rounds[-1].rate if self.rounds else self.plateau.rate
 
     @property
     def kept(self) -> Network:
@@ -60,6 +66,7 @@ def write_checkpoint(path: Path, state: State, *, key: str) -> None:
         "key": key,
         "plateau": asdict(state.plateau),
         "remarks": [remark.model_dump() for remark in state.remarks],
+        "rounds": [each.model_dump() for each in state.rounds],
         **{name: getattr(state, name) for name in ("epoch", "step", "seconds", "best_epoch", "best_value", "history")},
     }
     with atomic_write(path) as file:
@@ -86,6 +93,7 @@ def read_checkpoint(path: Path, state: State, *, key: str) -> bool:
             slot = torch.empty_like(weight) if value.shape == weight.shape else torch.empty_like(value, device=weight.device)
             state.optimizer.state[weight][name] = slot.copy_(value)
     state.plateau = ReducedRate(**numbers.pop("plateau"))
+    state.rounds = [Round.model_validate(each) for each in numbers.pop("rounds")]
     state.remarks = [Finding.model_validate(remark) for remark in numbers.pop("remarks")]
     for name, value in numbers.items():
         setattr(state, name, value)

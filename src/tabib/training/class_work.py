@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from tabib.training.inference import log_probabilities
 from tabib.training.losses import LabelLoss, Loss, balanced_weights
 from tabib.training.networks import Network
 from tabib.training.norms import measure_batch_norms
+from tabib.training.optimise import at_one_rate
 from tabib.training.remarks import look_at
 
 __all__ = ["ClassBatch", "ClassWork"]
@@ -77,6 +78,10 @@ class ClassWork:
         """Columns of the growing table of epochs, and the fields of the history that they show."""
         return {"auc": "validation_auc", "accuracy": "validation_accuracy"}
 
+    def at(self, rate: float) -> Self:
+        """The same at one rate, to try it."""
+        return replace(self, training=at_one_rate(self.training, rate))
+
     def batches(self, epoch: int) -> Sequence[ClassBatch]:
         """Batches of the images that an epoch sees."""
         drawn = self._drawn(epoch)
@@ -108,19 +113,24 @@ class ClassWork:
 
     def measure(self, network: Network) -> dict[str, Any]:
         """Loss, AUC, accuracy, balanced accuracy on the validation images, and how far the answers differ."""
-        samples = self.validation
+        return self._measure(network, self.validation)
+
+    def measure_train(self, network: Network) -> tuple[int, dict[str, Any]]:
+        """The same of training images, the first by their content: of no order that the folder has."""
+        unaltered = np.arange(len(self.train)) if self.train.altered is None else np.flatnonzero(~self.train.altered)
+        some = unaltered[np.argsort(self.train.content[unaltered], kind="stable")[: len(self.validation)]]
+        return len(some), self._measure(network, self.train.take(some))
+
+    def _measure(self, network: Network, samples: Samples) -> dict[str, Any]:
         logarithms = log_probabilities(network, samples, intensity=self.intensity)
         truth, probability = samples.labels.numpy(), np.exp(logarithms)
         # Of several labels each is measured as two classes, and the mean is taken.
         sides = [(truth, probability)] if not samples.several else list(zip(truth.T, probability.swapaxes(0, 1), strict=True))
         measured = np.mean([_measures(*side) for side in sides], axis=0)
         return {
-            "validation_loss": float(self.loss(torch.from_numpy(logarithms), samples.labels)),
-            **{
-                f"validation_{name}": _or_none(value)
-                for name, value in zip(("auc", "accuracy", "balanced_accuracy"), measured, strict=True)
-            },
-            "validation_spread": float(probability.std(axis=0).max()),
+            "loss": float(self.loss(torch.from_numpy(logarithms), samples.labels)),
+            **{name: _or_none(value) for name, value in zip(("auc", "accuracy", "balanced_accuracy"), measured, strict=True)},
+            "spread": float(probability.std(axis=0).max()),
         }
 
     def look_at(self, history: Sequence[dict[str, Any]]) -> list[Finding]:

@@ -21,13 +21,14 @@ from tabib.training.batches import Intensity, load_samples
 from tabib.training.class_work import ClassWork
 from tabib.training.examples import save_examples, write_copies
 from tabib.training.freezing import Counts, freeze
-from tabib.training.loop import start
+from tabib.training.loop import Watch
 from tabib.training.members import Plan, Trained, plans, refuse_failed, train_member, trained_before
 from tabib.training.networks import Network, build_network, resolve_model
 from tabib.training.other_run import refuse_other_scale
 from tabib.training.own import probe
 from tabib.training.prefix import UNCHANGED, cut_off, find_cut, kept_features
 from tabib.training.session import running
+from tabib.training.step import start
 
 __all__ = ["build", "check_layers", "class_names", "refuse_unknown_layers", "train"]
 
@@ -42,6 +43,7 @@ def train(
     cache_folder: Path,
     own: nn.Module | None = None,
     offline: bool = False,
+    watch: Watch | None = None,
     progress: Progress = SILENT,
 ) -> Model:
     """Train every member of a study's model.
@@ -57,9 +59,11 @@ def train(
         cache_folder: where decoded images are kept.
         own: the module of `network: own`; every member starts from a copy of it.
         offline: refuse to download starting weights.
+        watch: may stop a member after an epoch.
         progress: told of downloads, decoding, batches, epochs and remarks.
 
     Raises:
+        Pruned: by `watch`.
         StudyError: a failed check.
         DataError: a member without rows to train or to choose on.
         TrainingError: a loss that is no longer a number.
@@ -86,6 +90,7 @@ def train(
                 cache_folder=cache_folder,
                 device=device,
                 own=own,
+                watch=watch,
                 progress=progress,
             )
             members.append(trained)
@@ -203,6 +208,7 @@ def _train_member(
     cache_folder: Path,
     device: torch.device,
     own: nn.Module | None,
+    watch: Watch | None,
     progress: Progress,
 ) -> Trained:
     folder = place / "members" / plan.name
@@ -249,6 +255,7 @@ def _train_member(
         key=key,
         before=before,
         probe=None if own is None else partial(_probe, study, classes=classes, own=own),
+        watch=watch,
         progress=progress,
     )
 

@@ -21,15 +21,25 @@ from tabib.training.classify import build, class_names
 from tabib.training.first_layer import input_scale, parts_differ
 from tabib.training.freezing import set_inference
 from tabib.training.inference import INFERENCE_BATCH, log_probabilities
-from tabib.training.loop import seconds_per_step, start
 from tabib.training.members import plans
 from tabib.training.networks import Network
 from tabib.training.one_pass import layers_found, look_through
 from tabib.training.other_run import seen_before
 from tabib.training.prefix import UNCHANGED, cut_off, features_of, find_cut
+from tabib.training.rounds import steps_of_returns
 from tabib.training.session import running
+from tabib.training.step import seconds_per_step, start
 
-__all__ = ["against_kind", "check_training", "frozen_from_nothing", "high_rate", "initial_loss", "seen_test", "two_patiences"]
+__all__ = [
+    "against_kind",
+    "check_settings",
+    "check_training",
+    "frozen_from_nothing",
+    "high_rate",
+    "initial_loss",
+    "seen_test",
+    "two_patiences",
+]
 
 _LOOKED_AT = 4 * INFERENCE_BATCH
 _FED = 128  # images of each part whose scale is looked at
@@ -98,7 +108,7 @@ def check_training(
         expected = work.loss.uniform(unseen.labels, len(classes))
         passed = look_through(network, work)
         frozen = frozen_from_nothing(network, counts.trainable)
-        steps, timed, once = work.steps, work, 0.0
+        steps, timed, once = work.steps + steps_of_returns(work), work, 0.0
         if training.frozen_features == "keep" and (cut := find_cut(network, study.input)):
             # Members with weights or copies of their own have features of their own.
             starts = {0 if study.model.weights and not study.augment.copies else member.seed for member in members}
@@ -121,17 +131,24 @@ def check_training(
         *([] if network.answers else initial_loss(loss, expected)),
         *layers,
         *frozen,
-        *high_rate(training),
-        *_initialiser(study.model),
-        *seen_test(study.model, index, split),
-        *two_patiences(training),
-        *against_kind(study),
+        *check_settings(index, split, study),
         *_fill(study.augment, train),
         Finding(code="budget_estimate", level="pass", figures=budget),
     ]
     for check in checks:
         progress.tell(check)
     return Checks(checks=checks, initial_loss=loss, expected_initial_loss=expected, seconds_per_step=step, predicted_seconds=seconds)
+
+
+def check_settings(index: pl.DataFrame, split: pl.DataFrame, study: AnyStudy) -> list[Finding]:
+    """What the settings of a resolved study show by themselves, without a look at its network: the part of the doctor that takes no time."""
+    return [
+        *high_rate(study.training),
+        *(_initialiser(study.model) if isinstance(study, Study) else []),
+        *seen_test(study.model, index, split),
+        *two_patiences(study.training),
+        *against_kind(study),
+    ]
 
 
 def _inputs(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tabib.config import BaseAugment, SegmentationAugment
-from tabib.training.randomness import bits
+from tabib.training.randomness import bits, key, named
 
 __all__ = ["BIAS_CELLS", "Draws", "draw"]
 
@@ -70,12 +70,17 @@ def draw(augment: BaseAugment, *, seed: int, epoch: int, content: np.ndarray) ->
             key are changed in one way.
     """
 
-    def random(name: str, of: np.ndarray = content) -> np.ndarray:
-        return bits(name, seed=seed, epoch=epoch, content=of)
+    keys = key(seed=seed, epoch=epoch, content=content)
 
-    def within(name: str, largest: float, of: np.ndarray = content) -> np.ndarray:
+    def random(name: str) -> np.ndarray:
+        return named(name, keys)
+
+    def within(name: str, largest: float) -> np.ndarray:
+        return around_zero(random(name), largest)
+
+    def around_zero(drawn: np.ndarray, largest: float) -> np.ndarray:
         # The upper 53 bits are what a float64 can hold; the half keeps the draw symmetrical about zero.
-        return ((random(name, of) >> np.uint64(11)) + 0.5) / 2.0**52 * largest - largest
+        return ((drawn >> np.uint64(11)) + 0.5) / 2.0**52 * largest - largest
 
     def number(values: np.ndarray) -> Tensor:
         return torch.from_numpy(values.astype(np.float32))
@@ -85,7 +90,7 @@ def draw(augment: BaseAugment, *, seed: int, epoch: int, content: np.ndarray) ->
 
     def several(name: str, largest: float, *shape: int) -> Tensor:
         counted = random(name)[:, None] + np.arange(math.prod(shape), dtype=np.uint64)
-        return number(within(name, largest, counted)).unflatten(1, shape)
+        return number(around_zero(bits(name, seed=seed, epoch=epoch, content=counted), largest)).unflatten(1, shape)
 
     points, tilt = augment.elastic_cells + 3, augment.tilt_degrees if isinstance(augment, SegmentationAugment) else 0.0
     return Draws(

@@ -5,26 +5,22 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-import torch
-from torch import Tensor, nn
+from typing import Any
 
 from tabib.config import BaseTraining
 from tabib.errors import DataError, TrainingError
 from tabib.progress import SILENT, Progress
-from tabib.records import Finding
 from tabib.runs import atomic_write, writing
 from tabib.training.checkpoint import State, read_checkpoint, write_checkpoint
 from tabib.training.curves import open_curves
 from tabib.training.freezing import set_training
-from tabib.training.networks import Network
-from tabib.training.optimise import ReducedRate, build_optimizer, learning_rate, reduce_on_plateau, start_average, update_average
-from tabib.training.randomness import step_seed
+from tabib.training.optimise import reduce_on_plateau
+from tabib.training.rounds import next_round
+from tabib.training.step import B, Work, train_step
 
-__all__ = ["Work", "fit", "seconds_per_step", "start", "train_step"]
+__all__ = ["Pruned", "Watch", "fit"]
 
 _LOOK_EVERY = 10
 """Steps between looks at whether the loss is a number: each look waits for a GPU."""
@@ -33,68 +29,12 @@ _CHECKPOINT_SHARE = 0.05
 """Share of the time that checkpoints may take; where epochs are shorter than that allows, some are not written."""
 
 
-B = TypeVar("B", bound=Sized)
-"""What one step is trained on; its length is a number of images."""
+class Pruned(Exception):
+    """A `Watch` has seen enough of a training. Not an error: it leaves the training, which may be continued later."""
 
 
-class Work(Protocol[B]):
-    """What one member is trained on and how it is measured: all that one task does otherwise than another."""
-
-    @property
-    def training(self) -> BaseTraining:
-        """How the weights are found."""
-        ...
-
-    @property
-    def best(self) -> str:
-        """The validation metric that says which epoch's weights are kept, smaller is better for `loss`."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """Seed of the member."""
-        ...
-
-    @property
-    def steps(self) -> int:
-        """Steps of the whole training."""
-        ...
-
-    @property
-    def shown(self) -> Mapping[str, str]:
-        """Columns of the growing table of epochs, and the fields of `history.jsonl` that they show."""
-        ...
-
-    def batches(self, epoch: int) -> Sequence[B]:
-        """What each step of an epoch, from 1, is trained on."""
-        ...
-
-    def backward(self, network: Network, batch: B, *, epoch: int) -> Tensor:
-        """Add the gradients of one step to the weights; the loss before it, on the device."""
-        ...
-
-    def settle(self, network: Network, *, epoch: int) -> None:
-        """Bring what follows from the weights, as the statistics of batch norm, to what they now are."""
-        ...
-
-    def measure(self, network: Network) -> dict[str, Any]:
-        """What is measured on the validation images: `validation_loss`, `validation_<best>` and more of `history.jsonl`."""
-        ...
-
-    def look_at(self, history: Sequence[dict[str, Any]]) -> list[Finding]:
-        """What a person should hear of the epochs so far."""
-        ...
-
-
-def start(network: Network, training: BaseTraining) -> State:
-    """The state before the first step."""
-    network.to(memory_format=network.layout)  # pyright: ignore[reportCallIssue]
-    return State(
-        network=network,
-        average=start_average(network) if training.average else None,
-        optimizer=build_optimizer(network, training),
-        plateau=ReducedRate(training.rate),
-    )
+Watch = Callable[[str, Sequence[Mapping[str, Any]]], None]
+"""Is told the name of a member and its epochs so far, as `history.jsonl` has them, after each of them; raises `Pruned` to stop."""
 
 
 def fit(
@@ -104,6 +44,7 @@ def fit(
     folder: Path,
     logs: Path,
     key: str,
+    watch: Watch | None = None,
     progress: Progress = SILENT,
 ) -> State:
     """Train until the last epoch or until validation no longer improves; `state.best` then has the best weights.
@@ -114,9 +55,11 @@ def fit(
         folder: for `checkpoint.safetensors` and `history.jsonl`, with the name of the member; a checkpoint of the same `key` there is continued.
         logs: the run folder, in which TensorBoard and others have their files.
         key: of everything the result depends on.
+        watch: may stop it after an epoch.
         progress: told of batches, epochs and remarks.
 
     Raises:
+        Pruned: by `watch`.
         TrainingError: the loss is no longer a number.
         DataError: the watched metric does not exist on these validation images.
         RunError: a checkpoint, the history or the logs cannot be written.
@@ -128,9 +71,11 @@ def fit(
     _write_history(folder, state.history)
     with open_curves(training, logs, folder.name) as draw:
         draw(state.history)
+        if watch is not None and state.history:
+            watch(folder.name, state.history)
         written, cost = time.perf_counter(), 0.0
 
-        while state.epoch < training.epochs and not _gives_up(state, training):
+        while state.epoch < training.epochs and not _gives_up(state, training) and next_round(state, work, progress=progress):
             started = time.perf_counter()
             try:
                 train_loss, images = _train_epoch(state, work, progress=progress)
@@ -164,43 +109,9 @@ def fit(
                 write_checkpoint(checkpoint, state, key=key)
                 written = time.perf_counter()
                 cost = written - now
+            if watch is not None:
+                watch(folder.name, state.history)
     return state
-
-
-def train_step(state: State, work: Work[B], batch: B) -> Tensor:
-    """One step; the loss before it, on the device."""
-    training, network = work.training, state.network
-    rate = learning_rate(training, state.plateau, step=state.step, steps=work.steps)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    # Not torch.manual_seed, which also asks for every other kind of device.
-    device = next(network.parameters()).device
-    generator = torch.cuda.default_generators[device.index or 0] if device.type == "cuda" else torch.default_generator
-    generator.manual_seed(step_seed(work.seed, state.step))
-    state.optimizer.zero_grad()
-    loss = work.backward(network, batch, epoch=state.epoch + 1)
-    if training.clip is not None:
-        nn.utils.clip_grad_norm_(network.parameters(), training.clip)
-    state.optimizer.step()
-    state.step += 1
-    if state.average is not None and training.average is not None:
-        update_average(state.average, network, decay=training.average, step=state.step)
-    return loss
-
-
-def seconds_per_step(state: State, work: Work[B], *, steps: int = 3) -> float:
-    """Time of a training step, by the fastest of a few after one to warm up: other programs can only make a step slower.
-
-    The state is trained by it and should be thrown away.
-    """
-    set_training(state.network)
-    batch = work.batches(1)[0]
-    times = []
-    for _ in range(1 + steps):
-        started = time.perf_counter()
-        float(train_step(state, work, batch))  # waits for a GPU
-        times.append(time.perf_counter() - started)
-    return min(times[1:])
 
 
 def _train_epoch(state: State, work: Work[B], *, progress: Progress) -> tuple[float, int]:
@@ -219,10 +130,11 @@ def _train_epoch(state: State, work: Work[B], *, progress: Progress) -> tuple[fl
 
 def _record(state: State, work: Work[B], *, train_loss: float) -> dict[str, Any]:
     """What is written after an epoch; see the fields of `history.jsonl`."""
-    measured = work.measure(state.kept)
+    measured = {f"validation_{name}": value for name, value in work.measure(state.kept).items()}
     _must_be_number(measured["validation_loss"], state, work)
     rate = state.optimizer.param_groups[0]["lr"]
-    return {"epoch": state.epoch + 1, "step": state.step, "learning_rate": rate, "train_loss": train_loss, **measured}
+    turn = {"round": state.rounds[-1].number} if state.rounds else {}
+    return {"epoch": state.epoch + 1, **turn, "step": state.step, "learning_rate": rate, "train_loss": train_loss, **measured}
 
 
 def _watched(record: dict[str, Any], best: str) -> float:
@@ -257,6 +169,7 @@ def _show(state: State, work: Work[B], progress: Progress) -> None:
     progress.row(
         {
             "epoch": f"{state.epoch}/{epochs}",
+            **({"round": record["round"]} if "round" in record else {}),
             "rate": record["learning_rate"],
             "train loss": record["train_loss"],
             "validation loss": record["validation_loss"],

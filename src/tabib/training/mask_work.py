@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tabib.config import SegmentationAugment, SegmentationTraining
+from tabib.dataset import CaseCache
 from tabib.records import Finding
 from tabib.training.freezing import set_inference
 from tabib.training.mask_losses import MaskLoss
 from tabib.training.networks import Network
+from tabib.training.optimise import at_one_rate
 from tabib.training.patches import Patches
 from tabib.training.windows import segment
 
@@ -58,6 +60,10 @@ class MaskWork:
     def shown(self) -> dict[str, str]:
         """Columns of the growing table of epochs, and the fields of the history that they show."""
         return {"dice": "validation_dice"}
+
+    def at(self, rate: float) -> Self:
+        """The same at one rate, to try it."""
+        return replace(self, training=at_one_rate(self.training, rate))
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
         """Numbers of the patches of each step."""
@@ -105,11 +111,19 @@ class MaskWork:
 
     def measure(self, network: Network) -> dict[str, Any]:
         """Loss and Dice of each structure over all voxels of the validation cases, predicted whole."""
+        return self._measure(network, self.validation.cases, self.validation.rows)
+
+    def measure_train(self, network: Network) -> tuple[int, dict[str, Any]]:
+        """The same of training cases, the first by their content: of no order that the folder has."""
+        first = np.argsort(self.train.content, kind="stable")[: len(self.validation)]
+        return len(first), self._measure(network, self.train.cases, [self.train.rows[place] for place in first])
+
+    def _measure(self, network: Network, cases: CaseCache, rows: Sequence[int]) -> dict[str, Any]:
         counts = np.zeros((len(self.structures), 3))
         losses, voxels = 0.0, 0
-        for row in self.validation.rows:
-            image = torch.from_numpy(self.validation.cases.image(row))
-            truth = torch.from_numpy(self.validation.cases.mask(row)).long()
+        for row in rows:
+            image = torch.from_numpy(cases.image(row))
+            truth = torch.from_numpy(cases.mask(row)).long()
             probability = segment(network, image, patch=self.patch)
             losses += float(self.loss(probability.clamp(min=1e-7).log()[None], truth[None])) * truth.numel()
             voxels += truth.numel()
@@ -121,12 +135,9 @@ class MaskWork:
         there = mine + real > 0
         dice = np.divide(2 * both, mine + real, out=np.full(len(both), np.nan), where=there)
         return {
-            "validation_loss": losses / voxels,
-            "validation_dice": float(np.nanmean(dice)) if there.any() else None,
-            **{
-                f"validation_dice_{name}": None if math.isnan(value) else float(value)
-                for name, value in zip(self.structures, dice, strict=True)
-            },
+            "loss": losses / voxels,
+            "dice": float(np.nanmean(dice)) if there.any() else None,
+            **{f"dice_{name}": None if math.isnan(value) else float(value) for name, value in zip(self.structures, dice, strict=True)},
         }
 
     def look_at(self, history: Sequence[dict[str, Any]]) -> list[Finding]:

@@ -17,7 +17,8 @@ from tabib.progress import Progress
 from tabib.records import Checks, Finding, Member, Record
 from tabib.runs import file_hash, save
 from tabib.training.checkpoint import State, write_weights
-from tabib.training.loop import B, Work, fit
+from tabib.training.loop import Watch, fit
+from tabib.training.step import B, Work
 
 __all__ = ["Plan", "Trained", "plans", "refuse_failed", "train_member", "trained_before", "weights_of"]
 
@@ -87,6 +88,7 @@ def train_member(
     key: str,
     before: dict[str, Tensor] | None = None,
     probe: Callable[[dict[str, Tensor]], list[list[float]]] | None = None,
+    watch: Watch | None = None,
     progress: Progress,
 ) -> Trained:
     """Train a member, write its weights, and last the note that it is done.
@@ -100,9 +102,12 @@ def train_member(
         key: of everything the result depends on.
         before: weights of the whole network, where only a part of it is trained.
         probe: what a network of the user's own answers with given weights.
+        watch: may stop it after an epoch.
         progress: told of batches, epochs and remarks.
     """
-    state = fit(state, work, folder=folder, logs=logs, key=key, progress=progress)
+    state = fit(state, work, folder=folder, logs=logs, key=key, watch=watch, progress=progress)
+    state.kept.load_state_dict(state.best)
+    train_images, train = work.measure_train(state.kept)
     weights = folder / "weights.safetensors"
     write_weights(weights, best := (before or {}) | state.best)
     member = Member(
@@ -112,8 +117,11 @@ def train_member(
         epochs=state.epoch,
         best_epoch=state.best_epoch,
         best_value=state.history[state.best_epoch - 1][f"validation_{work.best}"],
+        train_images=train_images,
+        train=train,
         weights_sha256=file_hash(weights),
         seconds=round(state.seconds, 3),
+        rounds=state.rounds,
         probe=[] if probe is None else probe(best),
     )
     trained = Trained(key=key, member=member, remarks=state.remarks)

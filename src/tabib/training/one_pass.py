@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from tabib.records import Finding
 from tabib.training.freezing import set_training
-from tabib.training.loop import B, Work
 from tabib.training.networks import Network
+from tabib.training.step import B, Work
 
 __all__ = ["OnePass", "layers_found", "look_through"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -13,7 +14,9 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from tabib.config import BaseTraining, Plateau
 from tabib.training.networks import Network
 
-__all__ = ["ReducedRate", "build_optimizer", "learning_rate", "reduce_on_plateau", "start_average", "update_average"]
+__all__ = ["ReducedRate", "at_one_rate", "build_optimizer", "learning_rate", "reduce_on_plateau", "start_average", "update_average"]
+
+T = TypeVar("T", bound=BaseTraining)
 
 _WARM_UP = 0.3
 _START_DIVISOR, _END_DIVISOR = 25.0, 25.0 * 1e4
@@ -64,8 +67,8 @@ def reduce_on_plateau(state: ReducedRate, value: float, settings: Plateau) -> Re
     return ReducedRate(max(state.rate * settings.factor, min(settings.minimum, state.rate)), state.best)
 
 
-def learning_rate(training: BaseTraining, plateau: ReducedRate, *, step: int, steps: int) -> float:
-    """Rate of step `step` (from 0) of `steps`.
+def learning_rate(training: BaseTraining, held: float, *, step: int, steps: int) -> float:
+    """Rate of step `step` (from 0) of `steps`; of `plateau` and `rounds` the one that is `held` now.
 
     `one_cycle` rises from a 25th of the peak over the first 30 % of the steps and falls to nearly nothing, both along a
     cosine (Smith and Topin 2018). `cosine` rises in a straight line over `warm_up` of the steps (Goyal et al. 2017) and falls along
@@ -74,8 +77,8 @@ def learning_rate(training: BaseTraining, plateau: ReducedRate, *, step: int, st
     peak = training.rate
     if training.schedule == "constant":
         return peak
-    if training.schedule == "plateau":
-        return plateau.rate
+    if training.schedule in ("plateau", "rounds"):
+        return held
     if training.schedule == "cosine":
         rising = round(training.warm_up * steps)
         return peak * (step + 1) / (rising + 1) if step < rising else _cosine(peak, 0.0, (step - rising) / (steps - rising))
@@ -83,6 +86,11 @@ def learning_rate(training: BaseTraining, plateau: ReducedRate, *, step: int, st
     if step <= turn:
         return _cosine(peak / _START_DIVISOR, peak, step / turn if turn > 0 else 1.0)
     return _cosine(peak, peak / _END_DIVISOR, (step - turn) / (last - turn))
+
+
+def at_one_rate(training: T, rate: float) -> T:
+    """The same training with one constant rate and no average of the weights."""
+    return training.model_copy(update={"learning_rate": rate, "schedule": "constant", "average": None})
 
 
 def start_average(network: Network) -> Network:

@@ -69,14 +69,17 @@ class Patches:
         keys = bits("patch", seed=seed, epoch=epoch, content=numbers.astype(np.uint64))
         order = np.argsort(bits("order", seed=seed, epoch=epoch, content=self.content), kind="stable")
         window = _window(self.patch, augment, thickness=self.thickness)
-        rows, images, masks = [], [], []
-        for number, key in zip(numbers, keys, strict=True):
-            place = int(order[number % len(self)])
-            rows.append(self.rows[place])
-            centre = self._centre(place, key, foreground=foreground)
-            images.append(_cut(self.cases.image(rows[-1]), centre, window, fill=None))
-            masks.append(_cut(self.cases.mask(rows[-1])[None], centre, window, fill=0)[0])
-        return Drawn(keys, rows, np.stack(images), np.stack(masks))
+        places = [int(order[number % len(self)]) for number in numbers]
+        rows = [self.rows[place] for place in places]
+        image, mask = self.cases.image(rows[0]), self.cases.mask(rows[0])
+        images = np.empty((len(rows), len(image), *window), image.dtype)
+        masks = np.zeros((len(rows), *window), mask.dtype)
+        for number, (row, place) in enumerate(zip(rows, places, strict=True)):
+            centre = self._centre(place, keys[number], foreground=foreground)
+            filled = _cut(self.cases.image(row), centre, images[number])
+            _cut(self.cases.mask(row)[None], centre, masks[number, None])
+            _continue(images[number], filled)
+        return Drawn(keys, rows, images, masks)
 
     def _centre(self, place: int, key: np.uint64, *, foreground: float) -> tuple[int, int, int]:
         """Around which voxel: of a structure of the case, each as often as another, or of anywhere."""
@@ -171,16 +174,24 @@ def _window(patch: tuple[int, int, int], augment: SegmentationAugment, *, thickn
     return math.ceil(patch[0] * deeper), math.ceil(patch[1] * factor), math.ceil(patch[2] * factor)
 
 
-def _cut(voxels: np.ndarray, centre: tuple[int, int, int], size: tuple[int, int, int], *, fill: int | None) -> np.ndarray:
-    """(C, *size) of (C, D, H, W) around a voxel, moved inwards where that would leave the image; a side that is too short is centred,
-    with `fill` or its nearest values around it."""
-    cuts, pads = [slice(None)], [(0, 0)]
-    for place, side, wanted in zip(centre, voxels.shape[1:], size, strict=True):
+def _cut(voxels: np.ndarray, centre: tuple[int, int, int], out: np.ndarray) -> list[slice]:
+    """Copy what lies around a voxel of (C, D, H, W) into `out` (C, *window), moved inwards where that would leave the image.
+
+    Returns:
+        Which part of the three sides of `out` was filled: all, but of a side that is too short its middle.
+    """
+    cuts, filled = [], []
+    for place, side, wanted in zip(centre, voxels.shape[1:], out.shape[1:], strict=True):
         start = min(max(place - wanted // 2, 0), max(side - wanted, 0))
-        cuts.append(slice(start, start + min(side, wanted)))
-        missing = max(0, wanted - side)
-        pads.append((missing // 2, missing - missing // 2))
-    part = voxels[tuple(cuts)]
-    if all(pad == (0, 0) for pad in pads):
-        return part
-    return np.pad(part, pads, mode="edge") if fill is None else np.pad(part, pads, constant_values=fill)
+        kept, before = min(side, wanted), max(0, wanted - side) // 2
+        cuts.append(slice(start, start + kept))
+        filled.append(slice(before, before + kept))
+    out[:, *filled] = voxels[:, *cuts]
+    return filled
+
+
+def _continue(out: np.ndarray, filled: list[slice]) -> None:
+    """Go on beyond what was filled with the nearest values, one side after another."""
+    for axis, part in enumerate(filled, start=1):
+        lines = np.moveaxis(out, axis, 0)
+        lines[: part.start], lines[part.stop :] = lines[part.start], lines[part.stop - 1]

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-__all__ = ["bits", "step_seed"]
+__all__ = ["bits", "key", "named", "step_seed"]
 
 
 def bits(name: str, *, seed: int, epoch: int, content: np.ndarray) -> np.ndarray:
@@ -24,8 +24,17 @@ def bits(name: str, *, seed: int, epoch: int, content: np.ndarray) -> np.ndarray
     Source: the counter-based construction of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), with the
     mixing function of SplitMix64 (Steele et al., "Fast splittable pseudorandom number generators", 2014).
     """
-    image = _mix(_mix(_mix(np.array([seed], np.uint64)) + np.array([epoch], np.uint64)) ^ content.astype(np.uint64))
-    return _mix(image ^ np.frombuffer(hashlib.blake2b(name.encode(), digest_size=8).digest(), "<u8"))
+    return named(name, key(seed=seed, epoch=epoch, content=content))
+
+
+def key(*, seed: int, epoch: int, content: np.ndarray) -> np.ndarray:
+    """What all draws of an image in an epoch have in common, (B,) uint64: arguments as of `bits`."""
+    return _mix(_mix(_mix(np.array([seed], np.uint64)) + np.array([epoch], np.uint64)) ^ content.astype(np.uint64))
+
+
+def named(name: str, key: np.ndarray) -> np.ndarray:
+    """The bits of one draw, from the key of its images."""
+    return _mix(key ^ np.frombuffer(hashlib.blake2b(name.encode(), digest_size=8).digest(), "<u8"))
 
 
 def step_seed(seed: int, step: int) -> int:

@@ -115,7 +115,7 @@ def _mix_pixels(images: Tensor, weights: Callable[[int], Tensor]) -> Tensor:
 def _bias_field(logarithm: Tensor, *sides: int) -> Tensor:
     """A smooth factor (B, 1, D, H, W) in 0..1, largest 1: nothing gets brighter than it can be, and no bright tissue is cut off."""
     depth, down, right = (spline(side, BIAS_CELLS) for side in sides)
-    field = torch.einsum("bklm,wm,hl,dk->bdhw", logarithm, right, down, depth)  # one after another, the coarsest first
+    field = down @ (torch.einsum("bklm,dk->bdlm", logarithm, depth) @ right.T)  # one after another, so that little is multiplied
     return (field - field.amax(dim=(1, 2, 3), keepdim=True)).exp()[:, None]
 
 

@@ -21,10 +21,10 @@ from tabib.training.batches import Intensity, Samples
 from tabib.training.class_work import ClassWork
 from tabib.training.classify import build, class_names
 from tabib.training.curves import refuse_missing
-from tabib.training.loop import seconds_per_step, start
 from tabib.training.networks import resolve_model
 from tabib.training.prefix import UNCHANGED, cut_off, features_of, find_cut
 from tabib.training.session import running
+from tabib.training.step import seconds_per_step, start
 
 __all__ = [
     "available_threads",

@@ -14,13 +14,14 @@ from tabib.progress import SILENT, Progress
 from tabib.records import Checks, SegmentationModel
 from tabib.runs import code_of, fingerprint
 from tabib.training.examples import save_patches
-from tabib.training.loop import start
+from tabib.training.loop import Watch
 from tabib.training.mask_work import MaskWork
 from tabib.training.members import Plan, Trained, plans, refuse_failed, train_member, trained_before
 from tabib.training.networks import Network
 from tabib.training.patches import load_patches
 from tabib.training.segmenters import Form, build_segmenter
 from tabib.training.session import running
+from tabib.training.step import start
 
 __all__ = ["build_for", "form_of", "train_segmenter", "work_for"]
 
@@ -34,6 +35,7 @@ def train_segmenter(
     place: Path,
     cache_folder: Path,
     offline: bool = False,
+    watch: Watch | None = None,
     progress: Progress = SILENT,
 ) -> SegmentationModel:
     """Train every member of a study's model; arguments and errors as `train` of a classifier.
@@ -51,7 +53,7 @@ def train_segmenter(
         name = f"{study.model.network} on {study.model.encoder}" if study.model.encoder else study.model.network
         progress.say(f"{name}: {total:,} weights, {trainable:,} of them trained")
         for plan in plans(split, study):
-            trained.append(_train(plan, cases, study, place=place, device=device, progress=progress))
+            trained.append(_train(plan, cases, study, place=place, device=device, watch=watch, progress=progress))
         first = next(iter(plans(split, study)))
         save_patches(place / "augmented", work_for(first, cases, study, device=device))
     shape = study.input
@@ -126,7 +128,9 @@ def work_for(plan: Plan, cases: CaseCache, study: Segmentation, *, device: torch
     )
 
 
-def _train(plan: Plan, cases: CaseCache, study: Segmentation, *, place: Path, device: torch.device, progress: Progress) -> Trained:
+def _train(
+    plan: Plan, cases: CaseCache, study: Segmentation, *, place: Path, device: torch.device, watch: Watch | None, progress: Progress
+) -> Trained:
     folder = place / "members" / plan.name
     network, _ = build_for(study, seed=plan.seed, device=device)
     sources = [network.weights_source, network.weights_source_sha256]
@@ -135,4 +139,4 @@ def _train(plan: Plan, cases: CaseCache, study: Segmentation, *, place: Path, de
     if trained := trained_before(folder, key=key):
         return trained
     state, work = start(network, study.training), work_for(plan, cases, study, device=device)
-    return train_member(plan, state, work, folder=folder, logs=place.parent, key=key, progress=progress)
+    return train_member(plan, state, work, folder=folder, logs=place.parent, key=key, watch=watch, progress=progress)

@@ -13,15 +13,16 @@ from tabib.config import Segmentation
 from tabib.dataset import CaseCache, build_cases
 from tabib.progress import SILENT, Progress
 from tabib.records import Checks, Finding
-from tabib.training.doctor import against_kind, frozen_from_nothing, high_rate, initial_loss, seen_test, two_patiences
+from tabib.training.doctor import check_settings, frozen_from_nothing, initial_loss
 from tabib.training.first_layer import input_scale, parts_differ
 from tabib.training.freezing import set_inference
-from tabib.training.loop import seconds_per_step, start
 from tabib.training.mask_work import STILL
 from tabib.training.members import plans
 from tabib.training.one_pass import layers_found, look_through
+from tabib.training.rounds import steps_of_returns
 from tabib.training.segment import build_for, work_for
 from tabib.training.session import running
+from tabib.training.step import seconds_per_step, start
 from tabib.training.windows import segment
 
 __all__ = ["check_segmentation"]
@@ -73,7 +74,7 @@ def check_segmentation(
         step = seconds_per_step(start(network, training), work)
         layers = layers_found(passed)
         voxels = sum(cases.mask(row).size for member in members for row in member.validation["row"])
-    steps = work.steps * len(members)
+    steps = (work.steps + steps_of_returns(work)) * len(members)
     seconds = steps * step + training.epochs * per_voxel * voxels
     budget = {"seconds": round(seconds, 1), "steps": steps, "seconds_per_step": step, "members": len(members), "epochs": training.epochs}
     checks = [
@@ -81,10 +82,7 @@ def check_segmentation(
         *([] if study.model.weights else initial_loss(loss, expected)),
         *layers,
         *frozen,
-        *high_rate(training),
-        *seen_test(study.model, index, split),
-        *two_patiences(training),
-        *against_kind(study),
+        *check_settings(index, split, study),
         Finding(code="budget_estimate", level="pass", figures=budget),
     ]
     for check in checks:

@@ -16,12 +16,12 @@ from tabib.dataset import CaseCache, Grid, channel_names, prepared_shapes
 from tabib.errors import StudyError
 from tabib.progress import SILENT, Progress
 from tabib.training.curves import refuse_missing
-from tabib.training.loop import seconds_per_step, start
 from tabib.training.mask_work import MaskWork
 from tabib.training.patches import Patches
 from tabib.training.resolve import available_threads, faster_of, find_device, refuse_colours
 from tabib.training.segment import build_for
 from tabib.training.session import running
+from tabib.training.step import seconds_per_step, start
 from tabib.training.windows import count_windows, segment
 
 __all__ = ["MaskTimes", "resolve_input", "resolve_segmentation", "time_masks"]

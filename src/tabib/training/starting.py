@@ -19,12 +19,11 @@ from tabib.progress import Progress
 from tabib.training.batches import load_samples, normalise
 from tabib.training.class_work import ClassWork
 from tabib.training.classify import build, class_names
-from tabib.training.freezing import set_training
-from tabib.training.loop import start, train_step
 from tabib.training.mask_work import STILL, MaskWork
 from tabib.training.members import plans
 from tabib.training.networks import Network
 from tabib.training.prefix import UNCHANGED
+from tabib.training.rates import losses_at
 from tabib.training.segment import build_for, work_for
 from tabib.training.session import running
 
@@ -90,23 +89,8 @@ def losses_of(made: Starting, *, rate: float, steps: int, few: bool = False, eno
 
     The network has its starting weights again afterwards. `few` learns the same few images in every step.
     """
-    work = made.few if few else made.work
-    training = work.training.model_copy(update={"learning_rate": rate, "schedule": "constant", "average": None})
-    work = replace(work, training=training)
-    network, losses = made.network, list[float]()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    set_training(network)
-    state = start(network, training)
-    batches = list(work.batches(1))
-    while len(losses) < steps:
-        if not batches:
-            state.epoch += not few
-            batches = list(work.batches(state.epoch + 1))
-        losses.append(float(train_step(state, work, batches.pop(0))))  # pyright: ignore[reportArgumentType]
-        if not np.isfinite(losses[-1]) or losses[-1] <= enough:
-            break
-    network.load_state_dict(before)
-    return losses
+    work: Any = made.few if few else made.work  # of either task: its batches are its own
+    return losses_at(made.network, work, rate=rate, steps=steps, same=few, enough=enough)
 
 
 def _plain(training: BaseTraining) -> Any:

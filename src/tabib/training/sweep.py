@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from torch import nn
 
@@ -15,16 +14,15 @@ from tabib.config import AnyStudy
 from tabib.errors import StudyError
 from tabib.progress import SILENT, Progress
 from tabib.records import Finding, Sweep, TriedRate
+from tabib.training.rates import TRIES, try_rates
 from tabib.training.resolve import resolve_study
 from tabib.training.segment_resolve import resolve_segmentation
 from tabib.training.starting import losses_of, starting
 
 __all__ = ["sweep_rates", "with_rate"]
 
-RATES = (0.1, 0.01, 0.001, 0.0001, 0.00001)
-_FINER = 10**0.5
-_STEPS, _LAST = (40, 160), 10
-"""Steps with each rate, the second where the loss falls with none in the first, as where signs are faint; and how many of the last are meant."""
+_STEPS = (40, 160)
+"""Steps with each rate, the second where the loss falls with none in the first, as where signs are faint."""
 _FALLS = 0.98  # to how much of the first loss it must fall
 _FAR = 10.0  # how far the study's rate may be from the chosen one, as a factor
 _RESOLVE: dict[str, Callable[..., Any]] = {"classification": resolve_study, "segmentation": resolve_segmentation}
@@ -65,29 +63,25 @@ def sweep_rates(
     study = study.model_copy(update={"training": study.training.model_copy(update=update)})
     told = {"cache_folder": cache_folder, "progress": progress} | ({} if own is None else {"own": own})
     study = _RESOLVE[study.task](study, index, split, **told)
-    tried, steps = dict[float, TriedRate](), _STEPS[0]
+    tried, best, steps = list[TriedRate](), None, 0
     with (
         starting(index, split, study, cache_folder=cache_folder, own=own, offline=offline, progress=progress) as made,
-        progress.bar("learning rates", len(RATES) + 2) as advance,
+        progress.bar("learning rates", TRIES) as advance,
     ):
 
-        def attempt(rate: float, steps: int) -> None:
+        def attempt(rate: float, steps: int) -> list[float]:
             losses = losses_of(made, rate=rate, steps=steps)
-            end = float(np.mean(losses[-_LAST:])) if math.isfinite(losses[-1]) else None
-            tried[rate] = TriedRate(rate=rate, losses=[loss for loss in losses if math.isfinite(loss)], end=end)
             advance(1)
+            return losses
 
         for steps in _STEPS:
-            for rate in RATES:
-                attempt(rate, steps)
-            if _best(tried) is not None:
+            tried, best = try_rates(
+                partial(attempt, steps=steps), falls=lambda one: one.end is not None and one.end < _FALLS * one.losses[0]
+            )
+            if best is not None:
                 break
-        if (coarse := _best(tried)) is not None:
-            attempt(float(f"{coarse / _FINER:.3g}"), steps)
-            attempt(float(f"{coarse * _FINER:.3g}"), steps)
-    best = _best(tried)
     if best is None:
-        finding = Finding(code="rate_none_learns", level="warn", figures={"first": tried[RATES[-1]].losses[0], "steps": steps})
+        finding = Finding(code="rate_none_learns", level="warn", figures={"first": tried[0].losses[0], "steps": steps})
     elif given == "sweep":
         finding = Finding(code="rate_chosen", level="pass", figures={"best": best})
     elif not best / _FAR <= given <= best * _FAR:
@@ -95,7 +89,7 @@ def sweep_rates(
     else:
         finding = Finding(code="rate_swept", level="pass", figures={"best": best, "given": given})
     progress.tell(finding)
-    return Sweep(checks=[finding], tried=sorted(tried.values(), key=lambda one: one.rate), steps=steps, best=best)
+    return Sweep(checks=[finding], tried=tried, steps=steps, best=best)
 
 
 def with_rate(study: AnyStudy, sweep: Sweep) -> AnyStudy:
@@ -106,9 +100,3 @@ def with_rate(study: AnyStudy, sweep: Sweep) -> AnyStudy:
             "learning: give a rate, as in 0.001, and run tabib check."
         )
     return study.model_copy(update={"training": study.training.model_copy(update={"learning_rate": sweep.best})})
-
-
-def _best(tried: dict[float, TriedRate]) -> float | None:
-    """The rate with the lowest loss in the end, where it falls at all."""
-    ends = {rate: one.end for rate, one in tried.items() if one.end is not None and one.end < _FALLS * one.losses[0]}
-    return min(ends, key=lambda rate: ends[rate]) if ends else None

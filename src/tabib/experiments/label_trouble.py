@@ -1,0 +1,165 @@
+"""Label trouble: which labels are probably wrong and which images are hard, by models that had not seen the patient."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from tabib.config import AnyStudy, Study
+from tabib.dataset import without
+from tabib.errors import RunError, StudyError
+from tabib.evaluation.labels import predictions_of_label
+from tabib.experiments.cross_validation import turns_of
+from tabib.experiments.series import Missed, run_row
+from tabib.metrics import weigh_labels
+from tabib.progress import SILENT, Progress
+from tabib.records import LabelDoubt, LabelTrouble
+from tabib.reports import LANGUAGES, write_label_trouble_pages
+from tabib.runs import Run, atomic_write, read_run, write_json
+
+__all__ = ["UNSURE", "find_label_trouble", "weigh_answers", "write_label_trouble"]
+
+UNSURE = 0.2
+"""An image is hard where its label is not by so much more probable than every other class."""
+
+COLUMNS = (
+    "list",
+    "path",
+    "patient",
+    "label",
+    "suggested",
+    "probability_of_label",
+    "probability_of_suggested",
+    "seeds_disagree",
+    "corrected",
+    "remark",
+)
+"""Of the worklist; the last two are for the reader to fill in."""
+
+
+def find_label_trouble(
+    study: AnyStudy,
+    *,
+    root: Path,
+    seeds: Sequence[int] = (),
+    command: Sequence[str] = (),
+    offline: bool = False,
+    progress: Progress = SILENT,
+    on_step: Callable[[str, bool], None] | None = None,
+) -> LabelTrouble:
+    """Run every turn of a study's cross-validation, and weigh each label against what the model said that had not seen its patient.
+
+    Turns are the runs of `cross_validate`: those that are done are loaded. No label is changed.
+
+    Args:
+        study: of classes, or of several labels.
+        root: where run folders are kept.
+        seeds: of the training; with several, every turn is trained with each, probabilities are their means, and an image of which
+            they say different classes is hard. The seeds of the study when not given.
+        command: for the manifests.
+        offline: download nothing.
+        progress: told of everything.
+        on_step: hears each step and whether it was loaded.
+
+    Raises:
+        StudyError: as `turns_of`, or the study is of masks.
+        RunError: no turn could be run.
+    """
+    if not isinstance(study, Study):
+        raise StudyError("Labels of images are looked at here, and this study is of masks.")
+    training = study.training
+    asked = [study.model_copy(update={"training": training.model_copy(update={"seeds": [seed]})}) for seed in seeds] or [study]
+    runs: list[list[Run]] = []
+    why = ""
+    for each in asked:
+        runs.append([])
+        for row in turns_of(each).rows:
+            progress.say(f"{row.name}, seed {each.training.seeds[0]}:" if seeds else f"{row.name}:")
+            found = run_row(row.study, root=root, command=command, offline=offline, explained=False, progress=progress, on_step=on_step)
+            if isinstance(found, Missed):
+                why = found.reason
+            else:
+                runs[-1].append(read_run(found))
+    done = [run for each in runs for run in each]
+    if not all(runs):
+        raise RunError(f"Not one turn could be run, so nobody judged the labels. {why}")
+    answers = [pl.concat([_judged(run) for run in each]) for each in runs]
+    classes: list[str] = done[0].read("evaluation").classes
+    doubts, thresholds = [], {}
+    for label in classes if study.several else [None]:
+        tables = [table if label is None else predictions_of_label(table, label) for table in answers]
+        found, reached = weigh_answers(tables, classes if label is None else [without(label), label])
+        doubts += found
+        thresholds |= reached if label is None else {label: reached[label]}
+    return LabelTrouble(
+        title=study.title.model_dump(exclude_none=True) or dict.fromkeys(LANGUAGES, study.name),
+        run=str(done[0].folder),
+        rows=len(answers[0]),
+        groups=sum(run.read("evaluation").parts[-1].groups for run in runs[0]),
+        seeds=list(seeds),
+        missed=sum(len(turns_of(each).rows) for each in asked) - len(done),
+        several=study.several,
+        thresholds=thresholds,
+        doubts=sorted(doubts, key=lambda each: (each.list == "hard", each.label_probability - each.suggested_probability, each.path)),
+        scale=study.scale,
+    )
+
+
+def write_label_trouble(trouble: LabelTrouble, folder: Path) -> list[Path]:
+    """Write `label_trouble.json`, `worklist.csv` and a page per language into a folder. Returns the pages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "label_trouble.json", trouble.model_dump(mode="json"))
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for each in trouble.doubts:
+        numbers = (f"{each.label_probability:.3f}", f"{each.suggested_probability:.3f}", "yes" if each.disagree else "")
+        writer.writerow([each.list, each.path, each.group or "", each.label, each.suggested, *numbers, "", ""])
+    with atomic_write(folder / "worklist.csv") as file:
+        file.write(text.getvalue().encode("utf-8-sig"))  # spreadsheets take a CSV for UTF-8 by this mark only
+    return write_label_trouble_pages(trouble, folder)
+
+
+def _judged(run: Run) -> pl.DataFrame:
+    """Test rows that have a label and an answer."""
+    said: pl.DataFrame = run.read("predictions")
+    return said.filter((pl.col("part") == "test") & pl.col("refused").is_null() & pl.col("label").is_not_null())
+
+
+def weigh_answers(tables: Sequence[pl.DataFrame], classes: Sequence[str]) -> tuple[list[LabelDoubt], dict[str, float]]:
+    """Labels to look at, in the answers of each training, and the threshold of each class."""
+    names = [f"p_{name}" for name in classes]
+    shared = (
+        pl.concat(tables)
+        .filter(pl.len().over("row") == len(tables))
+        .filter(pl.col("label").is_in(classes))
+        .sort("row", maintain_order=True)
+    )
+    said = shared.select(names).to_numpy().reshape(-1, len(tables), len(classes))
+    table, probability, likeliest = shared[:: len(tables)], said.mean(1), said.argmax(2)
+    labels = np.array([classes.index(label) for label in table["label"]], dtype=np.int64)
+    found = weigh_labels(labels, probability)
+    wrong = (found.confident >= 0) & (found.confident != labels)
+    disagree = (likeliest != likeliest[:, :1]).any(1)
+    hard = ~wrong & ((found.margin < UNSURE) | disagree)
+    suggested = np.where(wrong, found.confident, probability.argmax(1))
+    doubts = [
+        LabelDoubt(
+            list="wrong" if wrong[place] else "hard",
+            row=table["row"][place],
+            path=table["path"][place],
+            group=table["group"][place],
+            label=classes[int(labels[place])],
+            suggested=classes[int(suggested[place])],
+            label_probability=float(probability[place, labels[place]]),
+            suggested_probability=float(probability[place, suggested[place]]),
+            disagree=bool(disagree[place]),
+        )
+        for place in np.flatnonzero(wrong | hard).tolist()
+    ]
+    return doubts, {name: float(value) for name, value in zip(classes, found.thresholds, strict=True) if np.isfinite(value)}

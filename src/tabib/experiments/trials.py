@@ -1,0 +1,289 @@
+"""The trials of a search: each is a run up to its validation images; what is finished is written down and never trained again."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tabib.config import AnyStudy, Goals, SegmentationGoals, Study
+from tabib.engines import Crashed, waiting_processes
+from tabib.errors import DataError, RunError, TabibError
+from tabib.evaluation.labels import mean_measures
+from tabib.evaluation.mask_measures import measure_masks
+from tabib.evaluation.measures import measure_all
+from tabib.experiments.proposals import AT_ONCE, best_so_far, floors, propose, refuse_missing
+from tabib.experiments.same_rows import figures, validation_of
+from tabib.experiments.search import Search, Values
+from tabib.experiments.series import Missed, missed
+from tabib.progress import SILENT, Progress
+from tabib.records import Measure, Pace, Record, SearchTrial, Stopped
+from tabib.runs import Reached, Run, code_of, fingerprint, open_run, read_record, save, study_id
+from tabib.study import run_study, try_study
+from tabib.training import Pruned, class_names, time_masks, time_step
+
+__all__ = ["Ledger", "run_trials", "study_of"]
+
+TIMED = 2
+"""How often steps are timed, with one process and with two."""
+
+TWO_PAY = 1.1
+"""Two trials are at work at once where they make so many times the steps of one: they need twice the memory."""
+
+
+class Ledger(Record):
+    """What is known of a search. `trials-<hash>.json`, written whole after every trial."""
+
+    seconds: float = 0.0  # of searching
+    pace: Pace | None = None
+    trials: list[SearchTrial] = []  # noqa: RUF012 - pydantic copies it; in the order of their numbers
+    whole: bool = False  # whether nothing is left to try
+    interrupted: bool = False  # by Ctrl-C, this time
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial, as it is handed to the process that does it."""
+
+    search: Search
+    number: int
+    values: Values
+    floors: Mapping[str, Mapping[int, float]]  # by member and epoch
+    pace: Pace
+    root: Path
+    command: Sequence[str]
+    offline: bool
+
+
+def study_of(search: Search, values: Values, pace: Pace) -> AnyStudy:
+    """The study of a trial, with what is equal for all of them. Raises `StudyError` where its values do not go together."""
+    study = search.with_values(values)
+    precision = pace.precision if study.training.precision == "auto" else study.training.precision
+    return study.model_copy(update={"training": study.training.model_copy(update={"threads": pace.threads, "precision": precision})})
+
+
+def run_trials(
+    search: Search,
+    *,
+    root: Path,
+    folder: Path,
+    command: Sequence[str] = (),
+    offline: bool = False,
+    progress: Progress = SILENT,
+    on_step: Callable[[str, bool], None] | None = None,
+) -> Ledger:
+    """Try values until the trials or the time are used up; what is finished is kept, and the same search goes on from there.
+
+    All trials have one index, one split and one cache of decoded images, and the number format that timed steps chose for the study as
+    it is. No trial is begun that would not end in time, if it took as long as others did. Ctrl-C ends what is at work and gives what is
+    finished.
+
+    Args:
+        search: what is tried.
+        root: where run folders are kept.
+        folder: of the search, in which its ledger is.
+        command: for the manifests.
+        offline: download nothing.
+        progress: told of everything.
+        on_step: hears each step of what all trials share, and whether it was loaded.
+
+    Raises:
+        TabibError: the study as it is cannot be trained.
+        MissingPackageError: the method needs what is not installed.
+    """
+    refuse_missing(search)
+    began = time.monotonic()
+    base, classes = _prepared(search.study, root=root, offline=offline, progress=progress, on_step=on_step)
+    place = folder / f"trials-{_key(search)}.json"
+    ledger = read_record(place, Ledger) if place.exists() else Ledger()
+    before = ledger.seconds
+
+    def searched() -> float:
+        return round(before + time.monotonic() - began, 3)
+
+    def keep(**changes: Any) -> Ledger:
+        found = ledger.model_copy(update={**changes, "seconds": searched()})
+        save(place, found)
+        return found
+
+    try:
+        pace = ledger.pace or _pace(search, base, classes, progress)
+        ledger = keep(pace=pace, whole=False)
+        asked_of = partial(Asked, search, pace=pace, root=root, command=command, offline=offline)
+        here = pace.processes == 1
+        bar = nullcontext(lambda units: None) if here or search.trials is None else progress.bar("trials", search.trials)
+        work = partial(_try, progress=progress, on_step=on_step) if here else _try
+        with bar as advance, waiting_processes(work, workers=pace.processes) as hand_on:
+            advance(len(ledger.trials))
+            working: dict[Future[SearchTrial | Crashed], Asked] = {}
+            while True:
+                while len(working) < pace.processes and (asked := _next(search, ledger, list(working.values()), asked_of)):
+                    if not _in_time(search, ledger, searched()):
+                        break
+                    progress.say(f"trial {asked.number + 1}: {', '.join(f'{name} {value}' for name, value in asked.values.items())}")
+                    working[hand_on(asked)] = asked
+                if not working:
+                    break
+                for future in wait(working, return_when=FIRST_COMPLETED).done:
+                    asked, found = working.pop(future), future.result()
+                    if isinstance(found, Crashed):
+                        why = "memory" if "memory" in found.reason else "error"
+                        found = _failed(asked, Missed(why, f"The process of the trial: {found.reason}."))
+                    found = found.model_copy(update={"ended": searched()})
+                    ledger = keep(trials=sorted([*ledger.trials, found], key=lambda trial: trial.number))
+                    progress.say(f"trial {found.number + 1}: {_said(found)}")
+                    advance(1)
+        ledger = keep(whole=_next(search, ledger, [], asked_of) is None)
+    except KeyboardInterrupt:
+        progress.say("Stopped. Nothing is lost: the same command goes on from here.")
+        return ledger.model_copy(update={"interrupted": True})
+    return ledger
+
+
+def _key(search: Search) -> str:
+    """What scores and proposals depend on; how long is searched is not among it, so that a search can be given more time."""
+    asked = {
+        "fields": {name: [type(values).__name__, *vars(values).values()] for name, values in search.fields.items()},
+        "method": search.method,
+        "measure": search.measure,
+        "prune": search.prune,
+        "seed": search.seed,
+    }
+    return fingerprint(study_id(search.study), json.dumps(asked), code_of("tabib.training"))[:12]
+
+
+def _prepared(
+    study: AnyStudy, *, root: Path, offline: bool, progress: Progress, on_step: Callable[[str, bool], None] | None
+) -> tuple[AnyStudy, int]:
+    """Make what all trials share, in the run of the study as it is; gives that study, resolved, and its number of classes."""
+    with open_run(study, root=root, until="checks", on_step=on_step) as run:
+        with suppress(Reached):
+            run_study(study, run, offline=offline, progress=progress)
+        resolved = run.read("study")
+        classes = class_names(run.read("split"), resolved) if isinstance(resolved, Study) else []
+    return resolved, len(classes)
+
+
+def _pace(search: Search, base: AnyStudy, classes: int, progress: Progress) -> Pace:
+    """Whether one trial with all threads or two with half of them each make more steps a second, by timed ones."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    all_threads, given = base.training.threads, search.study.training.threads
+    assert all_threads != "auto"
+    half = max(1, all_threads // 2) if given == "auto" else given
+    one = Pace(processes=1, threads=all_threads, precision=base.training.precision)
+    if base.training.device != "cpu" or AT_ONCE * half > cores:
+        return one
+    beside = base.model_copy(update={"training": base.training.model_copy(update={"threads": half})})
+    with progress.bar("one trial or two at once", 2) as advance:
+        alone = _rate((base, classes, TIMED))
+        advance(1)
+        with waiting_processes(_rate, workers=AT_ONCE) as hand_on:
+            for steps in (1, TIMED):  # the first starts the processes
+                rates = [future.result() for future in [hand_on((beside, classes, steps)) for _ in range(AT_ONCE)]]
+        advance(1)
+    if any(isinstance(rate, Crashed) for rate in rates):
+        return one.model_copy(update={"alone": alone})
+    together = sum(rate for rate in rates if not isinstance(rate, Crashed))
+    found = one if together < TWO_PAY * alone else one.model_copy(update={"processes": AT_ONCE, "threads": half})
+    return found.model_copy(update={"alone": alone, "beside": together})
+
+
+def _rate(item: tuple[AnyStudy, int, int]) -> float:
+    """Training steps a second of a resolved study, on made-up images; timed so many times over."""
+    study, classes, times = item
+    return times / sum(time_step(study, classes) if isinstance(study, Study) else time_masks(study).step for _ in range(times))
+
+
+def _next(search: Search, ledger: Ledger, working: Sequence[Asked], asked_of: Callable[..., Asked]) -> Asked | None:
+    """The next trial; None where there is none, or one that it must know of is still at work."""
+    values = {each.number: each.values for each in (*ledger.trials, *working)}
+    number = next(number for number in range(len(values) + 1) if number not in values)
+    known = [trial for trial in ledger.trials if trial.number <= number - AT_ONCE]
+    if (search.trials is not None and number >= search.trials) or len(known) < number - AT_ONCE + 1:
+        return None
+    chosen = propose(search, number, [values[each] for each in range(number)], known)
+    return None if chosen is None else asked_of(number=number, values=chosen, floors=floors(search, known))
+
+
+def _in_time(search: Search, ledger: Ledger, seconds: float) -> bool:
+    """Whether one more trial ends in time, if it takes as long as others did."""
+    taken = [trial.seconds for trial in ledger.trials if trial.state == "done"]
+    return search.minutes is None or seconds + (median(taken) if taken else 0) <= 60 * search.minutes
+
+
+def _try(asked: Asked, *, progress: Progress = SILENT, on_step: Callable[[str, bool], None] | None = None) -> SearchTrial:
+    """Train with the values of a trial, and measure the validation images."""
+    began = time.monotonic()
+    measure, stopped = None, None
+    try:
+        study = study_of(asked.search, asked.values, asked.pace)
+        with open_run(study, root=asked.root, command=list(asked.command), on_step=on_step) as run:
+            try:
+                try_study(study, run, watch=partial(_watch, asked), offline=asked.offline, progress=progress)
+                measure = _measured(run, asked.search.measure)
+            except Pruned as stop:
+                stopped = Stopped(**stop.args[0])
+    except RunError:  # nothing to do with these values: the disk is full, or the run is in use
+        raise
+    except (TabibError, MemoryError, RuntimeError) as error:
+        return _failed(asked, missed(error), time.monotonic() - began)
+    histories = run.histories()
+    training = sum(line["seconds"] for lines in histories.values() for line in lines)
+    return SearchTrial(
+        number=asked.number,
+        values=dict(asked.values),
+        state="pruned" if stopped else "done",
+        run=str(run.folder),
+        measure=measure,
+        curves={name: [line[f"validation_{asked.search.measure}"] for line in lines] for name, lines in histories.items()},
+        stopped=stopped,
+        epochs=sum(len(lines) for lines in histories.values()),
+        seconds=round(max(training, time.monotonic() - began), 3),
+        training_seconds=round(training, 3),
+    )
+
+
+def _failed(asked: Asked, why: Missed, seconds: float = 0.0) -> SearchTrial:
+    values = dict(asked.values)
+    return SearchTrial(number=asked.number, values=values, state="failed", not_run=why.why, reason=why.reason, seconds=round(seconds, 3))
+
+
+def _watch(asked: Asked, member: str, history: Sequence[Mapping[str, Any]]) -> None:
+    """Stop a trial whose best is below what half of the finished ones had reached by an epoch."""
+    reached = best_so_far([line[f"validation_{asked.search.measure}"] for line in history])
+    for epoch, floor in asked.floors.get(member, {}).items():
+        if epoch <= len(reached) and reached[epoch - 1] < floor:
+            raise Pruned({"member": member, "epoch": epoch, "value": reached[epoch - 1], "floor": floor})
+
+
+def _measured(run: Run, wanted: str) -> Measure:
+    """What is maximised, of the validation images, with its interval over patients."""
+    said = validation_of(run)
+    name, of, value = next(each for each in figures(said) if each[0] == wanted)
+    if value is None:
+        raise DataError(
+            f"measure is {name}, which does not exist on these validation images: a class has none. Choose another, or another split."
+        )
+    if said.cases is not None:
+        found = measure_masks(list(said.cases.values()), {}, SegmentationGoals(), said.sure)
+    elif len(said.answers) > 1:
+        found = mean_measures(said.answers, [{}] * len(said.answers), said.sure)
+    else:
+        found = measure_all(said.answers[0], {}, Goals(), said.sure, only=[(name, of)])
+    return next(each for each in found if (each.name, each.of) == (name, of))
+
+
+def _said(trial: SearchTrial) -> str:
+    if trial.stopped is not None:
+        return f"stopped after epoch {trial.stopped.epoch}: {trial.stopped.value:.3f} so far, and half of the others had {trial.stopped.floor:.3f}"
+    if trial.measure is None:
+        return f"not run: {trial.reason}"
+    return f"{trial.measure.name} {trial.measure.value:.3f} on validation, {trial.seconds:.0f} s"

@@ -1,0 +1,178 @@
+"""Planted wrong labels are found, by models that had not seen them, and told apart from images that are hard."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from torch import nn
+
+from planted_masks import write_pictures
+from tabib.config import Study
+from tabib.errors import RunError, StudyError
+from tabib.experiments import find_label_trouble, write_label_trouble
+from tabib.experiments.label_trouble import weigh_answers
+from tabib.images import encode_png
+from tabib.phantoms import ChestFilms, make_chest_films
+from tabib.records import LabelTrouble
+from tabib.study_file import check_study, dump_study
+from tabib.training.networks import NETWORKS
+
+SIDE = 16
+WRONG, HARD = ["p05_0.png", "p12_0.png", "p33_1.png"], ["p20_0.png", "p21_0.png"]
+
+
+def sees(channels: int, height: int, width: int) -> nn.Module:
+    """Weighs every pixel, and learns in milliseconds."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, 16), nn.ReLU())
+
+
+def study_of(films: Path, **more: object) -> Study:
+    values = {
+        "name": "spots",
+        "positive": "ill",
+        "data": {"folder": str(films), "group": r"(p\d+)"},
+        "split": {"train": 0.3, "validation": 0.2, "test": 0.5},
+        "input": {"height": SIDE, "width": SIDE, "channels": 1},
+        "augment": {"rotation_degrees": 0, "shift": 0, "zoom": 0, "brightness": 0, "contrast": 0},
+        "model": {"network": "sees"},
+        "training": {"epochs": 30, "batch": 16, "learning_rate": 3e-3, "threads": 1, "precision": "fp32", "device": "cpu"},
+        "evaluate": {"draws": 200},
+        "report": {"languages": ["en"]},
+        **more,
+    }
+    study = check_study(values, source="a test")
+    assert isinstance(study, Study)
+    return study
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ill have a bright left half, the well a bright right one; some lie in the wrong folder, some have both sides alike."""
+    folder, draws = tmp_path_factory.mktemp("trouble") / "films", np.random.default_rng(3)
+    for patient in range(40):
+        for film in range(2):
+            name = f"p{patient:02d}_{film}.png"
+            side = 0 if name in HARD else 40 if patient % 2 else -40
+            seen = draws.normal(120, 25, (SIDE, SIDE)) + np.where(np.arange(SIDE) < SIDE // 2, side, -side)
+            place = folder / ("ill" if bool(patient % 2) != (name in WRONG) else "well")
+            place.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(encode_png(np.clip(seen, 0, 255).astype(np.uint8)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trouble(films: Path) -> LabelTrouble:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "sees", sees)
+        return find_label_trouble(study_of(films), root=films.parent / "runs")
+
+
+def names(trouble: LabelTrouble, listed: str) -> list[str]:
+    return [each.path.split("/")[-1] for each in trouble.doubts if each.list == listed]
+
+
+def test_planted_wrong_labels_are_found_and_hard_images_told_apart(trouble: LabelTrouble) -> None:
+    assert sorted(names(trouble, "wrong")) == WRONG
+    assert set(HARD) & set(names(trouble, "hard"))
+    assert not set(WRONG) & set(names(trouble, "hard"))
+    first = trouble.doubts[0]
+    assert {first.label, first.suggested} == {"ill", "well"}
+    assert first.group is not None
+    assert first.group.startswith("p")
+    assert first.suggested_probability > 0.9 > first.label_probability
+    assert (trouble.rows, trouble.groups, trouble.missed) == (80, 40, 0)
+
+
+def test_worklist_and_pages(trouble: LabelTrouble, tmp_path: Path) -> None:
+    english, persian = (page.read_text(encoding="utf-8") for page in write_label_trouble(trouble, tmp_path))
+    assert LabelTrouble.model_validate(json.loads((tmp_path / "label_trouble.json").read_text())) == trouble
+    data = (tmp_path / "worklist.csv").read_bytes()
+    assert data.startswith(b"\xef\xbb\xbf")
+    lines = list(csv.DictReader(data.decode("utf-8-sig").splitlines()))
+    assert len(lines) == len(trouble.doubts)
+    assert [lines[0][name] for name in ("list", "path", "corrected", "remark")] == ["wrong", trouble.doubts[0].path, "", ""]
+    for page, words in ((english, "Probably wrong labels"), (persian, "برچسب‌هایی که به احتمال زیاد نادرست‌اند")):
+        assert words in page
+        assert page.count("<symbol") == len(trouble.doubts)
+        assert "Northcutt" in page
+
+
+def answers_of(probability: list[list[float]], labels: str) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "row": list(range(len(labels))),
+            "path": [f"{place}.png" for place in range(len(labels))],
+            "group": [None] * len(labels),
+            "label": list(labels),
+            **{f"p_{name}": [each[place] for each in probability] for place, name in enumerate("abc")},
+        },
+        schema_overrides={"group": pl.String(), "row": pl.UInt32()},
+    )
+
+
+def test_seeds_are_put_together_and_their_disagreement_is_hard() -> None:
+    sure = [[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]]
+    one, other = [*sure, *sure, [0.9, 0.1, 0.0], sure[1]], [*sure, *sure, [0.3, 0.7, 0.0], sure[1]]
+    doubts, thresholds = weigh_answers([answers_of(one, "abcabcac"), answers_of(other, "abcabcac")], ["a", "b", "c"])
+    by_row = {each.row: each for each in doubts}
+    assert {row: (each.list, each.label, each.suggested, each.disagree) for row, each in by_row.items()} == {
+        6: ("hard", "a", "a", True),
+        7: ("wrong", "c", "b", False),
+    }
+    assert by_row[6].label_probability == pytest.approx(0.6)
+    assert thresholds["a"] == pytest.approx((0.9 + 0.9 + 0.6) / 3)
+
+
+@pytest.mark.slow
+def test_each_of_several_labels_is_weighed(tmp_path: Path) -> None:
+    make_chest_films(tmp_path / "chest", ChestFilms(patients=24, films_per_patient=(1, 1), side=32, several=True))
+    values = {
+        "name": "several",
+        "data": {
+            "folder": str(tmp_path / "chest" / "films"),
+            "layout": "table",
+            "table": str(tmp_path / "chest" / "labels.csv"),
+            "columns": {"labels": ["PNEUMONIA", "MASS"], "group": "patient"},
+        },
+        "split": {"train": 0.3, "validation": 0.2, "test": 0.5},
+        "input": {"height": 32, "width": 32, "channels": 1},
+        "training": {"epochs": 1, "batch": 16, "threads": 1, "precision": "fp32", "device": "cpu"},
+        "evaluate": {"draws": 200},
+        "report": {"languages": ["en"]},
+    }
+    found = find_label_trouble(check_study(values, source="here"), root=tmp_path / "runs")
+    assert found.several
+    assert set(found.thresholds) == {"PNEUMONIA", "MASS"}
+    assert {each.label.removeprefix("not ") for each in found.doubts} == {"PNEUMONIA", "MASS"}
+    assert "without MASS" in write_label_trouble(found, tmp_path)[0].read_text(encoding="utf-8").replace("<bdi>", "").replace("</bdi>", "")
+
+
+def test_what_cannot_be_done_is_refused(films: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="Not one turn could be run"):
+        find_label_trouble(study_of(films, model={"weights": str(tmp_path / "no.safetensors")}), root=tmp_path / "runs")
+    write_pictures(tmp_path / "pictures", patients=4)
+    masks = check_study(
+        {"task": "segmentation", "name": "planted", "data": {"folder": str(tmp_path / "pictures"), "labels": {"disc": 1, "square": 2}}},
+        source="here",
+    )
+    with pytest.raises(StudyError, match="this study is of masks"):
+        find_label_trouble(masks, root=tmp_path / "runs")
+
+
+@pytest.mark.slow
+def test_the_verb(films: Path, tmp_path: Path) -> None:
+    study = study_of(films, model={"network": "small_resnet"}, scale="bench", training={"epochs": 1, "device": "cpu", "threads": 1})
+    (tmp_path / "spots.yaml").write_text(dump_study(study), encoding="utf-8")
+    command = [sys.executable, "-m", "tabib", "label-trouble", "spots.yaml", "--seed", "0", "--seed", "1"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    assert "images of 40 groups judged" in said.stdout
+    for name in ("worklist.csv", "label_trouble.fa.html"):
+        assert (tmp_path / "runs" / "label-trouble-spots" / name).exists()

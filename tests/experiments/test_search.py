@@ -1,0 +1,506 @@
+"""Values of some fields tried on validation images: what is proposed, what is trained, and what is said of it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from torch import nn
+from typer.testing import CliRunner
+
+from planted_masks import write_pictures
+from tabib.cli import app
+from tabib.errors import MissingPackageError, StudyError
+from tabib.evaluation.answers import Answers
+from tabib.evaluation.pairs import moves_of
+from tabib.experiments import Search, judge_search, read_search, run_trials, searched, trials, write_search
+from tabib.experiments.proposals import floors, propose
+from tabib.experiments.same_rows import Said
+from tabib.experiments.search import Choices, Range
+from tabib.experiments.trials import Ledger
+from tabib.metrics.intervals import Sureness
+from tabib.phantoms import ChestFilms, make_chest_films
+from tabib.records import Measure, Pace, SearchTrial, Stopped
+from tabib.reports.searched import told
+from tabib.reports.text import language, plain
+from tabib.runs import open_run, read_run
+from tabib.study import run_study
+from tabib.study_file import load_study
+from tabib.training import batches
+from tabib.training.networks import NETWORKS
+
+STUDY = """
+name: tiny
+positive: PNEUMONIA
+data: {folder: films, group: '(patient\\d+)'}
+input: {height: 32, width: 32, channels: 1}
+split: {train: 0.4, validation: 0.4, test: 0.2}
+model: {network: quick}
+training: {epochs: 4, batch: 16, threads: 1, device: cpu, precision: fp32, log_to: []}
+evaluate: {draws: 200}
+report: {languages: [en]}
+"""
+
+SEARCH = """
+study: tiny.yaml
+title: {en: Which rate, fa: کدام نرخ}
+fields:
+  training.learning_rate: {low: 1e-6, high: 1e-2, log: true}
+  augment.rotation_degrees: [0, 5]
+"""
+
+
+def quick(channels: int, height: int, width: int) -> nn.Module:
+    """Learns in milliseconds."""
+    convolution = nn.Conv2d(channels, 16, 5, stride=2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("search")
+    make_chest_films(folder / "films", ChestFilms(patients=50, films_per_patient=(1, 2), side=32, lesion=6.0))
+    (folder / "tiny.yaml").write_text(STUDY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "quick", quick)
+        patch.setattr(trials, "_pace", lambda *told: Pace(processes=1, threads=1, precision="fp32"))
+        yield folder
+
+
+def asked(place: Path, text: str, name: str = "which.yaml") -> Search:
+    (place / name).write_text(text, encoding="utf-8")
+    return read_search(place / name)
+
+
+def of(search: Search, root: Path) -> Ledger:
+    return run_trials(search, root=root, folder=root / "search")
+
+
+def proposed(search: Search, count: int, score: Any = None) -> list[dict[str, str]]:
+    """What is proposed where each trial reaches `score` of its values."""
+    found: list[dict[str, str]] = []
+    known: list[SearchTrial] = []
+    for number in range(count):
+        values = propose(search, number, found, known[: max(0, number - 1)])
+        if values is None:
+            break
+        found.append(dict(values))
+        measure = Measure(name="auc", value=score(values) if score else 0.5)
+        known.append(SearchTrial(number=number, values=found[-1], state="done", measure=measure))
+    return found
+
+
+# --- The file ---
+
+
+def test_a_grid_is_every_combination_the_last_field_fastest(place: Path) -> None:
+    search = asked(place, "study: tiny.yaml\nmethod: grid\nfields: {training.batch: [8, 16], augment.flip_horizontal: [yes, no]}")
+    found = proposed(search, 9)
+    assert [tuple(values.values()) for values in found] == [("8", "yes"), ("8", "no"), ("16", "yes"), ("16", "no")]
+
+
+def test_what_is_drawn_repeats_and_fills_the_range(place: Path) -> None:
+    text = SEARCH + "method: random\ntrials: 5\n"
+    search, again = asked(place, text), asked(place, text + "minutes: 3\n")
+    found = proposed(search, 200)
+    assert found == proposed(again, 200), "how long is searched changes no draw"
+    assert found != proposed(asked(place, text + "seed: 1\n"), 200)
+    rates = [float(values["training.learning_rate"]) for values in found]
+    assert min(rates) >= 1e-6
+    assert max(rates) <= 1e-2
+    assert abs(math.log10(median(rates)) + 4) < 0.35, "evenly by the logarithm"
+    assert 70 < sum(values["augment.rotation_degrees"] == "5" for values in found) < 130
+
+
+def test_whole_numbers_stay_whole_and_nothing_is_tried_twice(place: Path) -> None:
+    search = asked(place, "study: tiny.yaml\nmethod: random\ntrials: 99\nfields: {training.batch: {low: 3, high: 6}}")
+    assert search.fields == {"training.batch": Range(3, 6, whole=True)}
+    assert sorted(values["training.batch"] for values in proposed(search, 99)) == ["3", "4", "5", "6"]
+    assert not read_range(place, "training.weight_decay: {low: 0, high: 1}").whole
+
+
+def read_range(place: Path, field: str) -> Range:
+    (found,) = asked(place, f"study: tiny.yaml\ntrials: 1\nfields: {{{field}}}").fields.values()
+    assert isinstance(found, Range)
+    return found
+
+
+def test_optuna_repeats_and_looks_where_it_was_good(place: Path) -> None:
+    search = asked(place, SEARCH + "method: optuna\ntrials: 25\n")
+
+    def score(values: Any) -> float:
+        return -abs(math.log10(float(values["training.learning_rate"])) + 3) - (values["augment.rotation_degrees"] == "0")
+
+    found = proposed(search, 25, score)
+    assert found == proposed(search, 25, score)
+    assert found[:5] == proposed(search, 25, lambda values: -score(values))[:5], "the first are drawn by chance"
+    scores = [score(values) for values in found]
+    assert median(scores[15:]) > median(scores[:10]) + 0.5
+
+
+def test_what_was_stopped_or_failed_is_told_to_optuna(place: Path) -> None:
+    search = asked(place, SEARCH + "method: optuna\ntrials: 25\n")
+    found = proposed(search, 12)
+    done = [SearchTrial(number=n, values=found[n], state="done", measure=Measure(name="auc", value=0.6 + n / 100)) for n in range(9)]
+    stopped = SearchTrial(
+        number=9, values=found[9], state="pruned", stopped=Stopped(member="seed0", epoch=1, value=0.5, floor=0.6), not_run=None
+    )
+    failed = SearchTrial(number=10, values=found[10], state="failed", not_run="diverged")
+    better = SearchTrial(number=9, values=found[9], state="done", measure=Measure(name="auc", value=0.99))
+    assert propose(search, 12, found, [*done, stopped, failed]) != propose(search, 12, found, [*done, better, failed])
+
+
+def test_without_the_package_it_says_what_to_install(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'tabib\[search\]'"):
+        of(asked(place, SEARCH + "method: optuna\ntrials: 2\n"), place / "none")
+    assert not (place / "none").exists()
+
+
+WRONG = {
+    "no fields": ("study: tiny.yaml", "there is no fields"),
+    "unknown": (SEARCH + "trails: 3", "no field trails. Did you mean trials"),
+    "a study": ("name: x\ndata: {folder: films}", "is a study, and a search was expected"),
+    "no end": (SEARCH, "there is no end"),
+    "grid of a range": (SEARCH + "method: grid", "training.learning_rate is a range, and a grid needs lists"),
+    "method": (SEARCH + "method: luck", "method is 'luck'. Expected grid or random or optuna"),
+    "measure": (SEARCH + "trials: 2\nmeasure: dice", "measure is 'dice'. Expected auc or balanced_accuracy or accuracy"),
+    "data": ("study: tiny.yaml\ntrials: 1\nfields: {split.seed: [0, 1]}", "split.seed: is not searched"),
+    "seeds": ("study: tiny.yaml\ntrials: 1\nfields: {training.seeds: [[0], [1]]}", "training.seeds: is chance, and no choice"),
+    "no list": ("study: tiny.yaml\ntrials: 1\nfields: {training.batch: 8}", "training.batch: is '8'. Expected a list"),
+    "twice": ("study: tiny.yaml\ntrials: 1\nfields: {model.dropout: [[0.1], [0.10]]}", "model.dropout, value 2: [0.10] is given twice"),
+    "order": ("study: tiny.yaml\ntrials: 1\nfields: {training.batch: {low: 9, high: 8}}", "low is 9 and high is 8"),
+    "log of 0": (
+        "study: tiny.yaml\ntrials: 1\nfields: {training.weight_decay: {low: 0, high: 1, log: true}}",
+        "above 0 for log",
+    ),
+    "end": ("study: tiny.yaml\ntrials: 1\nfields: {training.batch: {low: 1, high: 8}}", "training.batch, low: training.batch is '1'"),
+    "no number": ("study: tiny.yaml\ntrials: 1\nfields: {training.batch: {low: few, high: 8}}", "low: is 'few'. Expected a number"),
+    "trials": (SEARCH + "trials: 0", "trials is '0'. Expected a whole number of 1 or more"),
+    "minutes": (SEARCH + "minutes: -1", "minutes is -1. Expected a number above 0"),
+    "ensemble": (SEARCH + "trials: 1\nensemble: 3", "ensemble is '3'. Expected a list of seeds"),
+    "epochs": (
+        "study: tiny.yaml\nmethod: optuna\ntrials: 1\nfields: {training.epochs: [2, 4]}",
+        "training.epochs is searched, and prune is true",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG.values(), ids=list(WRONG))
+def test_a_wrong_file_says_what_is_wrong(place: Path, text: str, said: str) -> None:
+    with pytest.raises(StudyError, match=re.escape(said)):
+        asked(place, text, "wrong.yaml")
+
+
+def test_all_wrong_values_are_named_at_once(place: Path) -> None:
+    text = "study: tiny.yaml\ntrials: 1\nfields: {training.batch: [8, few], model.netwrk: [a], training.optimizer: [adam, best]}"
+    with pytest.raises(StudyError) as caught:
+        asked(place, text, "wrong.yaml")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    for line, said in zip(lines, ("training.batch, value 2: ", "Did you mean network", "training.optimizer, value 2: "), strict=True):
+        assert line.startswith(f"{place / 'wrong.yaml'}, ")
+        assert said in line
+
+
+def test_a_field_is_not_given_twice(place: Path) -> None:
+    (place / "which.yaml").write_text(SEARCH + "trials: 1", encoding="utf-8")
+    with pytest.raises(StudyError, match=r"training\.learning_rate is searched"):
+        read_search(place / "which.yaml", overrides=["training.learning_rate=0.1"])
+
+
+# --- Its trials ---
+
+
+TRIALS = SEARCH + "method: optuna\ntrials: 7\n"
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path) -> Ledger:
+    return of(asked(place, TRIALS), place / "runs")
+
+
+def without_times(ledger: Ledger, root: Path) -> list[dict[str, Any]]:
+    told = [trial.model_dump(exclude={"seconds", "training_seconds", "ended"}) for trial in ledger.trials]
+    return [each | {"run": each["run"] and str(Path(each["run"]).relative_to(root))} for each in told]
+
+
+def test_trials_share_their_data_and_never_answer_a_test_image(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    load = batches.load_samples
+
+    def looked(cache: object, rows: pl.DataFrame, **told: Any) -> object:
+        seen.extend(rows["content"])
+        return load(cache, rows, **told)  # pyright: ignore[reportArgumentType]
+
+    for room in ("training.classify", "training.calibrate", "prediction.index"):
+        monkeypatch.setattr(importlib.import_module(f"tabib.{room}"), "load_samples", looked)
+    steps: list[str] = []
+    root = place / "apart"
+    search = asked(place, SEARCH + "method: random\ntrials: 2\n")
+    ledger = run_trials(search, root=root, folder=root / "search", on_step=lambda name, loaded: None if loaded else steps.append(name))
+    assert [trial.state for trial in ledger.trials] == ["done", "done"]
+    assert ledger.whole
+    assert [steps.count(name) for name in ("index", "findings", "split", "model", "validation", "predictions")] == [1, 1, 1, 2, 2, 0]
+    runs = [read_run(Path(trial.run or "")) for trial in ledger.trials]
+    parts = {part: set(rows["content"]) for (part,), rows in runs[0].read("split").group_by("part")}
+    assert set(seen) == parts["train"] | parts["validation"]
+    assert parts["test"]
+    for run in runs:
+        assert set(run.read("validation")["row"]) == set(runs[0].read("split").filter(pl.col("part") == "validation")["row"])
+        assert not run.path("predictions").exists()
+        assert not list(run.folder.glob("report.*"))
+    assert not (root / "tiny" / "test_looks.jsonl").exists()
+
+
+@pytest.mark.usefixtures("whole")
+def test_a_stopped_search_goes_on_as_if_it_never_had(place: Path, whole: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish, begun = trials.try_study, []
+
+    def counted(study: Any, run: Any, **told: Any) -> Any:
+        begun.append(run.folder.name)
+        if len(begun) == 4:
+            raise KeyboardInterrupt
+        return finish(study, run, **told)
+
+    monkeypatch.setattr(trials, "try_study", counted)
+    root = place / "stopped"
+    first = of(asked(place, TRIALS), root)
+    assert (len(first.trials), first.interrupted, first.whole) == (3, True, False)
+    second = of(asked(place, TRIALS), root)
+    assert without_times(second, root) == without_times(whole, place / "runs")
+    assert second.whole
+    assert len(begun) == 8
+    assert begun[3] == begun[4], "only the one that was at work is begun again"
+    assert len(set(begun)) == 7
+    third = of(asked(place, TRIALS.replace("trials: 7", "trials: 8")), root)
+    assert len(begun) == 9
+    assert without_times(third, root)[:7] == without_times(second, root)
+
+
+def test_a_trial_must_have_what_half_of_the_finished_ones_had(place: Path) -> None:
+    search = asked(place, SEARCH + "method: optuna\ntrials: 9\n")
+    curves = [[0.5, 0.6, None, 0.9], [0.7, 0.6, 0.8, 0.8], [0.6, 0.7, 0.7, 0.7], [0.4, 0.4, 0.4, 0.4], [0.8, 0.9]]
+    known = [SearchTrial(number=n, values={}, state="done", curves={"seed0": curve}) for n, curve in enumerate(curves)]
+    lost = SearchTrial(number=5, values={}, state="failed", not_run="diverged")
+    assert floors(search, [*known, lost]) == {"seed0": {1: 0.6, 2: 0.7, 3: 0.7}}
+    assert floors(search, [*known[:4], lost]) == {}, "five finished ones are needed"
+    assert floors(asked(place, SEARCH + "method: optuna\nprune: false\ntrials: 9\n"), known) == {}
+
+
+def test_a_trial_that_lags_behind_is_stopped_and_says_so(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = asked(place, SEARCH + "method: optuna\ntrials: 1\n")
+    monkeypatch.setattr(trials, "floors", lambda *told: {"seed0": {1: 0.0, 3: 1.5}})
+    (trial,) = of(search, place / "pruned").trials
+    best = max(value for value in trial.curves["seed0"] if value is not None)
+    assert (trial.state, trial.measure) == ("pruned", None)
+    assert trial.stopped == Stopped(member="seed0", epoch=3, value=best, floor=1.5)
+    run = read_run(Path(trial.run or ""))
+    assert (len(run.histories()["seed0"]), run.path("model").exists()) == (3, False)
+
+
+def test_a_trial_that_cannot_be_trained_is_a_row(place: Path) -> None:
+    text = "study: tiny.yaml\nmethod: grid\nfields: {training.learning_rate: [0.001, 0.5], model.weights: [none, nowhere.safetensors]}"
+    ledger = of(asked(place, text), place / "failed")
+    assert [(trial.state, trial.not_run) for trial in ledger.trials] == [
+        ("done", None),
+        ("failed", "weights"),
+        ("failed", "error"),
+        ("failed", "error"),
+    ]
+    assert "adam_rate_high" in ledger.trials[2].reason
+
+
+def test_time_that_is_used_up_ends_it(place: Path, whole: Ledger) -> None:
+    search = asked(place, SEARCH + "method: random\nminutes: 1\n")
+    taken = [trial.model_copy(update={"state": "done", "seconds": 20.0}) for trial in whole.trials]
+    assert trials._in_time(search, Ledger(trials=taken), 40.0)
+    assert not trials._in_time(search, Ledger(trials=taken), 41.0)
+    assert trials._in_time(search, Ledger(), 59.0), "how long the first takes is not known"
+
+
+@pytest.mark.slow
+def test_folds_judge_every_development_image_once(place: Path) -> None:
+    (place / "folds.yaml").write_text("study: tiny.yaml\nmethod: grid\nfields: {training.learning_rate: [0.001]}")
+    search = read_search(place / "folds.yaml", overrides=["split.folds=2", "training.epochs=1"])
+    ledger = of(search, place / "folds")
+    (trial,) = ledger.trials
+    run = read_run(Path(trial.run or ""))
+    split = run.read("split")
+    assert set(trial.curves) == {"fold0", "fold1"}
+    assert sorted(run.read("validation")["row"]) == sorted(split.filter(pl.col("part") == "train")["row"])
+    assert trial.measure is not None
+    assert trial.measure.rows == (split["part"] == "train").sum()
+    found = judge_search(search, ledger)
+    assert (found.folds, found.rows) == (2, trial.measure.rows)
+
+
+MASKED = """
+task: segmentation
+name: planted
+data: {folder: pictures, labels: {disc: 1, square: 2}, group: '(p\\d+)'}
+model: {filters: [4, 8]}
+split: {train: 0.2, validation: 0.6, test: 0.2}
+training: {epochs: 1, batch: 4, patches: 8, learning_rate: 0.02, device: cpu, precision: fp32, threads: 1, log_to: []}
+"""
+
+
+@pytest.mark.slow
+def test_segmenters_are_searched_by_the_dice_of_validation(place: Path) -> None:
+    write_pictures(place / "pictures", patients=14)
+    (place / "masked.yaml").write_text(MASKED)
+    search = asked(place, "study: masked.yaml\nmethod: grid\nfields: {training.learning_rate: [0.02, 1e-5]}")
+    ledger = of(search, place / "masked")
+    found = judge_search(search, ledger)
+    first, second = found.trials
+    assert (first.measure and first.measure.name, first.measure and first.measure.of) == ("dice", "structures")
+    run = read_run(Path(first.run or ""))
+    validation = set(run.read("split").filter(pl.col("part") == "validation")["row"])
+    assert set(run.read("validation")["row"]) == validation
+    assert {int(path.stem.split(".")[0]) for path in (run.folder / "masks").iterdir()} == validation
+    best, other = (first, second) if found.best == 0 else (second, first)
+    assert other.difference is not None
+    assert other.difference.value == pytest.approx(
+        ((best.measure and best.measure.value) or 0) - ((other.measure and other.measure.value) or 0)
+    )
+    assert found.chosen_again is not None
+
+
+@pytest.mark.slow
+def test_two_at_once_find_what_one_after_the_other_finds(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "real.yaml").write_text(STUDY.replace("quick", "small_resnet").replace("epochs: 4", "epochs: 2"))
+    found = []
+    for processes in (1, 2):
+        monkeypatch.setattr(trials, "_pace", lambda *told, n=processes: Pace(processes=n, threads=1, precision="fp32"))
+        root = place / f"processes{processes}"
+        found.append(without_times(of(asked(place, TRIALS.replace("tiny", "real")), root), root))
+    assert found[0] == found[1]
+
+
+# --- What is said of it ---
+
+
+@pytest.fixture(scope="module")
+def written(place: Path, whole: Ledger) -> Path:
+    folder = place / "runs" / "page"
+    search = asked(place, TRIALS + "ensemble: [3, 4]\n", "page.yaml")
+    write_search(search, judge_search(search, whole), folder)
+    return folder
+
+
+def test_the_best_goes_on_from_its_trial(place: Path, whole: Ledger) -> None:
+    search = asked(place, TRIALS)
+    found, _ = write_search(search, judge_search(search, whole), place / "runs" / "best")
+    best = max((trial for trial in whole.trials if trial.measure), key=lambda trial: (trial.measure and trial.measure.value) or 0)
+    assert found.best == best.number
+    study = load_study(Path(found.best_study or ""))
+    assert str(study.training.learning_rate) == str(float(best.values["training.learning_rate"]))
+    steps: list[str] = []
+    weights = Path(best.run or "") / "model" / "members" / "seed0" / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    with open_run(study, root=place / "runs", on_step=lambda name, loaded: None if loaded else steps.append(name)) as run:
+        run_study(study, run)
+    assert str(run.folder) == best.run
+    assert steps == ["checks", "model", "predictions", "evaluation", "explanations"]
+    assert weights.stat().st_mtime_ns == before, "the doctor looks at it whole, and no member is trained again"
+
+
+def test_the_winners_seeds_make_an_ensemble(written: Path) -> None:
+    assert load_study(written / "best.yaml").training.seeds == [3, 4]
+
+
+def test_the_page_says_how_sure_the_best_is_in_both_languages(written: Path) -> None:
+    said = json.loads((written / "search.json").read_text())
+    assert len(said["trials"]) == 7
+    for code, words in {
+        "en": ("No test image was predicted", "cannot be told apart from it", "too good for that alone", "learning_rate"),
+        "fa": ("هیچ تصویر آزمونی پیش‌بینی نشد", "تمایزناپذیر", "بیش از اندازه خوب", "learning_rate"),
+    }.items():
+        page = (written / f"search.{code}.html").read_text(encoding="utf-8").replace("<wbr>", "")
+        for word in words:
+            assert word in page
+        assert "search." not in re.sub(r'(href|src)="[^"]*"|<code.*?</code>', "", page), "a key without words"
+
+
+def test_the_verb_says_the_best(place: Path, whole: Ledger) -> None:
+    (place / "verb.yaml").write_text(TRIALS, encoding="utf-8")
+    done = CliRunner().invoke(
+        app, ["search", str(place / "verb.yaml"), "--runs", str(place / "runs"), "-o", str(place / "runs" / "search"), "--json"]
+    )
+    assert done.exit_code == (3 if any(trial.state == "failed" for trial in whole.trials) else 0), done.output
+    said = json.loads(done.stdout)
+    assert [trial["values"] for trial in said["search"]["trials"]] == [trial.values for trial in whole.trials]
+    assert (place / "runs" / "search" / "best.yaml").exists()
+
+
+@pytest.mark.usefixtures("whole")
+def test_ctrl_c_leaves_with_what_is_finished(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*words: object, **told: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trials, "try_study", stopped)
+    (place / "stop.yaml").write_text(TRIALS.replace("trials: 7", "trials: 8"), encoding="utf-8")
+    out = place / "runs" / "search"
+    done = CliRunner().invoke(app, ["search", str(place / "stop.yaml"), "--runs", str(place / "runs"), "-o", str(out)])
+    assert done.exit_code == 130
+    assert "Trial" in done.stdout
+    assert "Stopped before the end" in (out / "search.en.html").read_text(encoding="utf-8")
+
+
+def made(values: list[float], texts: list[str]) -> list[SearchTrial]:
+    return [
+        SearchTrial(number=n, values={"f": text}, state="done", measure=Measure(name="auc", value=value))
+        for n, (value, text) in enumerate(zip(values, texts, strict=True))
+    ]
+
+
+def test_the_share_of_a_field() -> None:
+    draw = np.random.default_rng(0)
+    noise = draw.normal(size=300).tolist()
+    by_chance = [str(each) for each in draw.integers(0, 3, 300)]
+    shares = [
+        searched._share("f", Choices(["0", "1", "2"]), made(noise, by_chance)),
+        searched._share("f", Choices(["0", "1", "2"]), made([float(text) for text in by_chance], by_chance)),
+        searched._share("f", Range(0, 1), made([x / 300 + 0.001 * e for x, e in enumerate(noise)], [str(x / 300) for x in range(300)])),
+    ]
+    assert shares[0] == pytest.approx(0, abs=0.02)
+    assert shares[1] == pytest.approx(1)
+    assert shares[2] == pytest.approx(8 / 9, abs=0.01), "thirds of an even slope leave a ninth of its variance"
+    assert searched._share("f", Choices(["0", "1", "2"]), made(noise[:7], by_chance[:7])) is None
+
+
+def test_choosing_again_takes_back_what_chance_gave() -> None:
+    draw = np.random.default_rng(1)
+    truth = np.arange(60) % 2
+
+    def said(probability: np.ndarray) -> Said:
+        answers = Answers(
+            ("a", "b"), np.arange(60), truth, (probability > 0.5).astype(int), np.stack([1 - probability, probability], 1), np.arange(60)
+        )
+        rows = tuple((str(number), str(label)) for number, label in enumerate(truth))
+        return Said(rows, 60, ("a", "b"), Sureness(), [answers], moves_of([answers]))
+
+    noise = [said(draw.uniform(size=60)) for _ in range(30)]
+    best = max(each.moves[0].value for each in noise)
+    measure = Measure(name="auc", value=best)
+    assert best > 0.63
+    assert searched._chosen_again(noise, measure) == pytest.approx(0.5, abs=0.06)
+    good = said(np.clip(truth + draw.normal(0, 0.5, 60), 0, 1))
+    assert searched._chosen_again([*noise, good], measure) == pytest.approx(good.moves[0].value, abs=0.02)
+
+
+def test_nothing_finished_is_said(place: Path) -> None:
+    search = asked(place, SEARCH + "trials: 2\n")
+    found = judge_search(search, Ledger())
+    assert [plain(sentence) for sentence in told(found, language("en"))] == ["No trial was finished yet."]
+    assert write_search(search, found, place / "runs" / "nothing")[0].best_study is None
