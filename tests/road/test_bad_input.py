@@ -180,7 +180,7 @@ def test_a_missing_folder_a_file_and_a_wrong_verb(tabib: Tabib, tmp_path: Path) 
     assert tabib("phantom", "liver", "-o", tmp_path / "x") == (
         2,
         {
-            "error": "There is no phantom 'liver'. There are: chest, chest_labels, heart, nuclei, nuclei_fluorescence.",
+            "error": "There is no phantom 'liver'. There are: chest, chest_labels, heart, nuclei, nuclei_fluorescence, smears, brains.",
             "kind": "StudyError",
             "exit_code": 2,
         },
