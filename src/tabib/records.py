@@ -994,7 +994,7 @@ class Searched(Record):
     folds: int | None = None  # whose validation images are all development images
     chosen_again: float | None = None  # the score of the best of other patients, on those it was not chosen on
     pace: Pace | None = None
-    bench: bool = False
+    scale: Scale = "full"
     confidence: float = 0.95
 
 

@@ -499,6 +499,15 @@ def test_choosing_again_takes_back_what_chance_gave() -> None:
     assert searched._chosen_again([*noise, good], measure) == pytest.approx(good.moves[0].value, abs=0.02)
 
 
+@pytest.mark.parametrize("scale", ["bench", "phantom"])
+def test_a_page_of_a_try_out_says_that_it_is_one(place: Path, scale: str) -> None:
+    asked(place, SEARCH + "trials: 2\n", "tried.yaml")
+    search = read_search(place / "tried.yaml", overrides=[f"scale={scale}"])
+    _, pages = write_search(search, judge_search(search, Ledger()), place / "runs" / scale)
+    assert len(pages) == 2
+    assert all(f"scale: {scale}" in page.read_text(encoding="utf-8") for page in pages)
+
+
 def test_nothing_finished_is_said(place: Path) -> None:
     search = asked(place, SEARCH + "trials: 2\n")
     found = judge_search(search, Ledger())

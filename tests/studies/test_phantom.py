@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from torch import nn
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from tabib import config
 from tabib.cli import app
 from tabib.errors import StudyError
-from tabib.experiments import read_changes, read_series
+from tabib.experiments import read_changes, read_search, read_series, trials
 from tabib.phantoms import PHANTOMS, ready_phantom
+from tabib.records import Pace
 from tabib.study_file import load_study
 from tabib.training.networks import NETWORKS
 
@@ -71,6 +74,12 @@ def test_the_phantom_part_changes_the_study_and_rows_and_overrides_change_it_fur
     ]
     (place / "series.yaml").write_text("study: films.yaml\nrows:\n  - {name: longer, set: {training.epochs: 3}}\n")
     assert [row.study.training.epochs for row in read_series(place / "series.yaml", phantom=made).rows] == [3]
+    (place / "search.yaml").write_text("study: films.yaml\nmethod: grid\nfields: {training.epochs: [3, 4], model.dropout: [[0.5]]}\n")
+    search = pickle.loads(pickle.dumps(read_search(place / "search.yaml", phantom=made, overrides=["training.batch=8"])))
+    tried = search.with_values({"training.epochs": "4", "model.dropout": "[0.5]"})
+    for study in (search.study, tried):
+        assert (study.scale, study.data.folder, study.training.batch) == ("phantom", Path("/made/chest-16"), 8)
+    assert (search.study.training.epochs, tried.training.epochs, tried.model.dropout) == (2, 4, [0.5])
 
 
 def test_a_phantom_is_said_to_be_one_whatever_else_is_set(place: Path) -> None:
@@ -113,8 +122,18 @@ def test_every_phantom_can_be_asked_for_and_is_made_once(tmp_path: Path) -> None
     assert (folder / "images" / "slide001_field01.png").read_bytes() == b"kept"
 
 
+def test_every_verb_of_a_study_takes_the_option() -> None:
+    verbs = get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+    of_a_study = {"STUDY", "FILE", "SERIES|RUN..."}
+    first = {name: str(verb.params[0].metavar) for name, verb in verbs.items()}
+    asked = {name for name in verbs if first[name] in of_a_study}
+    assert {"run", "compare", "ablate", "search"} < asked
+    assert {name for name, verb in verbs.items() if "--phantom" in {option for each in verb.params for option in each.opts}} == asked
+
+
 def test_verbs_run_without_data_and_every_page_says_that_the_images_are_made_up(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
+    monkeypatch.setattr(trials, "_pace", lambda *told: Pace(processes=1, threads=1, precision="fp32"))
     (place / "rows.yaml").write_text("study: films.yaml\nchanges:\n  - {name: longer, set: {training.epochs: 3}}\n")
     words = {"en": "scale: phantom", "fa": "تصاویر ساختگی"}
     run = CliRunner().invoke(app, ["run", "films.yaml", "--phantom", "--json"])
@@ -125,7 +144,10 @@ def test_verbs_run_without_data_and_every_page_says_that_the_images_are_made_up(
     assert ablated.exit_code == 0, ablated.output
     twins = CliRunner().invoke(app, ["leaky-twin", "films.yaml", "--phantom", "--way", "image", "--json"])
     assert twins.exit_code == 0, twins.output
-    for pages in (told["reports"], json.loads(ablated.stdout)["pages"], json.loads(twins.stdout)["pages"]):
+    (place / "search.yaml").write_text("study: films.yaml\nmethod: grid\nfields: {training.learning_rate: [3e-3, 1e-3]}\n")
+    searched = CliRunner().invoke(app, ["search", "search.yaml", "--phantom", "--json"])
+    assert searched.exit_code == 0, searched.output
+    for pages in (told["reports"], *(json.loads(each.stdout)["pages"] for each in (ablated, twins, searched))):
         assert [words[Path(page).suffixes[0][1:]] in Path(page).read_text(encoding="utf-8") for page in pages] == [True, True]
     plain = CliRunner().invoke(app, ["run", "films.yaml", "--phantom"])
     assert "The images are made up (scale: phantom)" in plain.stdout

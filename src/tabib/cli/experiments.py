@@ -254,6 +254,7 @@ def search(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that names a study, fields with the values to try, and an end.")],
     out: Pages = None,
     set_: Overrides = None,
+    phantom: OnPhantom = False,
     offline: Offline = False,
     runs: Runs = DEFAULT_RUNS,
     as_json: AsJson = False,
@@ -264,11 +265,11 @@ def search(
     from tabib.reports.text import language, plain
 
     where = _of_several(runs, out, offline)
-    asked = read_search(file, overrides=set_ or ())
+    asked = read_search(file, overrides=set_ or (), phantom=maker_of(phantom, runs))
     place = out or runs / f"search-{file.stem}"
     ledger = run_trials(asked, folder=place, **where)
     found, pages = write_search(asked, judge_search(asked, ledger), place)
-    lines = [plain(sentence) for sentence in told(found, language("en"))]
+    lines = [*scale_lines({found.scale}), *(plain(sentence) for sentence in told(found, language("en")))]
     lines += [values_of_best(found), f"Study: {found.best_study}"] if found.best_study else []
     tell({"search": found.model_dump(), "pages": pages}, [*lines, *(f"Page: {page}" for page in pages)], as_json)
     if ledger.interrupted:

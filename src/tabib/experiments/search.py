@@ -13,7 +13,7 @@ from typing import Any, Literal
 from tabib.config import AnyStudy, Study
 from tabib.errors import StudyError
 from tabib.experiments.series import only_fields, read_title
-from tabib.study_file import load_study, read_fields, written
+from tabib.study_file import MakePhantom, load_study, read_fields, written
 
 __all__ = ["Choices", "Range", "Search", "Values", "read_search"]
 
@@ -75,10 +75,12 @@ class Search:
     ensemble: Sequence[int]  # seeds of the study of the winner
     place: Path  # of the study file
     overrides: Sequence[str]
+    made: Path | None = None  # folder of the made-up images that take the place of the data
 
     def with_values(self, values: Values) -> AnyStudy:
         """The study of one trial. Raises `StudyError` where these values do not go together."""
-        return load_study(self.place, changes=[f"{field}={value}" for field, value in values.items()], overrides=self.overrides)
+        changes, made = [f"{field}={value}" for field, value in values.items()], self.made
+        return load_study(self.place, changes=changes, overrides=self.overrides, phantom=None if made is None else lambda _: made)
 
 
 def measures_of(study: AnyStudy) -> Sequence[str]:
@@ -88,7 +90,7 @@ def measures_of(study: AnyStudy) -> Sequence[str]:
     return ("auc",) if study.several else ("auc", "balanced_accuracy", "accuracy")
 
 
-def read_search(path: Path, *, overrides: Sequence[str] = ()) -> Search:
+def read_search(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhantom | None = None) -> Search:
     """Read a search file.
 
         study: films.yaml
@@ -103,6 +105,7 @@ def read_search(path: Path, *, overrides: Sequence[str] = ()) -> Search:
     Args:
         path: YAML; `study` is relative to it.
         overrides: texts such as `training.epochs=2`, which change the study.
+        phantom: as of `load_study`.
 
     Raises:
         StudyError: with file and field; of values that the study cannot have all are named at once.
@@ -118,12 +121,13 @@ def read_search(path: Path, *, overrides: Sequence[str] = ()) -> Search:
         if name not in values:
             raise StudyError(f"{path}: there is no {name}. Expected study: FILE and fields: {{training.batch: [16, 32], ...}}")
     place = path.parent / str(values["study"])
-    study = load_study(place, overrides=overrides)
+    load = partial(load_study, place, overrides=overrides, phantom=phantom)
+    study = load()
     method = _one_of(values, "method", METHODS, path, "random")
     search = Search(
         title=read_title(values, path),
         study=study,
-        fields=_read_values(values["fields"], path, partial(_study_with, place, overrides)),
+        fields=_read_values(values["fields"], path, partial(_study_with, load)),
         method=method,  # pyright: ignore[reportArgumentType] - one of METHODS
         measure=_one_of(values, "measure", measures_of(study), path, measures_of(study)[0]),
         trials=_whole(values, "trials", path, least=1),
@@ -133,6 +137,7 @@ def read_search(path: Path, *, overrides: Sequence[str] = ()) -> Search:
         ensemble=_seeds(values, path),
         place=place,
         overrides=overrides,
+        made=None if phantom is None else study.data.folder,
     )
     _refuse(search, path)
     return search
@@ -225,11 +230,11 @@ def _range(asked: Any, where: str, study_with: Callable[[str], AnyStudy]) -> Ran
     return found
 
 
-def _study_with(place: Path, overrides: Sequence[str], name: str, value: str) -> AnyStudy:
+def _study_with(load: Callable[..., AnyStudy], name: str, value: str) -> AnyStudy:
     """The study with a value of one field; `StudyError` where the schema refuses it."""
     change = f"{name}={value}"
     try:
-        return load_study(place, changes=[change], overrides=overrides)
+        return load(changes=[change])
     except StudyError as error:
         raise StudyError(str(error).replace(f"--set {change}: ", "")) from None
 

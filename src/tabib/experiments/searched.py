@@ -61,7 +61,7 @@ def judge_search(search: Search, ledger: Ledger) -> Searched:
         folds=search.study.split.folds,
         chosen_again=_chosen_again(list(alike.values()), best.measure) if best and best.measure and len(alike) > 1 else None,
         pace=ledger.pace,
-        bench=search.study.scale == "bench",
+        scale=search.study.scale,
         confidence=search.study.evaluate.confidence,
     )
 
