@@ -7,10 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from tabib import study_file
 from tabib.config import Study, parts_in
 from tabib.errors import StudyError
 from tabib.study_file import check_study, dump_study, load_study, parse_study
@@ -207,6 +209,45 @@ def test_any_text_survives_the_file(text: str) -> None:
 def test_any_text_is_a_study_or_an_error_of_ours(text: str) -> None:
     with suppress(StudyError):
         assert isinstance(parse_study(text), Study)
+
+
+SIGNS = [
+    *" \n:,-[]{}'\"#&*!|>%@`?~.\\a1é\u2028\x85\ufeff\r\t\0\ud800",
+    "  ",
+    "\n  ",
+    "\n- ",
+    ": ",
+    "--- ",
+    "none",
+    "a: ",
+    "b:\n  ",
+    "|#",
+    "2-\n",
+    "\\x41",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(SIGNS), max_size=14).map("".join))
+@example("a: [b?, c]")
+@example("a: |# b")
+@example("a:\tb")
+@example("--- \n")
+@example("a: [b")
+def test_a_file_says_the_same_with_libyaml_and_without(text: str) -> None:
+    assert yaml.__with_libyaml__
+
+    def read() -> object:
+        try:
+            found = study_file._read_yaml(text, "study.yaml")
+        except StudyError as error:
+            return str(error)
+        return found.values, found.places
+
+    with pytest.MonkeyPatch.context() as patch:
+        quick = read()
+        patch.setattr(yaml, "__with_libyaml__", False)
+        assert read() == quick
 
 
 def test_values_are_checked_with_the_same_words() -> None:
