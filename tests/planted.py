@@ -19,7 +19,7 @@ from tabib.progress import SILENT, Progress
 from tabib.records import Checks, Findings, Model
 from tabib.training import train
 
-CHECKS = Checks(checks=[], initial_loss=0.7, expected_initial_loss=0.7, seconds_per_step=0.1, predicted_seconds=1)
+CHECKS = Checks(checks=[], initial_loss=0.7, expected_initial_loss=0.7, seconds_per_step=0, predicted_seconds=0)
 
 
 def tiny_network(channels: int, height: int, width: int) -> nn.Module:

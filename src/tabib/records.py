@@ -232,6 +232,7 @@ class Checks(Record):
     expected_initial_loss: float
     seconds_per_step: float
     predicted_seconds: float
+    predicted_memory: int | None = None  # bytes that training holds at most; None where the system does not say
 
 
 class Overfit(Record):
@@ -281,6 +282,7 @@ class Member(Record):
     train: dict[str, float | None] = {}  # what the history has of validation, of unchanged training images and the kept weights
     weights_sha256: str  # of members/<name>/weights.safetensors
     seconds: float
+    memory: int | None = None  # bytes held at most, at the end of an epoch; None where the system does not say
     rounds: list[Round] = []  # of `schedule: rounds`
     probe: list[list[float]] = []  # of a network of the user's own: its logits of made-up images, which it must give again
 

@@ -159,10 +159,9 @@ def _tell_fast(run: Run, as_json: bool) -> None:
         )
         for name, epoch in best.items()
     ]
-    reckoned = f"{taken:.1f} s of training, reckoned at {checks.predicted_seconds:.1f} s"
     tell(
         {**checks.model_dump(), "validation": best, "seconds": taken},
-        [*finding_lines(checks.checks), *lines, reckoned, f"Run: {run.folder}"],
+        [*finding_lines([*checks.checks, *model.remarks]), *lines, f"Run: {run.folder}"],
         as_json,
     )
 

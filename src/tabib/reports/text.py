@@ -300,6 +300,10 @@ def _after(language: Language, value: float | str, rest: str) -> str:
     return rest + language.name("averages", value) if value != "" else ""
 
 
+def _memory(language: Language, value: float | str, rest: str) -> str:
+    return rest + language.text("words.memory", {"n": float(value) / 1e9}) if value != "" else ""
+
+
 def _p_value(language: Language, value: float | str, rest: str) -> str:
     if isinstance(value, str):
         return isolated(value)
@@ -331,6 +335,7 @@ FORMATS: dict[str, Callable[[Language, float | str, str], str]] = {
     "measure": _of_number(lambda language, value: language.decimal(value, 3)),
     "duration": _of_number(Language.duration),
     "p": _p_value,
+    "memory": _memory,  # {memory:memory  and }: bytes in gigabytes, with words before them; nothing where it is ""
     "name": _name,  # {measure:name measures}: the word under [measures]
     "reason": _reason,  # why an image is not used
     "names": _names,  # the same for several names parted by commas

@@ -36,6 +36,7 @@ class State:
     epoch: int = 0  # epochs done
     step: int = 0  # steps done
     seconds: float = 0.0
+    memory: int | None = None  # bytes held at most
     best: dict[str, Tensor] = field(default_factory=dict)  # weights, on the CPU
     best_epoch: int = 0
     best_value: float = 0.0
@@ -67,7 +68,7 @@ def write_checkpoint(path: Path, state: State, *, key: str) -> None:
         "plateau": asdict(state.plateau),
         "remarks": [remark.model_dump() for remark in state.remarks],
         "rounds": [each.model_dump() for each in state.rounds],
-        **{name: getattr(state, name) for name in ("epoch", "step", "seconds", "best_epoch", "best_value", "history")},
+        **{name: getattr(state, name) for name in ("epoch", "step", "seconds", "memory", "best_epoch", "best_value", "history")},
     }
     with atomic_write(path) as file:
         file.write(_serialised(tensors, {"state": json.dumps(numbers)}))

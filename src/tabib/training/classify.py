@@ -22,7 +22,7 @@ from tabib.training.class_work import ClassWork
 from tabib.training.examples import save_examples, write_copies
 from tabib.training.freezing import Counts, freeze
 from tabib.training.loop import Watch
-from tabib.training.members import Plan, Trained, plans, refuse_failed, train_member, trained_before
+from tabib.training.members import Plan, Trained, plans, refuse_failed, remarks_of, train_member, trained_before
 from tabib.training.networks import Network, build_network, resolve_model
 from tabib.training.other_run import refuse_other_scale
 from tabib.training.own import probe
@@ -125,7 +125,7 @@ def train(
         weights_source=network.weights_source,
         weights_source_sha256=network.weights_source_sha256,
         members=[done.member for done in members],
-        remarks=[remark for done in members for remark in done.remarks],
+        remarks=remarks_of(members, checks, study.training, progress=progress),
     )
 
 

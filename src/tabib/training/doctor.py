@@ -16,6 +16,7 @@ from tabib.dataset import Cache, build_cache
 from tabib.progress import SILENT, Progress
 from tabib.records import Checks, Finding
 from tabib.training.batches import Samples, in_order, load_samples, normalise, shuffled
+from tabib.training.budget import budget_estimate, memory_of_training
 from tabib.training.class_work import ClassWork
 from tabib.training.classify import build, class_names
 from tabib.training.first_layer import input_scale, parts_differ
@@ -74,7 +75,7 @@ def check_training(
     - `two_patiences`: the rate is reduced so late that training stops before it can help.
     - `augmentation_against_kind`: a random change that does not occur in this kind of image, or not so much of it.
     - `fill_unlike_border`: moved images get a frame that the images themselves do not have.
-    - `budget_estimate`: what the training will take, from timed steps.
+    - `budget_estimate`: the time that the training will take, from timed steps, and the memory that they took.
     - `input_right`, `initial_loss_right`, `layers_right`: what was looked at and is as it should be.
 
     Args:
@@ -121,11 +122,11 @@ def check_training(
             log_probabilities(network, unseen, intensity="none")
             seconds_per_image = (time.perf_counter() - began) / len(unseen)
         step = seconds_per_step(start(network, training), timed)
+        memory = memory_of_training(network, device)
         layers = layers_found(passed)
 
     steps *= len(members)
     seconds = once + steps * step + training.epochs * seconds_per_image * sum(len(member.validation) for member in members)
-    budget = {"seconds": round(seconds, 1), "steps": steps, "seconds_per_step": step, "members": len(members), "epochs": training.epochs}
     checks = [
         *inputs,
         *([] if network.answers else initial_loss(loss, expected)),
@@ -133,11 +134,18 @@ def check_training(
         *frozen,
         *check_settings(index, split, study),
         *_fill(study.augment, train),
-        Finding(code="budget_estimate", level="pass", figures=budget),
+        budget_estimate(training, seconds=seconds, steps=steps, step=step, members=len(members), memory=memory),
     ]
     for check in checks:
         progress.tell(check)
-    return Checks(checks=checks, initial_loss=loss, expected_initial_loss=expected, seconds_per_step=step, predicted_seconds=seconds)
+    return Checks(
+        checks=checks,
+        initial_loss=loss,
+        expected_initial_loss=expected,
+        seconds_per_step=step,
+        predicted_seconds=seconds,
+        predicted_memory=memory,
+    )
 
 
 def check_settings(index: pl.DataFrame, split: pl.DataFrame, study: AnyStudy) -> list[Finding]:

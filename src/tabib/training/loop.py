@@ -13,6 +13,7 @@ from tabib.config import BaseTraining
 from tabib.errors import DataError, TrainingError
 from tabib.progress import SILENT, Progress
 from tabib.runs import atomic_write, writing
+from tabib.training.budget import memory_held
 from tabib.training.checkpoint import State, read_checkpoint, write_checkpoint
 from tabib.training.curves import open_curves
 from tabib.training.freezing import set_training
@@ -65,7 +66,7 @@ def fit(
         RunError: a checkpoint, the history or the logs cannot be written.
     """
     training = work.training
-    checkpoint = folder / "checkpoint.safetensors"
+    checkpoint, device = folder / "checkpoint.safetensors", next(state.network.parameters()).device
     if read_checkpoint(checkpoint, state, key=key):
         progress.say(f"{folder.name}: continued after epoch {state.epoch}.")
     _write_history(folder, state.history)
@@ -97,6 +98,7 @@ def fit(
             if not state.best or value < state.best_value:
                 state.best = {name: tensor.detach().cpu().clone() for name, tensor in state.kept.state_dict().items()}
                 state.best_epoch, state.best_value = state.epoch, value
+            state.memory = max((held for held in (state.memory, memory_held(device)) if held is not None), default=None)
             state.plateau = reduce_on_plateau(state.plateau, value, training.plateau)
             for finding in work.look_at(state.history):
                 if finding.code not in {remark.code for remark in state.remarks}:

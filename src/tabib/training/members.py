@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +11,17 @@ import polars as pl
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tabib.config import AnyStudy
+from tabib.config import AnyStudy, BaseTraining
 from tabib.errors import DataError, RunError, StudyError
 from tabib.progress import Progress
 from tabib.records import Checks, Finding, Member, Record
 from tabib.runs import file_hash, save
+from tabib.training.budget import budget_taken
 from tabib.training.checkpoint import State, write_weights
 from tabib.training.loop import Watch, fit
 from tabib.training.step import B, Work
 
-__all__ = ["Plan", "Trained", "plans", "refuse_failed", "train_member", "trained_before", "weights_of"]
+__all__ = ["Plan", "Trained", "plans", "refuse_failed", "remarks_of", "train_member", "trained_before", "weights_of"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def train_member(
         train=train,
         weights_sha256=file_hash(weights),
         seconds=round(state.seconds, 3),
+        memory=state.memory,
         rounds=state.rounds,
         probe=[] if probe is None else probe(best),
     )
@@ -128,6 +130,14 @@ def train_member(
     save(folder / "member.json", trained)
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     return trained
+
+
+def remarks_of(trained: Sequence[Trained], checks: Checks, training: BaseTraining, *, progress: Progress) -> list[Finding]:
+    """What was remarked while the members of a model were trained, and what they took against what was reckoned."""
+    taken = budget_taken(checks, [done.member for done in trained], training)
+    for finding in taken:
+        progress.tell(finding)
+    return [*(remark for done in trained for remark in done.remarks), *taken]
 
 
 def refuse_failed(checks: Checks, study: AnyStudy) -> None:

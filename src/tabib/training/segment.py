@@ -16,7 +16,7 @@ from tabib.runs import code_of, fingerprint
 from tabib.training.examples import save_patches
 from tabib.training.loop import Watch
 from tabib.training.mask_work import MaskWork
-from tabib.training.members import Plan, Trained, plans, refuse_failed, train_member, trained_before
+from tabib.training.members import Plan, Trained, plans, refuse_failed, remarks_of, train_member, trained_before
 from tabib.training.networks import Network
 from tabib.training.patches import load_patches
 from tabib.training.segmenters import Form, build_segmenter
@@ -82,7 +82,7 @@ def train_segmenter(
         weights_source=network.weights_source,
         weights_source_sha256=network.weights_source_sha256,
         members=[done.member for done in trained],
-        remarks=[remark for done in trained for remark in done.remarks],
+        remarks=remarks_of(trained, checks, study.training, progress=progress),
     )
 
 

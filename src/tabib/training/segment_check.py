@@ -13,6 +13,7 @@ from tabib.config import Segmentation
 from tabib.dataset import CaseCache, build_cases
 from tabib.progress import SILENT, Progress
 from tabib.records import Checks, Finding
+from tabib.training.budget import budget_estimate, memory_of_training
 from tabib.training.doctor import check_settings, frozen_from_nothing, initial_loss
 from tabib.training.first_layer import input_scale, parts_differ
 from tabib.training.freezing import set_inference
@@ -72,22 +73,29 @@ def check_segmentation(
         trainable = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
         frozen = frozen_from_nothing(network, trainable)
         step = seconds_per_step(start(network, training), work)
+        memory = memory_of_training(network, device)
         layers = layers_found(passed)
         voxels = sum(cases.mask(row).size for member in members for row in member.validation["row"])
     steps = (work.steps + steps_of_returns(work)) * len(members)
     seconds = steps * step + training.epochs * per_voxel * voxels
-    budget = {"seconds": round(seconds, 1), "steps": steps, "seconds_per_step": step, "members": len(members), "epochs": training.epochs}
     checks = [
         *inputs,
         *([] if study.model.weights else initial_loss(loss, expected)),
         *layers,
         *frozen,
         *check_settings(index, split, study),
-        Finding(code="budget_estimate", level="pass", figures=budget),
+        budget_estimate(training, seconds=seconds, steps=steps, step=step, members=len(members), memory=memory),
     ]
     for check in checks:
         progress.tell(check)
-    return Checks(checks=checks, initial_loss=loss, expected_initial_loss=expected, seconds_per_step=step, predicted_seconds=seconds)
+    return Checks(
+        checks=checks,
+        initial_loss=loss,
+        expected_initial_loss=expected,
+        seconds_per_step=step,
+        predicted_seconds=seconds,
+        predicted_memory=memory,
+    )
 
 
 def _parts(cases: CaseCache, split: pl.DataFrame, train: pl.DataFrame) -> list[Finding]:
