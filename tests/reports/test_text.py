@@ -120,6 +120,9 @@ def test_persian_is_written_with_persian_letters_and_joiners() -> None:
         assert not re.search("[۰-۹]٪", text), f"{key}: a percent sign that moves to the other end of its number"
         assert not re.search(r"\bمی [آ-ی]|[آ-ی] ها\b", text), f"{key}: a space where a zero-width non-joiner belongs"
         assert not re.search("[آ-ی][,;?]", text), f"{key}: Latin punctuation"
+        assert not re.search(r"[A-Za-z0-9)]،\s*[A-Za-z(]", text), (
+            f"{key}: Latin words that a comma joins, which are read from the last to the first"
+        )
 
 
 @pytest.mark.parametrize(
