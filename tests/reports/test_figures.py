@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +12,7 @@ from markupsafe import Markup
 
 from tabib.records import Measure
 from tabib.reports.figures import INSET, STRIP_WIDTH, Line, Plot, bar, hundred, interval_strip, plot, ticks
-from tabib.reports.text import language
+from tabib.reports.text import language, plain
 
 
 def parts(drawing: Markup, tag: str, style: str) -> list[ElementTree.Element]:
@@ -96,6 +97,22 @@ def test_an_undefined_point_leaves_a_gap() -> None:
     drawn = [each.get("points", "").split() for each in parts(drawing, "polyline", "train")]
     assert [len(points) for points in drawn] == [2, 2]
     assert "nan" not in drawing
+
+
+@pytest.mark.parametrize("code", ["en", "fa"])
+@pytest.mark.parametrize("y_name", ["", "loss"])
+def test_no_long_number_beside_an_axis_is_cut_off(code: str, y_name: str) -> None:
+    written = language(code).number
+    long = replace(make_plot([]), y_name=y_name, x_range=(0, 2360), x_ticks=[0, 2360], y_range=(0, 1.5e-8), y_ticks=[0, 5e-9, 1.5e-8])
+    drawing = plot(language(code), replace(long, write_x=written, write_y=written))
+    beside, below = [], []
+    for each in parts(drawing, "text", "tick"):
+        room = 6 * len(plain(each.text or ""))
+        (below if each.get("text-anchor") == "middle" else beside).append((float(each.get("x", "")), room))
+    assert all(x - room >= (18 if y_name else 0) for x, room in beside)
+    assert all(x + room / 2 <= 320 for x, room in below)
+    assert len(beside) == 3
+    assert len(below) == 2
 
 
 def test_dots_grow_with_their_counts() -> None:

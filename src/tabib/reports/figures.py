@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from tabib.images import heat_colours
 from tabib.records import Measure
-from tabib.reports.text import Language
+from tabib.reports.text import Language, plain
 
 __all__ = ["Block", "Line", "Plot", "axis_strip", "bar", "case_strip", "heat_key", "hundred", "interval_strip", "network", "plot", "ticks"]
 
@@ -26,6 +26,9 @@ Side = Literal["left", "middle", "right"]
 STRIP_WIDTH, STRIP_HEIGHT = 260, 26
 INSET = 10
 """Room at both ends of a strip, so that no mark is cut."""
+
+DIGIT = 6.5
+"""Room that a letter of a tick takes at most, in either script."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,10 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 def plot(language: Language, picture: Plot) -> Markup:
     """A plot of lines over two axes."""
     width, height = 320, 312 if picture.square else 240
-    left, right, top, bottom = 56 if picture.y_name else 44, 10, 10, 42
+    beside = max((_room(picture.write_y(value)) for value in picture.y_ticks), default=0.0)
+    left = max(56.0, beside + 27) if picture.y_name else max(44.0, beside + 8)
+    right = max([10.0, *(_room(picture.write_x(value)) / 2 for value in picture.x_ticks[-1:])])
+    top, bottom = 10, 42
 
     def across(value: float) -> float:
         low, high = picture.x_range
@@ -105,6 +111,10 @@ def plot(language: Language, picture: Plot) -> Markup:
     if picture.y_name:
         parts.append(_text(language, 12, middle, picture.y_name, "middle", "name", turn=True))
     return _svg(width, height, picture.title, "plot", parts)
+
+
+def _room(text: str) -> float:
+    return DIGIT * len(plain(text))
 
 
 def interval_strip(measure: Measure, axis: Sequence[float], title: str) -> Markup:
