@@ -174,6 +174,12 @@ def test_no_message_speaks_in_the_words_of_the_checker(name: str) -> None:
     )
 
 
+def test_of_many_objects_none_can_be_the_largest_part_of_all() -> None:
+    objects = "task: segmentation\nname: cells\ndata: {folder: cells, labels: {nucleus: 1}, instances: true}\n"
+    assert parse_study(objects).calibrate.largest_component == "auto"
+    assert "an image has many objects" in error_of(objects + "calibrate: {largest_component: true}\n")
+
+
 def test_overrides_are_checked_like_the_file() -> None:
     study = parse_study(MINIMAL, overrides=["training.epochs=5", "training.seeds=[1, 2]", "split.test=0.3", "split.train=0.5"])
     assert (study.training.epochs, study.training.seeds, study.split.test) == (5, [1, 2], 0.3)

@@ -226,11 +226,13 @@ def test_cases_are_decoded_once(pictures: Path, monkeypatch: pytest.MonkeyPatch)
     assert abs(float(again.image(row).astype(np.float32).mean())) < 1e-2
 
 
-def test_specks_are_no_objects(pictures: Path, tmp_path: Path) -> None:
+def test_specks_are_no_objects_and_none_is_the_largest_part_of_all(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tabib.training.segment_calibrate._better", lambda *_: True)
     planted = plant_masks(pictures, data={"labels": {"thing": 1}, "instances": True}, training={"epochs": 1, "patches": 8})
     model, _ = finish(planted, tmp_path)
     segmenter = Segmenter.load(tmp_path / "model", device="cpu")
     assert model.instances
+    assert (segmenter.decision.largest_component, segmenter.decision.fill_holes) == ([], ["thing"])
     assert segmenter.decision.smallest_object == 49  # half of the square, which is the smaller of the two
     mask = np.zeros((1, 40, 40), np.uint8)
     mask[0, 2:5, 2:5], mask[0, 10:20, 10:20] = 1, 1

@@ -232,7 +232,7 @@ class PostProcess(Part):
     """What is done with a mask after the network, chosen on validation images only."""
 
     largest_component: Literal["auto"] | bool = "auto"
-    """Whether only the largest connected part of each structure stays; `auto` where that raises the mean Dice of the validation images."""
+    """Whether only the largest connected part of each structure stays; `auto` where that raises the mean Dice of the validation images, and never of `instances`, of which there are many."""
     fill_holes: Literal["auto"] | bool = "auto"
     """Whether holes inside a structure are filled, slice by slice; `auto` likewise."""
     flips: bool = False
@@ -297,6 +297,15 @@ class Segmentation(BaseStudy):
         if self.augment.tilt_degrees and self.input.dimensions == 2:
             raise ValueError(
                 f"augment.tilt_degrees is {self.augment.tilt_degrees:g}, and input.dimensions is 2: a slice alone cannot be tilted; set it to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_all_objects(self) -> Self:
+        if self.calibrate.largest_component is True and self.data.instances:
+            raise ValueError(
+                "calibrate.largest_component is true, and data.instances says that an image has many objects, of which one part would stay; "
+                "leave it out"
             )
         return self
 

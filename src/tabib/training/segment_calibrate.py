@@ -36,7 +36,7 @@ def calibrate_masks(
 ) -> PostProcessing:
     """Choose the post-processing: for each structure what raises its mean Dice over the validation images.
 
-    Of objects, the smallest that counts is read off the validation masks. Under folds every image is answered by the members that did not
+    Of many objects none is the largest part of all, which is not tried. The smallest that counts is read off the validation masks. Under folds every image is answered by the members that did not
     train on it. Arguments as `calibrate` of a classifier.
     """
     assert study.training.threads != "auto"
@@ -57,7 +57,7 @@ def calibrate_masks(
     before = _dice(maps, model.structures)
     chosen: dict[str, list[str]] = {"largest_component": [], "fill_holes": []}
     for step, change in _STEPS.items():
-        wanted = getattr(asked, step)
+        wanted = False if model.instances and change is keep_largest else getattr(asked, step)
         for number, name in enumerate(model.structures, start=1):
             changed = [(change(said, number), truth) for said, truth in maps]
             if wanted is True or (wanted == "auto" and _better(changed, maps, number)):
