@@ -114,6 +114,12 @@ def test_labels_out_of_range_stop_the_study_and_name_the_numbers(tmp_path: Path)
     assert (finding.level, finding.figures["by_number"]) == ("fail", {"7": [72]})
 
 
+def test_numbers_of_any_size_can_be_ignored(tmp_path: Path) -> None:
+    found = bad(tmp_path, mask={"voxels": np.where(CUBE, 70_000, 0).astype(np.int32)})
+    assert findings(found, tmp_path)["numbers_undeclared"].figures["by_number"] == {"70000": [72]}
+    assert "numbers_undeclared" not in findings(found, tmp_path, ignored=[70_000, 2**32 - 1])
+
+
 def test_voxels_that_are_no_numbers_are_the_darkest_and_an_image_of_nothing_else_is_refused(tmp_path: Path) -> None:
     voxels = VOXELS.astype(np.float32)
     voxels[:5] = np.nan

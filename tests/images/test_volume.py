@@ -225,17 +225,34 @@ def broken(folder, **fields: object):
             r"4 x 5 x 6 voxels with a spacing of nan, 2, 3 mm, where positive numbers were expected",
         ),
         ({"pixdim": [1, 1.5, 2, 0, 0, 0, 0, 0]}, r"spacing of 1.5, 2, 0 mm"),
+        ({"pixdim": [1, 1.5, -2, 3, 0, 0, 0, 0], "sform_code": 0}, r"spacing of 1.5, -2, 3 mm, where positive numbers were expected"),
+        ({"pixdim": [1, 1.5, -2, 3, 0, 0, 0, 0], "sform_code": 0, "qform_code": 1}, r"spacing of 1.5, -2, 3 mm, where positive"),
         ({"srow_x": [np.nan, 0, 0, 0]}, r"values that are no numbers"),
         ({"srow_x": [0, 0, 0, 0]}, r"singular affine matrix: its axes, of 3, 2, 0 mm|singular affine matrix"),
         ({"srow_x": [1.5, 1.5, 0, 0], "srow_y": [0, 0, 2, 0]}, r"singular affine matrix"),
         ({"dim": [3, 4, 5, 0, 1, 1, 1, 1]}, r"0 x 4 x 5 voxels, so there is nothing to see"),
         ({"dim": [3, 4000, 5000, 60, 1, 1, 1, 1]}, rf"which are 1,200,000,000, and at most {MAX_VOXELS:,} are read"),
     ],
-    ids=["nan spacing", "no spacing", "nan affine", "zero axis", "two axes alike", "no slices", "too large"],
+    ids=[
+        "nan spacing",
+        "no spacing",
+        "negative spacing",
+        "negative spacing of a quaternion",
+        "nan affine",
+        "zero axis",
+        "two axes alike",
+        "no slices",
+        "too large",
+    ],
 )
 def test_geometry_that_cannot_be_is_refused(tmp_path, fields, words):
     with pytest.raises(ImageError, match=f"broken.nii: .*(?:{words})"):
         read_volume(broken(tmp_path, **fields))
+
+
+def test_a_sign_of_the_spacing_means_nothing_beside_a_matrix(tmp_path):
+    volume = read_volume(broken(tmp_path, pixdim=[1, -1.5, 2, 3, 0, 0, 0, 0]))
+    assert volume.spacing_mm == (3, 2, 1.5)
 
 
 def test_mirrored_axes_are_kept(tmp_path):

@@ -77,6 +77,16 @@ def test_a_prediction_is_the_same_to_the_bit_wherever_its_arrays_lie(served, tmp
     assert not list((tmp_path / "temporary").iterdir())
 
 
+def test_an_image_without_a_number_gets_no_mask(tmp_path) -> None:
+    affine = np.diag([2.0, 1.5, 1.5, 1])
+    for name, voxels in (("empty", np.full((3, 8, 8), np.nan, np.float32)), ("good", np.ones((3, 8, 8), np.float32))):
+        facts = ImageFacts(format="NIfTI", bits=32, mode="float32")
+        (tmp_path / f"{name}.nii.gz").write_bytes(encode_nifti(Volume(voxels, affine, (2, 1.5, 1.5), facts)))
+    table = segment_paths(segmenter(2), sorted(tmp_path.glob("*.nii.gz")), tmp_path / "out")
+    assert table["refused"].to_list() == [f"{tmp_path}/empty.nii.gz holds no value that is a number; export it again", None]
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["good_mask.nii.gz"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [2, 3], ids=["slices", "blocks"])
 def test_memory_is_flat_in_the_number_of_slices(dimensions, tmp_path) -> None:

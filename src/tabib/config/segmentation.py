@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 Number = Annotated[int, Field(ge=1, le=65535)]
+AnyNumber = Annotated[int, Field(ge=1, le=2**32 - 1)]
 Millimetres = Annotated[float, Field(gt=0, le=1000)]
 
 
@@ -69,7 +70,7 @@ class SegmentationData(BaseData):
     """What the name of a mask has more than that of its image, as `_mask` of `a_mask.png` beside `a.png`; images and masks may then lie in one folder."""
     labels: Annotated[dict[str, Number | list[Number]], Field(min_length=1), AfterValidator(_apart)]
     """The structures, and which numbers of the masks each of them is, as in `{rv: 1, myocardium: 2, lv: 3}`; of `instances`, one name."""
-    ignored: list[Number] = []
+    ignored: list[AnyNumber] = []
     """Numbers of the masks that count as background."""
     instances: bool = False
     """Whether each number of a mask is one object (a nucleus), and all are of the one structure in `labels`."""

@@ -25,6 +25,7 @@ from tabib.images import (
     Image,
     Volume,
     apart_mm,
+    check_values,
     content_box,
     glance,
     laid_on,
@@ -175,8 +176,7 @@ def glance_at_case(item: tuple[SegmentationData, str, str | None]) -> list[dict[
         seen["content"] = digests[0] if len(digests) == 1 else hashlib.sha256("+".join(digests).encode()).hexdigest()
         del files
         image = source.read()
-        if image.voxels.dtype.kind == "f" and not any(np.isfinite(each).any() for each in image.voxels):
-            raise ImageError(f"{path} holds no value that is a number; export it again")
+        check_values(image, path)
         stored = None if mask is None else _read_mask(data, path, mask, source, image)
     except ImageError as error:
         return [seen | {"refused": str(error)}]

@@ -80,6 +80,7 @@ def read_nifti_volume(file: io.BufferedIOBase, time: int | None = None) -> Volum
             f"expected; ask for one by its number, [0] to [{times - 1}] behind the name, or save it as a file of its own"
         )
     time = choose_frame(time, times, "NIfTI file")
+    place = _place(header, shape)
     kind = str(header.get_value_label("datatype"))
     stored = _values(file, header, time * int(np.prod(shape)), shape)
     voxels = np.moveaxis((_lie(header) or _Lie()).laid(stored), 2, 0)
@@ -91,7 +92,7 @@ def read_nifti_volume(file: io.BufferedIOBase, time: int | None = None) -> Volum
         voxels = rescaled(voxels, *(_rescale(header) or (1.0, 0.0)))
     voxels.flags.writeable = False
     bits = 8 if kind in COLOURS else 8 * stored.itemsize
-    return Volume(voxels, *_place(header, shape), _facts(file, kind, bits))
+    return Volume(voxels, *place, _facts(file, kind, bits))
 
 
 def nifti_like(mask: np.ndarray, source: io.BufferedIOBase) -> Iterator[bytes]:
@@ -192,9 +193,11 @@ def _millimetres(header: Nifti1Header) -> float:
 
 def _place(header: Nifti1Header, shape: tuple[int, int, int]) -> tuple[np.ndarray | None, Spacing | None]:
     """The affine matrix and the spacing of a volume whose slices lie as on film; refused where they are of no use."""
-    sides = np.abs(np.asarray(header["pixdim"][1:4], float)) * _millimetres(header)
+    sides = np.asarray(header["pixdim"][1:4], float) * _millimetres(header)
+    if int(header["sform_code"]) > 0:
+        sides = np.abs(sides)  # its matrix alone says which way an axis runs
     given = np.isfinite(sides) & (sides > 0)
-    if not given[np.array(shape) > 1].all():
+    if not given[np.array(shape) > 1].all() or (sides < 0).any():
         raise ImageError(
             f"is a NIfTI file of {' x '.join(map(str, shape))} voxels with a spacing of {', '.join(f'{side:g}' for side in sides)} mm, where "
             "positive numbers were expected; export it again, or set the spacing that its scanner had"

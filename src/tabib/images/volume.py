@@ -19,6 +19,7 @@ __all__ = [
     "affine_of_resize",
     "apart_mm",
     "check_affine",
+    "check_values",
     "check_voxels",
     "cut",
     "laid_on",
@@ -125,6 +126,12 @@ def check_affine(affine: np.ndarray) -> None:
             f"has a singular affine matrix: its axes, of {shown} mm, do not span a space, so a voxel has no size; "
             "export the file again, or set its spacing and orientation"
         )
+
+
+def check_values(volume: Volume, name: str) -> None:
+    """Refuse a volume in which no voxel has a value that is a number: `ImageError` with `name`."""
+    if volume.voxels.dtype.kind == "f" and not any(np.isfinite(each).any() for each in volume.voxels):
+        raise ImageError(f"{name} holds no value that is a number; export it again")
 
 
 def rescaled(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tabib.dataset import CHANNEL, find_stack, together
 from tabib.errors import ImageError
-from tabib.images import Series, Volume, find_series, read_channels, read_stack, read_volume
+from tabib.images import Series, Volume, check_values, find_series, read_channels, read_stack, read_volume
 from tabib.prediction.folder import path_text
 from tabib.records import SegmentationModel
 
@@ -41,7 +41,12 @@ class Gathered:
         return stack.series, stack.time or 0
 
     def read(self) -> Volume:
-        """Read the image; `ImageError` where it cannot be read, or a channel is missing."""
+        """Read the image; `ImageError` where it cannot be read, has no value that is a number, or lacks a channel."""
+        volume = self._stored()
+        check_values(volume, self.path)
+        return volume
+
+    def _stored(self) -> Volume:
         if self.series is not None:
             return read_stack(self.series, self.path, time=self.time)
         if not self.channels:
