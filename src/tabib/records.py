@@ -525,7 +525,7 @@ class MeasuredStructure(Record):
     truth_ml: float | None
     prediction_ml: float | None
     thirds: list[tuple[int, int, int]]  # found, added and missed voxels in each third of the slices that show it; none below 3 slices
-    largest_slice: int  # counted from 1, with most of it in truth and prediction
+    largest_slice: int  # counted from 1, that truly shows most of it; in the prediction where it truly is nowhere
     worst_slice: int | None  # counted from 1, with most voxels added or missed; None where none is
     worst_share: float  # of all voxels added or missed that lie there
     missed_slices: int  # of those that truly show it: where nothing was found

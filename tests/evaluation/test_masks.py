@@ -10,8 +10,10 @@ import pytest
 from scipy.stats import spearmanr
 
 from made_masks import LABELS, SPACING, Masked, make_hearts, make_nuclei
-from tabib.config import Segmentation
+from tabib.config import Segmentation, SegmentationData
 from tabib.evaluation import evaluate_masks
+from tabib.evaluation.mask_cases import Asked, measure_case
+from tabib.images import ImageFacts, Volume, encode_nifti
 from tabib.metrics.segmentation import measure_structures
 from tabib.records import Finding, Measure, PostProcessing, SegmentationEvaluation, SegmentedPart
 
@@ -143,18 +145,38 @@ def test_nominal_millimetres_measure_nothing(hearts: Masked) -> None:
     assert all(each.truth_ml is None for case in on_test(found).cases for each in case.structures)
 
 
-def test_the_phase_and_any_column_divide_the_cases(hearts: Masked) -> None:
-    study = hearts.study.model_copy(update={"evaluate": hearts.study.evaluate.model_copy(update={"subgroups": ["diagnosis"]})})
-    found = judged(hearts, study)
-    assert [each.name for each in found.subgroups] == [
-        "phase = ED",
-        "phase = ES",
-        *(f"diagnosis = {name}" for name in ("DCM", "HCM", "NOR")),
-    ]
-    assert sum(each.rows for each in found.subgroups[2:]) == 16
+def test_the_phase_the_diagnosis_and_any_column_divide_the_cases(hearts: Masked, evaluation: SegmentationEvaluation) -> None:
+    unasked = ["phase = ED", "phase = ES", *(f"diagnosis = {name}" for name in ("DCM", "HCM", "NOR"))]
+    assert [each.name for each in evaluation.subgroups] == unasked
+    evaluate = hearts.study.evaluate.model_copy(update={"subgroups": ["diagnosis", "sharpness"]})
+    found = judged(hearts, hearts.study.model_copy(update={"evaluate": evaluate}))
+    assert [each.name for each in found.subgroups][:5] == unasked
+    assert {each.column for each in found.subgroups[5:]} == {"sharpness"}
+    assert sum(each.rows for each in found.subgroups[2:5]) == sum(each.rows for each in found.subgroups[5:]) == 16
     values = {case.row: case.dice for case in on_test(found).cases}
     ill = [row for row in values if json.loads(hearts.index["facts"][row])["diagnosis"] == "DCM"]
     assert found.subgroups[2].measures[0].value == pytest.approx(np.mean([values[row] for row in ill]))
+
+
+def test_a_case_is_shown_where_its_structure_truly_is(tmp_path: Path) -> None:
+    truth, said = np.zeros((2, 3, 8, 8), np.uint8)
+    truth[1, 2:4, 2:4] = said[0] = 1
+    facts = ImageFacts(format="NIfTI", bits=8, mode="uint8")
+    for name, voxels in (("images/a", truth), ("masks/a", truth), ("said", said), ("images/b", truth), ("masks/b", 0 * truth)):
+        file = tmp_path / f"{name}.nii.gz"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(encode_nifti(Volume(voxels, np.diag([8.0, 1, 1, 1]), (8, 1, 1), facts)))
+    data = SegmentationData(folder=tmp_path, labels={"lv": 1})
+    shown = []
+    for name in "ab":
+        asked = Asked(
+            data, 0, f"images/{name}.nii.gz", f"masks/{name}.nii.gz", tmp_path / "said.nii.gz", "p", None, 2.0, heart=True, shape=None,
+            disagreement=None,
+        )  # fmt: skip
+        measured = measure_case(asked)
+        assert not isinstance(measured, str)
+        shown.append(measured[0].structures[0].largest_slice)
+    assert shown == [2, 1], "where there is most of it; where there is none, where it is said to be"
 
 
 def test_the_worst_cases_come_first(evaluation: SegmentationEvaluation) -> None:

@@ -106,7 +106,7 @@ def _measured(
         false_negative=found.overlap.false_negative,
         **_finite(found),
         thirds=_thirds(by_slice, np.flatnonzero(shows), upwards=upwards),
-        largest_slice=int(by_slice.sum(1).argmax()) + 1,
+        largest_slice=int((by_slice[:, [0, 2]] if shows.any() else by_slice).sum(1).argmax()) + 1,
         worst_slice=int(wrong.argmax()) + 1 if wrong.any() else None,
         worst_share=float(wrong.max() / wrong.sum()) if wrong.any() else 0.0,
         missed_slices=int((shows & ~said.any((1, 2))).sum()),

@@ -18,6 +18,10 @@ from tabib.records import THIRDS, Measure, MeasuredCase, Subgroup
 __all__ = ["mask_subgroups", "phase_of", "size_thirds", "slice_thirds", "total_size"]
 
 
+UNASKED = ("phase", "diagnosis")
+"""Facts of the images by which masks are always judged apart, where there are several of them."""
+
+
 def phase_of(facts: str | None) -> str | None:
     """The moment of the heart that a row of the index says, ED or ES."""
     phase = json.loads(facts).get("phase") if facts else None
@@ -25,12 +29,12 @@ def phase_of(facts: str | None) -> str | None:
 
 
 def mask_subgroups(cases: Sequence[MeasuredCase], index: pl.DataFrame, columns: Sequence[str], sure: Sureness) -> list[Subgroup]:
-    """Mean Dice in each subgroup of each column, and its difference to all other cases; the phase of a heart divides unasked."""
+    """Mean Dice in each subgroup of each column, and its difference to all other cases; the phase of a heart and the diagnosis divide unasked."""
     if not cases:
         return []
     asked = index[[case.row for case in cases]]
-    phases = {case.phase for case in cases}
-    wanted = [*(["phase"] if len(phases - {None}) > 1 and "phase" not in columns else []), *columns]
+    told = [column for column in UNASKED if column not in columns and values_of(asked, column).drop_nulls().n_unique() > 1]
+    wanted = [*told, *columns]
     return [
         _compared(cases, subgroup, inside, sure) for column in wanted for subgroup, inside in divide_rows(column, values_of(asked, column))
     ]
