@@ -30,6 +30,7 @@ report: {languages: [en]}
 notes:
   past_work:
     - {name: Somebody, protocol: {en: their own split, fa: تقسیم خودشان}, figures: {accuracy: 0.9, auc: 0.95}, link: 'https://example.org/paper'}
+    - {name: Somebody else, figures: {accuracy: 0.99}}
 """
 
 SERIES = """
@@ -139,7 +140,15 @@ def test_pages_hold_every_figure_in_both_languages(done: list[Path | Compared], 
     assert [page.name for page in pages] == ["compare.en.html", "compare.fa.html"]
     assert Comparison.model_validate(json.loads((tmp_path / "comparison.json").read_text())) == comparison
     english, persian = (page.read_text(encoding="utf-8") for page in pages)
-    for words in ("not run: weights", "Somebody", "their own split", "https://example.org/paper", "scale: bench", "start.safetensors"):
+    for words in (
+        "not run: weights",
+        "Somebody",
+        "their own split",
+        "https://example.org/paper",
+        "scale: bench",
+        "start.safetensors",
+        "not stated",
+    ):
         assert words in re.sub(r"</?wbr>|<[^>]*>", "", english)
     for line in comparison.lines[:2]:
         assert f"{line.weights_total:,}" in english

@@ -17,6 +17,7 @@ from planted import Planted, plant, tiny_network, train_planted
 from tabib.errors import StudyError
 from tabib.records import Checks
 from tabib.training import check_training, resolve, resolve_study
+from tabib.training.doctor import shares_missed
 from tabib.training.first_layer import input_scale, parts_differ
 from tabib.training.networks import NETWORKS, build_network
 from tabib.training.resolve import available_threads
@@ -346,3 +347,28 @@ def test_a_frame_that_the_images_do_not_have(films: Path, augment: dict[str, Any
     assert ("fill_unlike_border" in codes(checks)) == said
     if said:
         assert figures(checks, "fill_unlike_border")["border"] == pytest.approx(80 / 255, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"split": {"folds": 3}},
+        {"split": {"train": 0.5, "validation": 0.25, "test": 0.25, "turn": 1}},
+        {"split": {"learn_from": 0.2}},
+        {"scale": "bench"},
+    ],
+    ids=["ratio", "folds", "turn", "learn_from", "bench"],
+)
+def test_parts_that_are_as_asked_are_not_told_of(films: Path, parts: dict[str, Any]) -> None:
+    planted = plant(films, **parts)
+    assert shares_missed(planted.split, planted.study) == []
+
+
+@pytest.mark.parametrize(("folds", "part"), [(None, "validation"), (3, "test")])
+def test_the_part_that_is_furthest_from_its_share_is_told(films: Path, folds: int | None, part: str) -> None:
+    planted = plant(films, split={"train": 0.78, "validation": 0.02, "test": 0.2, "folds": folds})
+    test = planted.split.filter(pl.col("part") == "test")["row"]
+    moved = planted.split.with_columns(part=pl.when(pl.col("row") == test[0]).then(pl.lit("test")).otherwise(pl.lit("train")))
+    found = shares_missed(planted.split if folds is None else moved, planted.study)
+    assert [(each.code, each.figures["part"], each.figures["largest"]) for each in found] == [("shares_missed", part, 2)]

@@ -1,8 +1,6 @@
 """What went wrong in six published reports, planted one by one, is caught where it can be; its sound opposite is not.
 
-Faults that no finding is needed for, since they cannot be made here, have tests of their own: augmentation before the split and augmented files
-(test_augment, test_examples), validation reported as test (test_evaluate), another split than the declared one (test_splits), runs that
-cannot be repeated (test_runs, test_resume).
+Every fault has a row here, or its row in docs/reference-studies/requirements.md names the test that it has elsewhere.
 """
 
 from __future__ import annotations
@@ -16,27 +14,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
+from scipy.special import expit, logit
 from torch import nn
 
 from made_index import film, make_index
 from made_predictions import Made, made_study
 from planted import plant, tiny_network, train_planted
-from tabib.config import Data, Study, Training
-from tabib.dataset import index_folder, inspect_dataset
+from tabib.config import Data, ModelPart, Study, Training
+from tabib.dataset import index_folder, inspect_dataset, split_dataset
 from tabib.errors import RunError, StudyError
-from tabib.evaluation import evaluate
+from tabib.evaluation import answer_differences, evaluate, moves_of
+from tabib.evaluation.answers import Answers
 from tabib.evaluation.history import judge_histories
 from tabib.images import encode_png
-from tabib.records import Finding
-from tabib.runs import keep_apart
+from tabib.metrics.intervals import Sureness
+from tabib.records import INDEX_SCHEMA, Finding, Findings
+from tabib.runs import atomic_write, check_folder_place, keep_apart
 from tabib.study_file import parse_study
 from tabib.training import check_training
-from tabib.training.doctor import against_kind, high_rate, two_patiences
+from tabib.training.doctor import against_kind, high_rate, shares_missed, two_patiences
 from tabib.training.first_layer import parts_differ
 from tabib.training.members import weights_of
-from tabib.training.networks import NETWORKS
+from tabib.training.networks import NETWORKS, build_network
 from tabib.training.remarks import look_at
 
 Codes = list[str]
@@ -68,10 +70,10 @@ def refusal(function: Callable[[], object]) -> Codes:
     return []
 
 
-def looked(pictures: Sequence[np.ndarray] = FILMS, *, positive: str | None = "ILL", **columns: Any) -> Codes:
+def looked(pictures: Sequence[np.ndarray] = FILMS, *, positive: str | None = "ILL", pattern: str | None = "(p)", **columns: Any) -> Codes:
     paths = columns.pop("paths", None)
     index = make_index(pictures, labels=columns.pop("labels", LABELS), paths=paths, columns={"group": PATIENTS, **columns})
-    study = {"name": "test", "positive": positive, "data": {"folder": ".", "group": "(p)"}, "split": {"given": True, "leaks": "drop"}}
+    study = {"name": "test", "positive": positive, "data": {"folder": ".", "group": pattern}, "split": {"given": True, "leaks": "drop"}}
     return codes(inspect_dataset(index, Study.model_validate(study)).findings)
 
 
@@ -160,6 +162,54 @@ def fed(moved: float) -> Codes:
     return codes(parts_differ({"train": (values, groups), "test": (values + moved, groups)}))
 
 
+def drawn(largest: int) -> Codes:
+    """What is said of 160 films when one patient has so many of them and the others have four each."""
+    rows = range(160)
+    names = [f"p{0 if row < largest else 1 + (row - largest) // 4}" for row in rows]
+    labels = ["WELL" if row < largest or row % 8 > 3 else "ILL" for row in rows]
+    known = {"row": rows, "path": list(map(str, rows)), "content": list(map(str, rows)), "label": labels, "group": names}
+    index = pl.DataFrame({name: known.get(name, [None] * 160) for name in INDEX_SCHEMA}, schema=INDEX_SCHEMA)
+    study = Study(name="test", data=Data(folder=Path()))
+    return codes(shares_missed(split_dataset(index, Findings(findings=[]), study), study))
+
+
+def among(folder: Path) -> Codes:
+    """Whether a table can be written below a folder that nobody made."""
+    with atomic_write(folder / "not/made/table.csv") as file:
+        file.write(b"path")
+    return refusal(lambda: check_folder_place(folder / "not/made/table.csv/tables"))
+
+
+def cut_at(threshold: float) -> Codes:
+    """What is said of a model whose every probability is far too small."""
+    predictions, index, split = Made().tables()
+    low = expit(logit(predictions["p_PNEUMONIA"].to_numpy()) - 3)
+    predicted = np.where(low >= threshold, "PNEUMONIA", "NORMAL")
+    said = predictions.with_columns(p_NORMAL=1 - low, p_PNEUMONIA=low, predicted=pl.Series(predicted))
+    return codes(evaluate(said, index, split, made_study({"calibrate": {"threshold": {"fixed": threshold}}})).remarks)
+
+
+def right(first: int, second: int) -> Codes:
+    """What may be said of two models of which the better is right wherever the other is, on 100 patients."""
+    truth = np.arange(100) % 2
+    labels = [answered(truth, np.where(np.arange(100) < count, truth, 1 - truth)) for count in (second, first)]
+    found = answer_differences([moves_of([labels[0]])], [moves_of([labels[1]])], labels[0], Sureness())
+    (accuracy,) = (each for each in found if each.name == "accuracy")
+    assert accuracy.value == pytest.approx((second - first) / 100)
+    assert accuracy.p is not None
+    return ["not distinguishable"] if accuracy.p > 0.05 else []
+
+
+def answered(truth: np.ndarray, predicted: np.ndarray) -> Answers:
+    sure = np.eye(2)[predicted]
+    return Answers(("WELL", "ILL"), np.arange(len(truth)), truth, predicted, sure, np.arange(len(truth)))
+
+
+def built(network: str, *dropout: float) -> Codes:
+    part = ModelPart(network=network, dropout=list(dropout), outputs="one")
+    return refusal(lambda: build_network(part, classes=2, channels=3, height=64, width=64, seed=0))
+
+
 def judged(looks: int) -> Codes:
     return codes(evaluate(*Made().tables(), made_study(), test_looks=looks).remarks)
 
@@ -170,6 +220,7 @@ def siblings() -> list[np.ndarray]:
 
 
 NUMBERED = [f"{label}/film{np.argsort(np.argsort(LABELS, kind='stable'))[row]:03d}.png" for row, label in enumerate(LABELS)]
+NAMED = [f"{label}/patient{row // 4:03}{label[0]}_{row}.png" for row, label in enumerate(LABELS)]
 SGD = {"optimizer": "sgd", "learning_rate": 0.1}
 
 FAULTS: dict[str, Fault] = {
@@ -186,7 +237,33 @@ FAULTS: dict[str, Fault] = {
     "G3 the numbering tells the label": Fault(
         "look", "numbering_separates_classes", lambda folder: looked(paths=NUMBERED), lambda folder: clean()
     ),
+    "G4 divided by file although names carry patients": Fault(
+        "look",
+        "group_pattern_proposed",
+        lambda folder: looked(paths=NAMED, group=[None] * 40, pattern=None),
+        lambda folder: looked(paths=NAMED, group=[f"p{number // 4}" for number in range(40)]),
+    ),
+    "G5 no seed": Fault("config", "split.seed", lambda folder: parsed("split: {seed: none}"), lambda folder: parsed("split: {seed: 3}")),
+    "G6 nothing but validation judges": Fault(
+        "config",
+        "a model that nothing judges",
+        lambda folder: parsed("split: {train: 0.8, validation: 0.2, test: 0}"),
+        lambda folder: parsed("split: {train: 0.6, validation: 0.2, test: 0.2}"),
+    ),
+    "G7 shares that make no whole": Fault(
+        "config",
+        "train + validation + test is 1.05",
+        lambda folder: parsed("split: {train: 0.8, validation: 0.15, test: 0.1}"),
+        lambda folder: parsed("split: {train: 0.8, validation: 0.1, test: 0.1}"),
+    ),
+    "G7 20 % declared and 8 % drawn": Fault("settings", "shares_missed", lambda folder: drawn(120), lambda folder: drawn(4)),
     "G8 test used to choose": Fault("evaluate", "test_looked_often", lambda folder: judged(3), lambda folder: judged(1)),
+    "G10 a file where a folder is to be": Fault(
+        "run",
+        "is a file, and a folder was expected",
+        among,
+        lambda folder: refusal(lambda: check_folder_place(folder / "not/made")),
+    ),
     "G11 folders doubled in the archive": Fault(
         "look", "folders_doubled", lambda folder: doubled(folder, "all"), lambda folder: doubled(folder, None)
     ),
@@ -245,6 +322,13 @@ FAULTS: dict[str, Fault] = {
         "initialiser_cannot_learn",
         lambda folder: checked(folder, model={"network": "mri_cnn_test1", "initialiser": "zeros"}),
         lambda folder: checked(folder, model={"initialiser": "he"}),
+    ),
+    "G27 a threshold that nobody chose": Fault(
+        "evaluate", "threshold_not_chosen", lambda folder: cut_at(0.5), lambda folder: cut_at(float(expit(-3)))
+    ),
+    "G28 87 and 90 of 100": Fault("compare", "not distinguishable", lambda folder: right(87, 90), lambda folder: right(80, 90)),
+    "G32 an AlexNet of which year": Fault(
+        "config", "alexnet_2014", lambda folder: built("alexnet", 0), lambda folder: built("alexnet_2014", 0, 0)
     ),
 }
 

@@ -22,6 +22,7 @@ from tabib.evaluation.measures import gaps, measure_all, predictive_values
 from tabib.evaluation.parts import leaked_rows, seed_of, unpredicted_rows
 from tabib.evaluation.remarks import (
     baseline_remarks,
+    fixed_remarks,
     gap_remarks,
     goal_remarks,
     part_remarks,
@@ -153,6 +154,7 @@ def _told(
         remarks=[
             *sureness_remarks(test.answers, measures, unnamed=unnamed),
             *trust_remarks(test.answers, measures, study, leaked=leaked, test_looks=test_looks),
+            *fixed_remarks(validation.answers, study, validation.sure),
             *baseline_remarks(test.answers, test.baselines, measures, test.sure),
             *goal_remarks(measures),
             *gap_remarks(gap, validation.evaluation.measures, measures),

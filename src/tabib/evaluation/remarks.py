@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tabib.config import Study, Threshold
-from tabib.evaluation.answers import MACRO, Answers
+from tabib.evaluation.answers import MACRO, Answers, value
 from tabib.evaluation.measures import paired_difference
+from tabib.metrics import choose_threshold
 from tabib.metrics.intervals import APPROXIMATE, FEWEST, Sureness
 from tabib.records import BasePart, Finding, Level, Measure, PartEvaluation, Subgroup
 
 __all__ = [
     "baseline_remarks",
     "drop_remarks",
+    "fixed_remarks",
     "gap_remarks",
     "goal_remarks",
     "part_remarks",
@@ -27,6 +29,9 @@ __all__ = [
 
 WIDE = 0.2
 """An interval longer than this cannot tell a good model from a middling one."""
+
+UNTUNED = 0.05
+"""A fixed operating point that loses so much balanced accuracy is said."""
 
 POOR_ECE = 0.05
 """A calibration error from here on, with an interval above 0, is said."""
@@ -198,6 +203,23 @@ def trust_remarks(answers: Answers, measures: Sequence[Measure], study: Study, *
     if answers.positive is not None and 0 < answers.truth.sum() < len(answers.truth):
         found += _operating_point(answers, measures, study)
     return found
+
+
+def fixed_remarks(validation: Answers, study: Study, sure: Sureness) -> list[Finding]:
+    """Whether a fixed operating point divides the validation images worse than the one that Youden's index chooses on them."""
+    rule = study.calibrate.threshold
+    if not isinstance(rule, Threshold) or rule.fixed is None or validation.positive is None or len(np.unique(validation.truth)) < 2:
+        return []
+    score = validation.probability[:, 1]
+    best = choose_threshold(score, validation.truth, "youden")
+    chosen = validation.said((score >= best).astype(np.int64), validation.probability)
+    gained, interval = paired_difference(chosen, validation, "balanced_accuracy", None, sure)
+    if interval.low is None or interval.low <= 0 or gained < UNTUNED:
+        return []
+    names = ("sensitivity", "specificity")
+    told = {name: float(value(validation, name, None)) for name in names}
+    told |= {f"best_{name}": float(value(chosen, name, None)) for name in names}
+    return [remark("threshold_not_chosen", "warn", {"threshold": rule.fixed, "best_threshold": best, **told})]
 
 
 def subgroup_remarks(subgroups: Sequence[Subgroup], *, confidence: float) -> list[Finding]:

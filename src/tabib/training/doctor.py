@@ -14,7 +14,7 @@ from torch import nn
 from tabib.config import AnyStudy, Augment, BaseTraining, ModelPart, SegmentationModel, Study, run_named
 from tabib.dataset import Cache, build_cache
 from tabib.progress import SILENT, Progress
-from tabib.records import Checks, Finding
+from tabib.records import PARTS, Checks, Finding
 from tabib.training.batches import Samples, in_order, load_samples, normalise, shuffled
 from tabib.training.budget import budget_estimate, memory_of_training
 from tabib.training.class_work import ClassWork
@@ -39,6 +39,7 @@ __all__ = [
     "high_rate",
     "initial_loss",
     "seen_test",
+    "shares_missed",
     "two_patiences",
 ]
 
@@ -48,6 +49,7 @@ _LOSS_FACTOR = 1.5
 _HIGH_RATES = {"adamw": 0.03, "adam": 0.03, "rmsprop": 0.01}
 """Rates at which nothing is trained, where a step moves each weight by about the rate. RMSprop's first is three times as long as
 Adam's; how long a step of SGD is depends on the gradient, and no number holds for all."""
+_LEAST_SHARE, _MOST_SHARE = 0.5, 1.5  # of the share that a part is asked to hold
 _FRAMED, _UNLIKE = 64, 0.2  # images whose border is looked at; how far, as a fraction of the range, the filled value may be from it
 
 
@@ -73,6 +75,7 @@ def check_training(
     - `initialiser_cannot_learn`: every weight starts as the same number; fails.
     - `weights_saw_test`: the run that the weights come from was trained or chosen on images of the test part; fails.
     - `two_patiences`: the rate is reduced so late that training stops before it can help.
+    - `shares_missed`: a part holds half of the share that the study asks for, or less, or half as much again.
     - `augmentation_against_kind`: a random change that does not occur in this kind of image, or not so much of it.
     - `fill_unlike_border`: moved images get a frame that the images themselves do not have.
     - `budget_estimate`: the time that the training will take, from timed steps, and the memory that they took.
@@ -155,6 +158,7 @@ def check_settings(index: pl.DataFrame, split: pl.DataFrame, study: AnyStudy) ->
         *(_initialiser(study.model) if isinstance(study, Study) else []),
         *seen_test(study.model, index, split),
         *two_patiences(study.training),
+        *shares_missed(split, study),
         *against_kind(study),
     ]
 
@@ -227,6 +231,25 @@ def two_patiences(training: BaseTraining) -> list[Finding]:
     if training.schedule != "plateau" or stop is None or stop >= 2 * patience:
         return []
     return [Finding(code="two_patiences", level="warn", figures={"patience": patience, "stop_after": stop})]
+
+
+def shares_missed(split: pl.DataFrame, study: AnyStudy) -> list[Finding]:
+    """`shares_missed` of the part of a drawn split that is furthest from the share that was asked for, where it is far."""
+    asked = study.split
+    if asked.given or asked.file is not None or asked.learn_from < 1 or study.scale == "bench":
+        return []
+    learn = {"train": 1 - asked.test} if asked.folds else {"train": asked.train, "validation": asked.validation}
+    used = split.filter(pl.col("part").is_in(PARTS))
+    told = []
+    for part, share in {**learn, "test": asked.test}.items():
+        drawn = used.filter(pl.col("part") == part).height / max(1, used.height)
+        if share > 0 and not _LEAST_SHARE < drawn / share < _MOST_SHARE:
+            told.append({"part": part, "asked": share, "share": drawn})
+    if not told:
+        return []
+    figures = max(told, key=lambda each: abs(each["share"] / each["asked"] - 1))
+    largest = used["group"].value_counts(sort=True)["count"][0]
+    return [Finding(code="shares_missed", level="warn", figures={**figures, "images": len(used), "largest": largest})]
 
 
 def against_kind(study: AnyStudy) -> list[Finding]:

@@ -45,7 +45,7 @@ def check_segmentation(
 
     - `initial_loss_off`: on unseen validation patches the untrained network's loss is far from that of equal shares for every structure.
     - `input_scale_off`, `input_channel_constant`, `input_parts_differ`, `layers_dead`, `layers_not_learning`, `layers_do_nothing`,
-      `gradients_vanish`, `gradients_explode`, `frozen_from_nothing`, `adam_rate_high`, `two_patiences`, `weights_saw_test`, `augmentation_against_kind`, `budget_estimate`: as for a classifier.
+      `gradients_vanish`, `gradients_explode`, `frozen_from_nothing`, `adam_rate_high`, `two_patiences`, `shares_missed`, `weights_saw_test`, `augmentation_against_kind`, `budget_estimate`: as for a classifier.
 
     Arguments as `check_training`.
     """
