@@ -118,14 +118,20 @@ def test_a_row_that_fails_says_why_and_stops_no_other(ablation: Ablation) -> Non
 @pytest.mark.usefixtures("trained")
 def test_the_verb_loads_what_is_done(place: Path) -> None:
     weights = sorted(place.glob("runs/tiny/*/model/members/*/weights.safetensors"))
-    before = [path.stat().st_mtime_ns for path in weights]
+    judged = sorted(place.glob("runs/tiny/*/evaluation.json"))
+    looks = (place / "runs/tiny/test_looks.jsonl").read_text()
+    before = [path.stat().st_mtime_ns for path in (*weights, *judged)]
     done = CliRunner().invoke(app, ["ablate", str(place / "what.yaml"), "--runs", str(place / "runs"), "--json"])
     assert done.exit_code == 3, done.output
     said = json.loads(done.stdout)
     assert [row["name"] for row in said["ablation"]["rows"]] == ["", "one epoch", "from zeros", "without weights"]
     assert [Path(page).parent.name for page in said["pages"]] == ["ablate-what"] * 2
-    assert [path.stat().st_mtime_ns for path in weights] == before
-    assert len(weights) == 6
+    assert [path.stat().st_mtime_ns for path in (*weights, *judged)] == before
+    assert len(weights) == len(judged) == 6
+    assert (place / "runs/tiny/test_looks.jsonl").read_text() == looks
+    assert sorted(json.loads(path.read_text())["test_looks"] for path in judged) == [1, 2, 3, 4, 5, 6], (
+        "each has the number of its own look"
+    )
 
 
 @pytest.mark.usefixtures("trained")
