@@ -73,6 +73,7 @@ __all__ = [
     "files_below",
     "fingerprint",
     "keep_apart",
+    "list_data",
     "open_run",
     "read_histories",
     "read_jsonl",

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 from torch import nn
 
 from planted_masks import write_pictures
 from tabib.config import Study
 from tabib.errors import StudyError
 from tabib.experiments import make_twins, write_twins
+from tabib.experiments.leaky_twin import wrong_study
 from tabib.images import encode_png
+from tabib.progress import SILENT
 from tabib.records import LeakyTwin, Twin
-from tabib.runs import read_run
+from tabib.runs import Reached, Run, open_run, read_run
+from tabib.study import run_study
 from tabib.study_file import check_study, dump_study
 from tabib.training.networks import NETWORKS
 
@@ -115,6 +122,94 @@ def test_pages_tell_of_each_way(twins: LeakyTwin, tmp_path: Path) -> None:
         assert words in english
     assert "همزاد نشتی" in persian
     assert 'dir="rtl"' in persian
+
+
+def face(number: int) -> bytes:
+    return encode_png(np.random.default_rng(number).integers(0, 255, (SIDE, SIDE), dtype=np.uint8))
+
+
+def zipped(folder: Path) -> dict[str, object]:
+    """Films as an archive of one folder in another has them, with what a system leaves there."""
+    with zipfile.ZipFile(folder / "films.zip", "w") as archive:
+        for number in range(40):
+            archive.writestr(f"set/{('ill', 'well')[number % 2]}/p{number // 4:02d}_{number}.png", face(number))
+        archive.writestr("__MACOSX/set/ill/._p00_0.png", b"left by a system")
+    return {"data": {"folder": str(folder / "films.zip"), "group": r"(p\d+)"}}
+
+
+def stacked(folder: Path) -> dict[str, object]:
+    """Files of several frames, of patients that nobody names."""
+    for number in range(40):
+        first, *others = (Image.open(io.BytesIO(face(10 * number + frame))) for frame in range(3))
+        (folder / "films" / "iw"[number % 2]).mkdir(parents=True, exist_ok=True)
+        first.save(folder / "films" / "iw"[number % 2] / f"{number}.tif", save_all=True, append_images=others)
+    return {"data": {"folder": str(folder / "films")}, "positive": "i"}
+
+
+def in_folds(folder: Path) -> dict[str, object]:
+    """Folds that a table numbers."""
+    (folder / "films").mkdir()
+    for number in range(40):
+        (folder / "films" / f"{number}.png").write_bytes(face(number))
+    lines = [f"{number}.png,{('ill', 'well')[number % 2]},{number // 4 % 4},{number // 4}" for number in range(40)]
+    (folder / "films.csv").write_text("\n".join(["path,label,fold,who", *lines]))
+    columns = {"part": "fold", "group": "who"}
+    data = {"folder": str(folder / "films"), "layout": "table", "table": str(folder / "films.csv"), "columns": columns}
+    return {"data": data, "split": {"given": True, "test_fold": 3}}
+
+
+def divided(study: Study, root: Path, until: str = "split") -> Run:
+    with open_run(study, root=root, until=until) as run, pytest.raises(Reached):
+        run_study(study, run)
+    return run
+
+
+@pytest.mark.parametrize("kept", [zipped, stacked, in_folds])
+def test_a_table_of_exchanged_labels_finds_its_images_wherever_they_lie(kept: Callable[[Path], dict[str, object]], tmp_path: Path) -> None:
+    study = study_of(tmp_path, **kept(tmp_path))
+    honest = divided(study, tmp_path / "runs")
+    made = wrong_study("labels", study, honest, tmp_path / "twin", SILENT)
+    assert isinstance(made, Study)
+    told = ["path", "content", "part", "fold"]
+    one, other = (run.read("split").filter(pl.col("part") != "left_out") for run in (honest, divided(made, tmp_path / "runs")))
+    assert len(one) == (120 if kept is stacked else 40)
+    # Parts that are drawn are drawn for the labels that there are; those that are given stay.
+    given = study.split.given
+    assert one.select(told if given else told[:2]).equals(other.select(told if given else told[:2]))
+    assert sorted(one["label"]) == sorted(other["label"])
+    assert one["label"].to_list() != other["label"].to_list()
+    groups = [run.group_by("group").agg("path")["path"].list.sort().sort().to_list() for run in (one, other)]
+    assert groups[0] == groups[1]
+    assert (set(pl.read_csv(tmp_path / "twin/labels.csv")["part"]) == {0, 1, 2, 3}) == given
+
+
+def test_copies_are_written_once_and_again_where_they_are_not_whole(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "remembers", remembers)
+    study = study_of(films, scale="bench", training={"epochs": 1, "batch": 16, "threads": 1, "precision": "fp32", "device": "cpu"})
+    run = divided(study, tmp_path / "runs", "model")
+
+    def times(of: Study = study) -> dict[str, int]:
+        made = wrong_study("augmented", of, run, tmp_path / "twin", SILENT)
+        assert isinstance(made, Study)
+        assert made.data.table is not None
+        assert made.data.table.exists()
+        return {path.name: path.stat().st_mtime_ns for path in made.data.folder.iterdir()}
+
+    first = times()
+    assert len(first) == 1 + 3 * run.read("split").filter(pl.col("part") != "left_out").height
+    assert times() == first, "as they were"
+    copies = tmp_path / "twin/copies"
+    for damage in (
+        next(copies.glob("*.png")).unlink,
+        lambda: next(copies.glob("*.png")).write_bytes(b""),
+        lambda: (tmp_path / "twin/copies.json").write_text("{"),
+    ):
+        damage()
+        again = times()
+        assert again.keys() == first.keys()
+        assert not set(again.items()) & set(first.items()), "all of them anew"
+        first = again
+    assert not set(times(study.model_copy(update={"split": study.split.model_copy(update={"seed": 4})})).items()) & set(first.items())
 
 
 def test_a_way_that_cannot_be_is_said(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from tabib.experiments.series import Missed, run_row
 from tabib.progress import SILENT, Progress
 from tabib.records import Comparison, LeakyTwin, Twin
 from tabib.reports import LANGUAGES, write_twin_pages
-from tabib.runs import Run, atomic_write, read_run, write_json
+from tabib.runs import Run, atomic_write, code_of, fingerprint, list_data, read_run, write_json
 from tabib.training.examples import write_copies
 
-__all__ = ["WAYS", "make_twins", "write_twins"]
+__all__ = ["WAYS", "make_twins", "write_twins", "wrong_study"]
 
 WAYS = ("image", "augmented", "labels")
 """Split by image; augmented before the split; labels drawn by chance."""
@@ -71,7 +71,7 @@ def make_twins(
     run, found = read_run(honest), []
     for way in ways:
         progress.say(f"{way}:")
-        made = _study_of(way, study, run, folder, progress)
+        made = wrong_study(way, study, run, folder, progress)
         found.append((way, made if isinstance(made, Missed) else run_row(made, explained=False, **told)))
     there = [(way, place) for way, place in found if isinstance(place, Path)]
     compared: Comparison = compare_runs([honest, *(place for _, place in there)], title={}, names=["honest", *(way for way, _ in there)])
@@ -97,8 +97,16 @@ def write_twins(twin: LeakyTwin, folder: Path) -> list[Path]:
     return write_twin_pages(twin, folder)
 
 
-def _study_of(way: str, study: AnyStudy, run: Run, folder: Path, progress: Progress) -> AnyStudy | Missed:
-    """The study in a wrong way."""
+def wrong_study(way: str, study: AnyStudy, run: Run, folder: Path, progress: Progress) -> AnyStudy | Missed:
+    """The study in a wrong way, or why it has none.
+
+    Args:
+        way: of `WAYS`.
+        study: a sound one.
+        run: its own, with index and split; of the way `augmented` trained, too.
+        folder: as of `make_twins`.
+        progress: told of what is decoded.
+    """
     alone: dict[str, Any] = {"by": "image", "given": False, "test_fold": None, "file": None}
     if way == "image":
         split = study.split.model_copy(update=alone)
@@ -141,16 +149,32 @@ def _labels_by_chance(run: Run, path: Path, *, seed: int) -> Path:
 
 
 def _copies_first(run: Run, study: Study, folder: Path, progress: Progress) -> Path:
-    """Write changed copies of every image, and a table of them."""
+    """Write changed copies of every image, and a table of them; those of an earlier start stay where they are whole, and of the same."""
     resolved: Study = run.read("study")
     split: pl.DataFrame = run.read("split")
     index: pl.DataFrame = run.read("index")
     used = split.filter(pl.col("part") != "left_out")
     augment = resolved.augment.model_copy(update={"copies": resolved.augment.copies or COPIES})
+    classes, seed = run.read("model").classes, study.split.seed
+    made, mark = (
+        fingerprint(used, augment, resolved.input, *classes, seed, code_of(write_copies.__module__)),
+        folder.with_name("copies.json"),
+    )
+    if _whole(mark, {"made": made, "files": list_data(folder)}):
+        return folder
+    mark.unlink(missing_ok=True)
     cache = build_cache(open_data(study.data, run.cache_folder).data, index, resolved.input, folder=run.cache_folder, progress=progress)
-    shutil.rmtree(folder, ignore_errors=True)
-    write_copies(folder, cache, used, augment, classes=run.read("model").classes, seed=study.split.seed)
+    write_copies(folder, cache, used, augment, classes=classes, seed=seed)
+    write_json(mark, {"made": made, "files": list_data(folder)})
     return folder
+
+
+def _whole(mark: Path, wanted: dict[str, str]) -> bool:
+    """Whether what stands in the mark of some copies is what these are; a mark that cannot be read is none."""
+    try:
+        return json.loads(mark.read_text(encoding="utf-8")) == wanted
+    except (OSError, ValueError):
+        return False
 
 
 def _known(run: Run) -> int:
