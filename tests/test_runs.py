@@ -17,7 +17,7 @@ from tabib import runs
 from tabib.config import Data, Study
 from tabib.errors import RunError, StudyError
 from tabib.records import INDEX_SCHEMA, SPLIT_SCHEMA, Decision, Findings
-from tabib.runs import Reached, Run, atomic_write, check_table_place, fingerprint, open_run, read_jsonl, read_run, study_id
+from tabib.runs import Reached, Run, atomic_write, check_table_place, fingerprint, for_spreadsheet, open_run, read_jsonl, read_run, study_id
 
 
 @pytest.fixture
@@ -226,6 +226,20 @@ def test_a_table_that_cannot_be_written_is_refused_before_the_work(tmp_path: Pat
             check_table_place(tmp_path / name)
     check_table_place(tmp_path / "new" / "out.parquet")
     assert not list((tmp_path / "new").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        *[(text, False) for text in ("=1+1.png", "+a", "-a.png", "@a", "\ta", "\ra", "＝1", "-1-1", "-", "+1.2.3")],
+        *[(text, True) for text in ("-1", "+2.5", "-.5e-3", "-7.", "a=1.png", "./=a.png", "'=a", "", "۳", " =a", "p-1")],
+        (None, True),
+    ],
+)
+def test_a_spreadsheet_takes_no_text_for_a_formula(text: str | None, kept: bool) -> None:
+    table = pl.DataFrame({"path": [text], "p_ill": [-0.5], "row": [-1], "said": ["well"]}, schema_overrides={"path": pl.String()})
+    assert for_spreadsheet(table).row(0) == (text if kept else f"'{text}", -0.5, -1, "well")
+    assert for_spreadsheet(table).schema == table.schema
 
 
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path) -> None:

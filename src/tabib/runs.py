@@ -72,6 +72,7 @@ __all__ = [
     "file_hash",
     "files_below",
     "fingerprint",
+    "for_spreadsheet",
     "keep_apart",
     "list_data",
     "open_run",
@@ -124,6 +125,9 @@ SHARED = ("index", "findings", "split")
 
 TABLES = (".csv", ".parquet")
 """What a table can be written as."""
+
+FORMULA, NUMBER = r"^[=+\-@＝＋－＠\t\r]", r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+"""How a text begins that a spreadsheet takes for a formula, and a whole text that is one number."""
 
 MANIFEST = "manifest.json"
 
@@ -356,6 +360,16 @@ def save(path: Path, value: object) -> None:
             file.write(buffer.getbuffer())
         else:
             raise TypeError(f"{type(value).__name__} has no file format")
+
+
+def for_spreadsheet(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with an apostrophe before each text that a spreadsheet would take for a formula, as of a file `=1+1.png`; numbers stay.
+
+    Of CSV that a person opens; what Tabib or another program reads again (`split.csv`, Parquet) holds texts as they are.
+    """
+    text = pl.col(pl.String)
+    formula = text.str.contains(FORMULA) & ~text.str.contains(NUMBER)
+    return table.with_columns(pl.when(formula).then("'" + text).otherwise(text).name.keep())
 
 
 def read_result(run_folder: Path, name: str) -> Any:

@@ -104,6 +104,17 @@ def test_worklist_and_pages(trouble: LabelTrouble, tmp_path: Path) -> None:
         assert "Northcutt" in page
 
 
+def test_a_spreadsheet_takes_no_name_of_the_worklist_for_a_formula(trouble: LabelTrouble, tmp_path: Path) -> None:
+    first, second = trouble.doubts[:2]
+    names = {"path": '=HYPERLINK("http://example.org";"a").png', "group": "@patient", "label": "-1", "suggested": "+ill"}
+    odd = [first.model_copy(update=names), second.model_copy(update={"path": "ill/=1.png", "group": None})]
+    write_label_trouble(trouble.model_copy(update={"doubts": odd}), tmp_path)
+    with (tmp_path / "worklist.csv").open(encoding="utf-8-sig", newline="") as file:
+        one, other = csv.DictReader(file)
+    assert [one[name] for name in ("path", "patient", "label", "suggested")] == [f"'{names['path']}", "'@patient", "-1", "'+ill"]
+    assert (other["path"], other["patient"], other["probability_of_label"]) == ("ill/=1.png", "", f"{second.label_probability:.3f}")
+
+
 def answers_of(probability: list[list[float]], labels: str) -> pl.DataFrame:
     return pl.DataFrame(
         {

@@ -133,6 +133,10 @@ def test_the_verbs_share_one_run_and_need_torch_only_for_the_network(films: Path
     assert done.returncode == 3, done.stderr
     assert json.loads(done.stdout)["refused"] == 1
     assert pl.read_csv(tmp_path / "out.csv").height == 2
+    formula = tmp_path / "=1+1.png"
+    formula.write_bytes(one.read_bytes())
+    assert tabib("predict", folder, formula.name, "--out", tmp_path / "odd.csv", cwd=tmp_path).returncode == 0
+    assert pl.read_csv(tmp_path / "odd.csv")["path"].to_list() == ["'=1+1.png"]
 
     before = {path.name: path.read_bytes() for path in (folder / "explanations").iterdir()}
     assert tabib("explain", folder, "--json").returncode == 0

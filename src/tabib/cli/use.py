@@ -43,7 +43,7 @@ def predict(
     from tabib.console import ConsoleProgress
     from tabib.prediction import Predictor, predict_paths
     from tabib.records import labels_of
-    from tabib.runs import check_table_place, read_run, save
+    from tabib.runs import check_table_place, for_spreadsheet, read_run, save
 
     if out is not None and out.suffix:  # a folder of masks has none
         check_table_place(out)
@@ -62,7 +62,7 @@ def predict(
     predictor = Predictor.load(opened.folder / "model")
     table = predict_paths(predictor, paths, progress=ConsoleProgress())
     if out is not None:
-        save(out, table)
+        save(out, for_spreadsheet(table) if out.suffix == ".csv" else table)
     lines = [
         f"{row['path']}: refused, {row['refused']}"
         if row["refused"]

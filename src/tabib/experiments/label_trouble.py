@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from tabib.metrics import weigh_labels
 from tabib.progress import SILENT, Progress
 from tabib.records import LabelDoubt, LabelTrouble
 from tabib.reports import LANGUAGES, write_label_trouble_pages
-from tabib.runs import Run, atomic_write, read_run, write_json
+from tabib.runs import Run, atomic_write, for_spreadsheet, read_run, write_json
 
 __all__ = ["UNSURE", "find_label_trouble", "weigh_answers", "write_label_trouble"]
 
@@ -114,14 +112,18 @@ def write_label_trouble(trouble: LabelTrouble, folder: Path) -> list[Path]:
     """Write `label_trouble.json`, `worklist.csv` and a page per language into a folder. Returns the pages."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "label_trouble.json", trouble.model_dump(mode="json"))
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
-    for each in trouble.doubts:
-        numbers = (f"{each.label_probability:.3f}", f"{each.suggested_probability:.3f}", "yes" if each.disagree else "")
-        writer.writerow([each.list, each.path, each.group or "", each.label, each.suggested, *numbers, "", ""])
+    rows = [
+        (
+            *(each.list, each.path, each.group, each.label, each.suggested),
+            *(f"{each.label_probability:.3f}", f"{each.suggested_probability:.3f}", "yes" if each.disagree else None),
+            *(None, None),
+        )
+        for each in trouble.doubts
+    ]
+    worklist = pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")
     with atomic_write(folder / "worklist.csv") as file:
-        file.write(text.getvalue().encode("utf-8-sig"))  # spreadsheets take a CSV for UTF-8 by this mark only
+        # Spreadsheets take a CSV for UTF-8 by this mark only.
+        for_spreadsheet(worklist).write_csv(file, include_bom=True, line_terminator="\r\n")
     return write_label_trouble_pages(trouble, folder)
 
 
