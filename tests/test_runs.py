@@ -16,7 +16,7 @@ import pytest
 from tabib import runs
 from tabib.config import Data, Study
 from tabib.errors import RunError, StudyError
-from tabib.records import INDEX_SCHEMA, SPLIT_SCHEMA, Decision, Findings
+from tabib.records import INDEX_SCHEMA, SPLIT_SCHEMA, Decision, Finding, Findings, Member, Model
 from tabib.runs import Reached, Run, atomic_write, check_table_place, fingerprint, for_spreadsheet, open_run, read_jsonl, read_run, study_id
 
 
@@ -152,6 +152,28 @@ def test_a_file_changed_in_place_is_noticed_by_the_index(study: Study) -> None:
     before = fingerprint(study.data)
     os.utime(study.data.folder / "A" / "a.png", ns=(1, 1))
     assert fingerprint(study.data) != before
+
+
+def test_a_model_is_its_weights_and_not_what_its_training_took() -> None:
+    told = {
+        "name": "seed0",
+        "seed": 0,
+        "fold": None,
+        "epochs": 2,
+        "best_epoch": 1,
+        "best_value": 0.5,
+        "weights_sha256": "ab",
+        "seconds": 7.0,
+    }
+    one = Member.model_validate(told)
+    model = Model(
+        network="small_resnet", classes=["a", "b"], positive="b", channels=1, height=8, width=8, weights_total=1, weights_trainable=1,
+        weights_source="none", weights_source_sha256=None, members=[one],
+    )  # fmt: skip
+    slower = one.model_copy(update={"seconds": 9.0, "memory": 10**9})
+    remark = Finding(code="budget_taken", level="pass", figures={"seconds": 9.0})
+    assert fingerprint(model.model_copy(update={"members": [slower], "remarks": [remark]})) == fingerprint(model)
+    assert fingerprint(model.model_copy(update={"members": [one.model_copy(update={"weights_sha256": "cd"})]})) != fingerprint(model)
 
 
 def test_resuming_a_changed_study_says_what_changed(study: Study, tmp_path: Path) -> None:

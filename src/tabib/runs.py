@@ -134,6 +134,9 @@ MANIFEST = "manifest.json"
 AFTERWARDS = {"title", "notes", "report", "explain"}
 """Parts of a study that no number hangs on: changing them repeats no step but the explanations and the report."""
 
+TOLD = {"remarks": True, "members": {"__all__": {"seconds", "memory"}}}
+"""Of a model what its training took and what was said of it: no number that is made with the model hangs on it."""
+
 CARRIES = {"config", "errors", "progress", "records", "runs", "study_file"}
 """Rooms in which no number is made: what they hold reaches a step as an input, or is written by it."""
 
@@ -160,7 +163,7 @@ PACKAGES = (
 def fingerprint(*values: object) -> str:
     """SHA-256 of values by their content: tables by their cells, records and studies by their fields, paths by name.
 
-    A study counts without the parts in `AFTERWARDS` and without where its files lie; `Data` counts with the names, sizes and
+    A study counts without the parts in `AFTERWARDS` and without where its files lie, a model without what its training took; `Data` counts with the names, sizes and
     times of the files in its folder.
     """
     digest = hashlib.sha256()
@@ -177,6 +180,8 @@ def fingerprint(*values: object) -> str:
             digest.update(
                 (value.model_dump_json(exclude={"folder", "table", "kind"}) + table + list_data(value.folder, times=True)).encode()
             )
+        elif isinstance(value, (Model, SegmentationModel)):
+            digest.update(value.model_dump_json(exclude=TOLD).encode())
         elif isinstance(value, BaseModel):
             digest.update(value.model_dump_json().encode())
         elif isinstance(value, (str, int, float, Path)) or value is None:
