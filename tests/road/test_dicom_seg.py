@@ -145,4 +145,4 @@ def test_a_series_that_lacks_a_slice_is_refused_whole(tmp_path: Path) -> None:
     )
     found = segment_paths(untrained(bias=9.0), [tmp_path / "a"], tmp_path / "out")
     assert len(found) == 1
-    assert "slice_missing" in found["refused"][0]
+    assert "after slice" in found["refused"][0]

@@ -17,7 +17,7 @@ from tabib.images.scratch import scratch
 from tabib.images.volume import Volume, check_voxels
 
 if TYPE_CHECKING:
-    from tabib.images.series import Series
+    from tabib.images.series import Fault, Series
 
 __all__ = ["as_labels", "read_mask", "read_stack", "read_volume"]
 
@@ -158,7 +158,7 @@ def read_stack(series: Series, name: str, *, time: int | None = None) -> Volume:
 
     wrong = [fault for fault in series.faults if fault.code not in HARMLESS]
     if wrong:
-        shown = "; ".join(f"{one.code} ({', '.join(f'{key} {value:g}' for key, value in one.figures.items())})" for one in wrong[:5])
+        shown = "; ".join(_told(one) for one in wrong[:5])
         raise ImageError(
             f"{name}: is a DICOM series whose slices do not make one volume: {shown}; fetch what is missing, or take out what is too much"
         )
@@ -166,6 +166,12 @@ def read_stack(series: Series, name: str, *, time: int | None = None) -> Volume:
         return read_series(series, time)
     except ImageError as error:
         raise ImageError(str(error) if str(error).startswith(f"{name}: ") else f"{name}: {error}") from None
+
+
+def _told(fault: Fault) -> str:
+    """A fault in words, slices counted from 1 as in the findings."""
+    counted = {name: fault.figures[name] + 1 for name in ("slice", "after") if name in fault.figures}
+    return FAULTS[fault.code].format(**fault.figures | counted)
 
 
 def _kind(data: bytes, name: str) -> str:
@@ -212,6 +218,14 @@ def _refuse_jpeg(data: bytes, number: int | None) -> None:
 HARMLESS = ("slices_tilted", "phases_differ", "orientations_mixed", "sizes_mixed", "spacings_mixed")
 """Faults of a series with which a volume is what it says: the affine matrix has the tilt, a missing time point is refused when it is
 asked for, and a stack that was chosen is one whatever else lies in its files."""
+
+FAULTS = {
+    "slice_missing": "after slice {after} lie {gap_mm:g} mm, and {spacing_mm:g} mm elsewhere (missing: {missing})",
+    "slices_uneven": "slices lie {least_mm:g} to {most_mm:g} mm apart, most of them {spacing_mm:g} mm",
+    "slice_doubled": "{copies} pictures claim the place of slice {slice} at one time",
+    "slices_shifted": "slices lie up to {most_mm:g} mm beside the line of the others",
+}
+"""What is said of the faults with which a series makes no volume."""
 
 LABELS: dict[str, Callable[[bytes, int | None], np.ndarray | None]] = {
     "BMP": _raster_labels,
