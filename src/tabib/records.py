@@ -232,6 +232,7 @@ class Checks(Record):
     expected_initial_loss: float
     seconds_per_step: float
     predicted_seconds: float
+    seconds_before_epochs: float = 0  # of these, for what frozen layers say of all images, which is computed once
     predicted_memory: int | None = None  # bytes that training holds at most; None where the system does not say
 
 

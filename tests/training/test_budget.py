@@ -83,6 +83,11 @@ def test_time_is_reckoned_for_the_epochs_that_ran() -> None:
     }
 
 
+def test_what_frozen_layers_take_before_is_no_time_of_epochs() -> None:
+    found = taken(checks(seconds=200).model_copy(update={"seconds_before_epochs": 80.0}), [member(epochs=5)])
+    assert found["budget_taken"].figures["reckoned_seconds"] == 60
+
+
 @pytest.mark.parametrize(
     ("reckoned", "held", "missed"),
     [

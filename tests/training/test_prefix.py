@@ -251,7 +251,8 @@ def test_the_doctor_times_what_will_be_run(films: Path, monkeypatch: pytest.Monk
         )
         ran.clear()
         checks = check_training(planted.index, planted.split, planted.study, cache_folder=planted.cache_folder)
-        assert checks.predicted_seconds > 0
+        assert checks.predicted_seconds > checks.seconds_before_epochs
+        assert (checks.seconds_before_epochs > 0) == (how == "keep")
         assert sum(shape[0] == 7 for shape in ran) == batches
 
 

@@ -48,11 +48,11 @@ def budget_estimate(training: BaseTraining, *, seconds: float, steps: int, step:
 def budget_taken(checks: Checks, members: Sequence[Member], training: BaseTraining) -> list[Finding]:
     """`budget_taken`, time and memory beside what they were reckoned at, and `memory_missed` where it was much more memory.
 
-    Time is reckoned for the epochs that ran, and not judged: other programs on the machine make it longer. Nothing is found where nothing
-    was reckoned.
+    Time is that of the epochs that ran, and not judged: other programs on the machine make it longer. Nothing is found where nothing was
+    reckoned.
     """
     epochs = sum(member.epochs for member in members)
-    reckoned = checks.predicted_seconds * epochs / (training.epochs * len(members))
+    reckoned = (checks.predicted_seconds - checks.seconds_before_epochs) * epochs / (training.epochs * len(members))
     if not reckoned:
         return []
     memory, most = checks.predicted_memory, max((member.memory for member in members if member.memory is not None), default=None)

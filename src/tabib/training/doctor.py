@@ -147,6 +147,7 @@ def check_training(
         expected_initial_loss=expected,
         seconds_per_step=step,
         predicted_seconds=seconds,
+        seconds_before_epochs=once,
         predicted_memory=memory,
     )
 
