@@ -18,6 +18,19 @@ def test_a_structure_named_on_the_line_makes_it_a_look_at_masks(tabib: Tabib, tm
     assert "structures_counted" in {finding["code"] for finding in said["findings"]}
 
 
+def test_of_a_study_its_data_are_looked_at(tabib: Tabib, tmp_path: Path) -> None:
+    pairs(tmp_path / "cells")
+    study = tmp_path / "cells.yaml"
+    study.write_text("task: segmentation\nname: cells\ndata: {folder: cells, labels: {cell: 1}}\n")
+    code, said = tabib("look", study)
+    assert (code, said["images"], said["classes"]) == (0, 6, {"cell": 6})
+    assert Path(said["page"]).parent.name == "look-cells"
+    code, said = tabib("look", study, "--set", "data.labels={other: 1}")
+    assert said["classes"] == {"other": 6}
+    code, said = tabib("look", study, "--label", "cell=1")
+    assert (code, "is a study, which says how its data lie" in said["error"]) == (2, True)
+
+
 def test_any_field_of_the_data_can_be_set(tabib: Tabib, tmp_path: Path) -> None:
     for number in range(4):
         save_png(tmp_path / f"cells/{number}.png", square() + number)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tabib.cli.described import study_of
+from tabib.cli.described import study_in, study_of
 from tabib.cli.options import DEFAULT_RUNS, AnyLayout, AsJson, Column, DataFolder, Group, Overrides, Pattern, Runs, Structure, Table
 from tabib.cli.tell import class_counts, count_refused, finding_lines, index_lines, leave, tell
 from tabib.errors import StudyError
@@ -17,7 +17,12 @@ __all__ = ["cache", "look", "phantom", "plan"]
 
 
 def look(
-    folder: DataFolder,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="A folder of images, an archive of one (.zip, .tar, .tar.gz), an .npz file, or a study file (YAML)."
+        ),
+    ],
     layout: AnyLayout = "auto",
     label: Structure = None,
     table: Table = None,
@@ -29,20 +34,28 @@ def look(
     runs: Runs = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Look at a folder: what is in it, and what would go wrong."""
+    """Look at a folder, or at the data of a study: what is in it, and what would go wrong."""
     from tabib.console import ConsoleProgress
     from tabib.dataset import index_folder, inspect_dataset, lost_images
     from tabib.reports import write_look
     from tabib.runs import FILES, keep_apart, save
 
-    study = study_of(
-        folder, layout, labels=label, table=table, column=column, pattern=pattern, group=group, overrides=set_, source="tabib look"
-    )
+    if folder.suffix in (".yaml", ".yml"):
+        if layout != "auto" or label or table or column or pattern or group:
+            raise StudyError(
+                f"{folder} is a study, which says how its data lie. Leave out --layout, --label, --table, --column, --pattern and --group, or "
+                "change a field of it: --set data.group=..."
+            )
+        study = study_in(folder, set_, runs=runs, phantom=False)
+    else:
+        study = study_of(
+            folder, layout, labels=label, table=table, column=column, pattern=pattern, group=group, overrides=set_, source="tabib look"
+        )
     keep_apart(runs, study.data.folder)
     progress = ConsoleProgress()
     index = index_folder(study.data, cache_folder=runs / ".cache", progress=progress)
     findings = inspect_dataset(index, study, progress=progress)
-    place = runs / f"look-{folder.resolve().name}"
+    place = runs / f"look-{study.data.folder.resolve().name}"
     save(place / FILES["index"].path, index)
     save(place / FILES["findings"].path, findings)
     page = write_look(place / "look.html", study.data, index=index, findings=findings, code=language)
