@@ -141,6 +141,8 @@ def test_objects_are_counted() -> None:
 def test_empty_masks() -> None:
     finding = one(look(index_of({"structures": {4: "{}"}, "label": {4: ""}})), "masks_empty")
     assert (finding.level, finding.rows, finding.figures["share"]) == ("warn", [4], 1 / 12)
+    assert "masks_empty" not in codes(look(index_of({"structures": {4: '{"7": 9}'}, "label": {4: ""}}))), "of a number without a name"
+    assert "masks_empty" in codes(look(index_of({"structures": {4: '{"7": 9}'}, "label": {4: ""}}), ignored=[7]))
 
 
 @pytest.mark.parametrize(("code", "field"), [("mask_islands", "islands"), ("mask_holes", "holes")])
@@ -203,6 +205,11 @@ def test_a_patient_of_one_phase() -> None:
     assert (finding.rows, finding.figures["patients"], finding.figures["all"]) == ([4, 5, 8, 9], 2, 6)
     unknown = one(look(index_of({"facts": {4: None, 5: None}})), "phases_incomplete")
     assert (unknown.rows, unknown.figures["phases"]) == ([4, 5], "ED · ES"), "one of whom no phase is known"
+    same = one(look(index_of(facts=[json.dumps({"phase": "ED"})] * 12)), "phases_incomplete")
+    assert (same.figures["patients"], same.figures["all"]) == (6, 6), "where all lack the same one"
+    assert one(look(index_of(facts=[None] * 12), layout="acdc"), "phases_incomplete").figures["phases"] == "ED · ES"
+    other = index_of(facts=[json.dumps({"phase": "arterial"})] * 12)
+    assert not codes(look(other)) & {"phases_incomplete"}, "phases that are none of a heart beat"
     assert "phases_incomplete" not in codes(look(index_of(facts=[None] * 12)))
 
 

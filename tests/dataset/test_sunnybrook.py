@@ -81,6 +81,17 @@ def test_other_pictures_and_files_are_left_aside_with_a_reason(tmp_path: Path) -
     assert len(cases(found)) == 4
 
 
+def test_outlines_of_a_patient_that_the_table_does_not_name_are_masks_without_an_image(tmp_path: Path) -> None:
+    write_sunnybrook(tmp_path)
+    table = (tmp_path / "link.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "link.csv").write_text("".join(table[:-1]))
+    found = index(tmp_path)
+    lost = found.filter(pl.col("refused") == "a mask without an image: lies in no folder of a patient that link.csv names")
+    assert lost["path"].str.ends_with("-manual.txt").all()
+    assert len(lost) == len(list((tmp_path / "contourfiles").rglob("*.txt"))) / 2
+    assert len(cases(found)) == 2
+
+
 def test_the_myocardium_is_known_where_both_outlines_are(tmp_path: Path) -> None:
     write_sunnybrook(tmp_path, patients=1)
     found = index(tmp_path, lv=1, myocardium=2)
@@ -101,7 +112,7 @@ def test_a_slice_that_was_left_out_between_others_leaves_the_volume_unknown(tmp_
     found = index(tmp_path)
     assert found["refused"].str.starts_with("slice 3 of 5 has no outline, and slices on both sides have").sum() == 1
     assert [row["phase"] for row in cases(found)] == ["ED"]
-    assert "phases_incomplete" not in {finding.code for finding in inspect_dataset(found, study(tmp_path, layout="sunnybrook")).findings}
+    assert "phases_incomplete" in {finding.code for finding in inspect_dataset(found, study(tmp_path, layout="sunnybrook")).findings}
 
 
 def test_one_moment_has_no_phase(tmp_path: Path) -> None:

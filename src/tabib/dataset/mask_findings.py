@@ -15,6 +15,7 @@ from statistics import median
 import polars as pl
 
 from tabib.config import Segmentation
+from tabib.dataset.acdc import PHASES
 from tabib.dataset.listing import WITHOUT_IMAGE
 from tabib.dataset.masks import MaskFacts
 from tabib.records import Finding, Level, Typical, labels_of
@@ -29,6 +30,7 @@ _NUMBERS = 8  # of a mask that a sentence can name
 _RARELY = 0.2  # share of images below which a structure at the frame was cut off; above it structures lie so
 _SPREAD = 1.5  # largest spacing over the smallest
 _LEAST_SAME = 5  # images from which it says something that all have one spacing
+_HEARTS = ("acdc", "sunnybrook")  # layouts of cases that are an end of the heart beat each
 _ROUND_MM = 0.5  # a scanner divides its field of view by its matrix, and rarely gets whole halves of a millimetre three times
 
 
@@ -52,7 +54,7 @@ def inspect_masks(index: pl.DataFrame, study: Segmentation) -> Iterator[Finding]
         yield from _beyond(masked)
     yield from _copies(masked)
     yield from _spacing(good, study)
-    yield from _phases(good)
+    yield from _phases(good, study)
     yield from _slices(good, study)
 
 
@@ -114,7 +116,7 @@ def _segments(masked: pl.DataFrame) -> Iterator[Finding]:
 def _numbers(masked: pl.DataFrame, study: Segmentation) -> Iterator[Finding]:
     """Numbers of the masks that the study does not name, and structures that no mask shows."""
     data = study.data
-    named = set(chain.from_iterable([given] if isinstance(given, int) else given for given in data.labels.values())) | set(data.ignored)
+    named = _named(study)
     voxels: Counter[int] = Counter()
     rows: dict[int, list[int]] = defaultdict(list)
     for row, text in masked.select("row", "structures").iter_rows():
@@ -133,6 +135,11 @@ def _numbers(masked: pl.DataFrame, study: Segmentation) -> Iterator[Finding]:
         yield _finding("structures_never_shown", "fail", {"structures": ", ".join(never), "found": found}, page_one=True)
 
 
+def _named(study: Segmentation) -> set[int]:
+    """The numbers of masks that the study says something of."""
+    return {*chain.from_iterable([given] if isinstance(given, int) else given for given in study.data.labels.values()), *study.data.ignored}
+
+
 def _shown(masked: pl.DataFrame, study: Segmentation) -> Iterator[Finding]:
     """How often each structure is there, how many objects, and which masks are empty."""
     if masked.is_empty():
@@ -145,10 +152,12 @@ def _shown(masked: pl.DataFrame, study: Segmentation) -> Iterator[Finding]:
     else:
         by_structure: Typical = {name: [counts[name]] for name in study.data.structures if counts[name]}
         yield _finding("structures_counted", "pass", {"images": len(masked), "by_structure": by_structure})
-    empty = masked.filter(pl.col("label") == "")
-    if len(empty):
-        figures = {"images": len(empty), "share": len(empty) / len(masked), "example": empty["path"][0]}
-        yield _finding("masks_empty", "warn", figures, empty["row"].to_list())
+    named = _named(study)  # a mask of other numbers is not empty, which `numbers_undeclared` says
+    bare = masked.filter(pl.col("label") == "").select("row", "path", "structures").iter_rows()
+    empty = {row: path for row, path, text in bare if named.issuperset(map(int, json.loads(text)))}
+    if empty:
+        figures = {"images": len(empty), "share": len(empty) / len(masked), "example": next(iter(empty.values()))}
+        yield _finding("masks_empty", "warn", figures, [*empty])
 
 
 def _appearance(masked: pl.DataFrame) -> Iterator[Finding]:
@@ -233,7 +242,7 @@ def _spacing(good: pl.DataFrame, study: Segmentation) -> Iterator[Finding]:
             yield _finding("spacing_round", "warn", {"images": len(known), "spacing": said}, page_one=True)
 
 
-def _phases(good: pl.DataFrame) -> Iterator[Finding]:
+def _phases(good: pl.DataFrame, study: Segmentation) -> Iterator[Finding]:
     """Patients of whom one phase of two is there: their ejection fraction cannot be told."""
     phases: dict[str, set[str]] = defaultdict(set)
     rows: dict[str, list[int]] = defaultdict(list)
@@ -242,6 +251,8 @@ def _phases(good: pl.DataFrame) -> Iterator[Finding]:
             phases[patient] |= {phase} if (phase := json.loads(text or "{}").get("phase")) else set()
             rows[patient].append(row)
     every = set(chain.from_iterable(phases.values()))
+    if study.data.layout in _HEARTS or every & set(PHASES):  # the other phase may lack in all of them
+        every |= set(PHASES)
     lacking = sorted(patient for patient, own in phases.items() if own != every)
     if lacking:
         concerned = sorted(chain.from_iterable(rows[patient] for patient in lacking))

@@ -88,8 +88,9 @@ def list_sunnybrook(data: SegmentationData, *, workers: int | None = None, progr
         elif of_picture and not path.name.lower().endswith(".txt"):
             pictures[of_picture].append(entry.path)
         elif entry.path != LINK:
-            reason = f"{WITHOUT_MASKS}: lies in no folder of a patient that {LINK} names"
-            listed.append(Listed(entry.path, refused=out_of_place(entry.path, reason) if outline is None else reason))
+            place = f"lies in no folder of a patient that {LINK} names"
+            reason = out_of_place(entry.path, f"{WITHOUT_MASKS}: {place}") if outline is None else f"{WITHOUT_IMAGE}: {place}"
+            listed.append(Listed(entry.path, refused=reason))
     if not outlines:
         raise DataError(
             f"{data.folder} holds no outlines of the {len(drawn_as)} patients that {LINK} names.\n{DRAWING.format(folder=data.folder)}"
