@@ -72,6 +72,7 @@ def test_the_phantom_part_changes_the_study_and_rows_and_overrides_change_it_fur
         (0.3, ["augment.shift"], [4]),
         (0.1, ["augment.shift"], [4, 5]),
     ]
+    assert read_changes(place / "smaller.yaml", overrides=["scale=bench"]).seeds == [4]
     (place / "series.yaml").write_text("study: films.yaml\nrows:\n  - {name: longer, set: {training.epochs: 3}}\n")
     assert [row.study.training.epochs for row in read_series(place / "series.yaml", phantom=made).rows] == [3]
     (place / "search.yaml").write_text("study: films.yaml\nmethod: grid\nfields: {training.epochs: [3, 4], model.dropout: [[0.5]]}\n")

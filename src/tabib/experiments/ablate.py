@@ -86,8 +86,9 @@ def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhan
     Args:
         path: YAML; `study` is relative to it. `base` names the first row, which is the study as it is.
         overrides: texts such as `training.epochs=2`, which change every row, after what the row changes.
-        phantom: as of `load_study`; what a row says under `phantom` is then changed, too, and the first seed and fold are enough, because
-            made-up images prove nothing.
+        phantom: as of `load_study`; what a row says under `phantom` is then changed, too.
+
+    At a scale that is not `full` the first seed and the first fold are enough, because such figures prove nothing.
 
     Raises:
         StudyError: with file, and row where one is wrong: two fields changed at once without `together: true`, none, or one that no
@@ -130,7 +131,7 @@ def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhan
             "the folds 0 to 4, or a table that numbers folds, with split.given: true."
         )
     seeds = _numbers(values, "seeds", path) or [0]
-    if phantom is not None:
+    if base.study.scale != "full":
         seeds, folds = seeds[:1], folds[:1]
     return Changes(read_title(values, path), found, seeds, folds or [None])
 
