@@ -32,6 +32,7 @@ bench: $(INSTALLED) .venv-keras/.installed  ## speed and memory, as ratios of on
 	$(BIN)/python benchmarks/segmentation.py
 	$(BIN)/python benchmarks/segmentation_metrics.py
 	$(BIN)/python benchmarks/volumes.py
+	$(BIN)/python benchmarks/at_once.py
 
 bench-quality: $(INSTALLED) ## quality on real images: hours
 	$(BIN)/python benchmarks/quality.py

@@ -29,6 +29,7 @@ from tabib.records import Compared, Measure, SegmentationEvaluation
 from tabib.runs import open_run
 from tabib.study import run_study
 from tabib.study_file import check_study, load_study
+from tabib.training.resolve import available_threads
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 RUNS = Path("runs")
@@ -106,7 +107,8 @@ def folds(minutes: float, share: float, progress: ConsoleProgress) -> None:
     path = plan.with_name(f"{FOLDS}-{minutes:g}.yaml")
     rows = f"changes: [{{name: DynUNet {epochs} epochs, set: {{{dynunet}}}, together: true}}]"
     path.write_text(f"study: {plan.name}\nbase: as planned\nfolds: [0, 1, 2, 3, 4]\n{rows}\n", encoding="utf-8")
-    changes = read_changes(path)
+    # With all cores for each, so that times compare: one is trained at a time.
+    changes = read_changes(path, overrides=[f"training.threads={available_threads()}"])
     trained = run_changes(changes, root=RUNS, command=sys.argv, progress=progress, on_step=progress.step)
     ablation = judge_changes(changes, trained)
     print(

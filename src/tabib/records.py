@@ -809,6 +809,16 @@ class Difference(Record):
     measures: list[PairedMeasure]
 
 
+class Pace(Record):
+    """How many trainings of an experiment are at work at once, and what was timed to choose it. `pace.json`."""
+
+    processes: int
+    threads: int  # of each
+    precision: str
+    alone: float | None = None  # steps a second of one training with all threads
+    beside: float | None = None  # of two trainings together
+
+
 class Change(Record):
     """A field of a resolved study, as it is in the first row of an ablation, and in another."""
 
@@ -869,6 +879,7 @@ class Ablation(Record):
     masked: bool = False
     scale: Scale = "full"
     watched: str = "loss"  # of the curves
+    pace: Pace | None = None  # of the trainings that were not there before
     confidence: float = 0.95
 
 
@@ -885,6 +896,7 @@ class Comparison(Record):
     pooled: Compared | None = None  # all turns together, where none is missing
     differences: list[Difference] = []  # of runs that judged the same rows, each pair
     cases: list[SameCase] = []
+    pace: Pace | None = None  # of the trainings that were not there before, where the runs were made for this comparison
     confidence: float = 0.95  # of the intervals of `differences`
 
 
@@ -905,6 +917,7 @@ class LeakyTwin(Record):
     honest: Compared
     known: int = 0  # as of a twin; none in a sound study
     twins: list[Twin]
+    pace: Pace | None = None  # of the trainings that were not there before
     masked: bool = False
 
 
@@ -964,16 +977,6 @@ class SearchTrial(Record):
     difference: PairedMeasure | None = None  # of the best to it, on the same validation images
 
 
-class Pace(Record):
-    """What was timed to choose how many trials are at work at once, and what was chosen."""
-
-    processes: int
-    threads: int  # of each
-    precision: str
-    alone: float | None = None  # steps a second of one trial with all threads
-    beside: float | None = None  # of two trials together
-
-
 class Searched(Record):
     """A search over fields of a study, on validation images only. `search.json`."""
 
@@ -1024,6 +1027,8 @@ class LabelTrouble(Record):
     groups: int
     seeds: list[int]  # of the trainings; none where the study's own were used
     missed: int  # turns that could not be run, whose images are not looked at
+    stopped: bool = False  # whether that is because nobody waited
+    pace: Pace | None = None  # of the trainings that were not there before
     several: bool = False  # whether an image may have several labels, each of which is weighed
     thresholds: dict[str, float]  # of a class or label: what the models give it on average where it is given
     doubts: list[LabelDoubt]  # the worst first, in each list

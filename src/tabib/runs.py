@@ -50,6 +50,7 @@ from tabib.records import (
     Findings,
     Model,
     Overfit,
+    Pace,
     PostProcessing,
     SegmentationEvaluation,
     SegmentationModel,
@@ -115,10 +116,11 @@ FILES: dict[str, _Kind] = {
 BESIDE: dict[str, _Kind] = {
     "sweep": _Kind("sweep.json", record=Sweep),
     "overfit": _Kind("overfit.json", record=Overfit),
+    "pace": _Kind("pace.json", record=Pace),
     "validation": _Kind("validation.parquet"),
     "validation_masks": _Kind("validation_masks.json", record=SegmentedPart),
 }
-"""Steps that only `tabib check` and `tabib search` take, or that a study asks for."""
+"""Steps that only `tabib check` and the verbs of several trainings take, or that a study asks for."""
 
 SHARED = ("index", "findings", "split")
 """Steps whose result is one file and the same for many settings: taken over from another run of the study that made it."""

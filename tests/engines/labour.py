@@ -82,6 +82,11 @@ def main_module(value: int) -> bool:
     return hasattr(sys.modules["__main__"], "__file__")
 
 
+def slow_square(value: int) -> int:
+    time.sleep(0.5 if value == 0 else 0)
+    return value * value
+
+
 def long(folder: str) -> None:
     Path(folder, f"worker.{os.getpid()}").touch()
     time.sleep(600)

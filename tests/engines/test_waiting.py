@@ -10,7 +10,7 @@ import pytest
 
 from engines import labour
 from engines.test_local import run_script, running
-from tabib.engines import Crashed, waiting_processes
+from tabib.engines import Crashed, keep_busy, waiting_processes
 
 
 def test_what_is_handed_on_one_by_one_comes_back_from_processes_that_stay():
@@ -67,3 +67,37 @@ def test_leaving_ends_what_is_at_work():
         at_work = hand_on(600)
     assert time.monotonic() - began < 300
     assert at_work.cancelled() or at_work.exception() or isinstance(at_work.result(), Crashed)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_processes_are_kept_busy_until_there_is_nothing_left(workers: int):
+    left, told, at_work = list(range(6)), {}, []
+
+    def ask(working):
+        at_work.append(len(working))
+        return left.pop(0) if left else None
+
+    keep_busy(labour.slow_square, ask, told.__setitem__, workers=workers)
+    assert told == {number: number**2 for number in range(6)}
+    assert max(at_work) == workers - 1, "nobody is asked for more than there are processes"
+    assert list(told) == list(range(6)) if workers == 1 else list(told)[-1] == 0, "the first is the slowest"
+
+
+def test_what_waits_for_an_outcome_is_asked_for_again():
+    told: dict[int, object] = {}
+
+    def ask(working):
+        number = len(told) + len(working)
+        return number if number < 4 and (number == 0 or number - 1 in told) else None
+
+    keep_busy(labour.deadly, ask, told.__setitem__, workers=2)
+    assert told == {0: 1, 1: 2, 2: 3, 3: 4}
+
+
+def test_a_process_that_dies_while_busy_costs_its_item():
+    left, told = [13, 1, 2], {}
+    keep_busy(labour.deadly, lambda _: left.pop(0) if left else None, told.__setitem__, workers=2)
+    assert told == {13: Crashed("ended with exit code 7"), 1: 2, 2: 3}
+    left = [5, 6]
+    with pytest.raises(ValueError, match="five"):
+        keep_busy(labour.failing, lambda _: left.pop(0) if left else None, told.__setitem__, workers=2)

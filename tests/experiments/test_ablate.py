@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from tabib.cli import app
 from tabib.errors import RunError, StudyError
 from tabib.experiments import Changes, Trained, judge_changes, read_changes, run_changes, write_ablation
-from tabib.experiments import series as running
+from tabib.experiments import trainings as running
 from tabib.phantoms import ChestFilms, make_chest_films
 from tabib.records import Ablation
 from tabib.runs import Run, read_run
@@ -141,7 +141,7 @@ def test_what_is_stopped_is_told(place: Path, changes: Changes, monkeypatch: pyt
     def stopped(*words: object, **told: object) -> Run:
         nonlocal count
         count += 1
-        if count == 3:
+        if count == 4:  # the first looks at what all share
             raise KeyboardInterrupt
         return finish(*words, **told)  # pyright: ignore[reportArgumentType]
 
@@ -158,10 +158,12 @@ def test_memory_that_is_not_enough_is_a_reason(place: Path, changes: Changes, mo
         )
 
     monkeypatch.setattr(running, "run_study", full)
-    found = running.run_row(changes.rows[0].study, root=place / "others")
-    assert isinstance(found, running.Missed)
-    assert found.why == "memory"
-    assert "training.batch" in found.reason
+    for rows in (1, 2):  # alone, and in what several share
+        found = running.run_rows([running.Row("x", row.study) for row in changes.rows[:rows]], root=place / "others").found
+        for each in found:
+            assert isinstance(each, running.Missed)
+            assert each.why == "memory"
+            assert "training.batch" in each.reason
 
 
 def test_differences_are_those_of_the_means(trained: list[Trained], ablation: Ablation) -> None:
@@ -210,6 +212,7 @@ def test_pages_tell_every_row_in_both_languages(ablation: Ablation, tmp_path: Pa
         "not run: weights",
         "was expected, and found in none",
         "Two trainings",
+        "1 training was at work at a time, with 1 thread each, in fp32.",
     ):
         assert words in english, words
     assert "آنچه مهم است" in persian

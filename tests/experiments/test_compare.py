@@ -56,7 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def done(place: Path) -> list[Path | Compared]:
-    return run_series(read_series(place / "three.series.yaml"), root=place / "runs")
+    return run_series(read_series(place / "three.series.yaml"), root=place / "runs")[0]
 
 
 def test_a_row_without_its_weights_stops_no_other(done: list[Path | Compared]) -> None:
@@ -71,7 +71,7 @@ def test_a_row_without_its_weights_stops_no_other(done: list[Path | Compared]) -
 
 def test_rows_that_are_done_are_not_run_again(place: Path, done: list[Path | Compared]) -> None:
     steps: list[tuple[str, bool]] = []
-    again = run_series(
+    again, _ = run_series(
         read_series(place / "three.series.yaml"), root=place / "runs", on_step=lambda name, loaded: steps.append((name, loaded))
     )
     assert again[:2] == done[:2]
@@ -127,7 +127,7 @@ def test_every_run_answers_the_same_pictures(done: list[Path | Compared]) -> Non
 
 
 def test_runs_of_other_test_images_share_no_pictures(place: Path, done: list[Path | Compared]) -> None:
-    other = run_series(read_series(place / "three.series.yaml", overrides=["split.seed=3", "model.weights=none"]), root=place / "runs")
+    other, _ = run_series(read_series(place / "three.series.yaml", overrides=["split.seed=3", "model.weights=none"]), root=place / "runs")
     comparison = compare_runs([done[0], other[0]], title={"en": "Two"})
     assert not comparison.same_test
     assert comparison.pictures == []

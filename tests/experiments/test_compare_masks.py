@@ -44,7 +44,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     write_pictures(place / "pictures", patients=20)
     (place / "planted.yaml").write_text(STUDY)
     (place / "two.series.yaml").write_text(SERIES, encoding="utf-8")
-    return [each for each in run_series(read_series(place / "two.series.yaml"), root=place / "runs") if isinstance(each, Path)]
+    found, _ = run_series(read_series(place / "two.series.yaml"), root=place / "runs")
+    return [each for each in found if isinstance(each, Path)]
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_other_test_images_are_said_and_not_paired(done: list[Path], tmp_path: P
     (place / "other.series.yaml").write_text(
         "study: planted.yaml\ntitle: x\nrows: [{name: other, set: {split.seed: 3, training.epochs: 1}}]"
     )
-    (other,) = run_series(read_series(place / "other.series.yaml"), root=place / "runs")
+    ((other,), _) = run_series(read_series(place / "other.series.yaml"), root=place / "runs")
     found = compare_runs([done[0], other], title={"en": "x", "fa": "x"})
     assert not found.same_test
     assert (found.differences, found.cases) == ([], [])

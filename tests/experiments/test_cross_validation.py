@@ -80,6 +80,8 @@ def test_pages_say_what_is_pooled(done: Comparison, tmp_path: Path) -> None:
     assert "All turns together" in english
     assert "do not compare" not in english
     assert "همهٔ نوبت‌ها با هم" in persian
+    assert "at work at a time" in english
+    assert "هر بار" in persian
     missing = done.model_copy(update={"pooled": None})
     assert "Not every turn was run" in write_comparison(missing, tmp_path)[0].read_text(encoding="utf-8")
 

@@ -95,6 +95,8 @@ def test_worklist_and_pages(trouble: LabelTrouble, tmp_path: Path) -> None:
     assert LabelTrouble.model_validate(json.loads((tmp_path / "label_trouble.json").read_text())) == trouble
     data = (tmp_path / "worklist.csv").read_bytes()
     assert data.startswith(b"\xef\xbb\xbf")
+    assert "at work at a time" in english
+    assert "هر بار" in persian
     lines = list(csv.DictReader(data.decode("utf-8-sig").splitlines()))
     assert len(lines) == len(trouble.doubts)
     assert [lines[0][name] for name in ("list", "path", "corrected", "remark")] == ["wrong", trouble.doubts[0].path, "", ""]

@@ -121,6 +121,8 @@ def test_pages_tell_of_each_way(twins: LeakyTwin, tmp_path: Path) -> None:
     for words in ("Split by image", "Augmented before the split", "Labels drawn by chance", "may have seen the patient", "nothing leaks"):
         assert words in english
     assert "همزاد نشتی" in persian
+    assert "at work at a time" in english
+    assert "هر بار" in persian
     assert 'dir="rtl"' in persian
 
 
@@ -186,7 +188,7 @@ def test_a_table_of_exchanged_labels_finds_its_images_wherever_they_lie(kept: Ca
 def test_copies_are_written_once_and_again_where_they_are_not_whole(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(NETWORKS, "remembers", remembers)
     study = study_of(films, scale="bench", training={"epochs": 1, "batch": 16, "threads": 1, "precision": "fp32", "device": "cpu"})
-    run = divided(study, tmp_path / "runs", "model")
+    run = divided(study, tmp_path / "runs", "checks")
 
     def times(of: Study = study) -> dict[str, int]:
         made = wrong_study("augmented", of, run, tmp_path / "twin", SILENT)

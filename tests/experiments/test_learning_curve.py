@@ -52,6 +52,8 @@ def test_pages_hold_every_share(curve: LearningCurve, tmp_path: Path) -> None:
     for share in ("20%", "50%", "100%"):
         assert share in english
     assert "منحنی یادگیری" in persian
+    assert "at work at a time" in english
+    assert "هر بار" in persian
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 from torch import nn
 from typer.testing import CliRunner
 
+from paces import SetPace
 from planted_masks import write_pictures
 from tabib.cli import app
 from tabib.errors import MissingPackageError, StudyError
@@ -30,7 +31,7 @@ from tabib.experiments.search import Choices, Range
 from tabib.experiments.trials import Ledger
 from tabib.metrics.intervals import Sureness
 from tabib.phantoms import ChestFilms, make_chest_films
-from tabib.records import Measure, Pace, SearchTrial, Stopped
+from tabib.records import Measure, SearchTrial, Stopped
 from tabib.reports.searched import told
 from tabib.reports.text import language, plain
 from tabib.runs import open_run, read_run
@@ -73,7 +74,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "tiny.yaml").write_text(STUDY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(NETWORKS, "quick", quick)
-        patch.setattr(trials, "_pace", lambda *told: Pace(processes=1, threads=1, precision="fp32"))
         yield folder
 
 
@@ -377,11 +377,11 @@ def test_segmenters_are_searched_by_the_dice_of_validation(place: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_at_once_find_what_one_after_the_other_finds(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_at_once_find_what_one_after_the_other_finds(place: Path, set_pace: SetPace) -> None:
     (place / "real.yaml").write_text(STUDY.replace("quick", "small_resnet").replace("epochs: 4", "epochs: 2"))
     found = []
     for processes in (1, 2):
-        monkeypatch.setattr(trials, "_pace", lambda *told, n=processes: Pace(processes=n, threads=1, precision="fp32"))
+        set_pace(processes)
         root = place / f"processes{processes}"
         found.append(without_times(of(asked(place, TRIALS.replace("tiny", "real")), root), root))
     assert found[0] == found[1]
@@ -423,8 +423,14 @@ def test_the_page_says_how_sure_the_best_is_in_both_languages(written: Path) -> 
     said = json.loads((written / "search.json").read_text())
     assert len(said["trials"]) == 7
     for code, words in {
-        "en": ("No test image was predicted", "cannot be told apart from it", "too good for that alone", "learning_rate"),
-        "fa": ("هیچ تصویر آزمونی پیش‌بینی نشد", "تمایزناپذیر", "بیش از اندازه خوب", "learning_rate"),
+        "en": (
+            "No test image was predicted",
+            "cannot be told apart from it",
+            "too good for that alone",
+            "learning_rate",
+            "at work at a time",
+        ),
+        "fa": ("هیچ تصویر آزمونی پیش‌بینی نشد", "تمایزناپذیر", "بیش از اندازه خوب", "learning_rate", "هر بار"),
     }.items():
         page = (written / f"search.{code}.html").read_text(encoding="utf-8").replace("<wbr>", "")
         for word in words:

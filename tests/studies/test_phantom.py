@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from tabib import config
 from tabib.cli import app
 from tabib.errors import StudyError
-from tabib.experiments import read_changes, read_search, read_series, trials
+from tabib.experiments import read_changes, read_search, read_series
 from tabib.phantoms import PHANTOMS, ready_phantom
-from tabib.records import Pace
 from tabib.study_file import load_study
+from tabib.training import pace
 from tabib.training.networks import NETWORKS
 
 STUDY = """
@@ -46,7 +46,8 @@ def quick(channels: int, height: int, width: int) -> nn.Module:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(NETWORKS, "quick", quick)
+    monkeypatch.setitem(NETWORKS, "quick", quick)  # which another process would not know
+    monkeypatch.setattr(pace, "WORTH_TIMING", float("inf"))
     (tmp_path / "films.yaml").write_text(STUDY)
     return tmp_path
 
@@ -134,7 +135,6 @@ def test_every_verb_of_a_study_takes_the_option() -> None:
 
 def test_verbs_run_without_data_and_every_page_says_that_the_images_are_made_up(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setattr(trials, "_pace", lambda *told: Pace(processes=1, threads=1, precision="fp32"))
     (place / "rows.yaml").write_text("study: films.yaml\nchanges:\n  - {name: longer, set: {training.epochs: 3}}\n")
     words = {"en": "scale: phantom", "fa": "تصاویر ساختگی"}
     run = CliRunner().invoke(app, ["run", "films.yaml", "--phantom", "--json"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from planted import plant, train_planted
 from tabib.config import Training
 from tabib.records import Checks, Finding, Member
 from tabib.training import budget, loop
-from tabib.training.budget import budget_taken, memory_held, memory_of_training
+from tabib.training.budget import budget_taken, memory_free, memory_held, memory_of_training
 
 CPU = torch.device("cpu")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory is anonymous")
@@ -54,6 +55,20 @@ def test_memory_is_what_was_written_to() -> None:
     assert after is not None
     assert reserved - before == pytest.approx(0, abs=0.05 * size)
     assert after - before == pytest.approx(size, rel=0.05)
+
+
+@LINUX
+def test_memory_is_free_within_the_limit_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "_CONTAINER", tmp_path)
+    machine = memory_free()
+    assert machine is not None
+    assert 0 < machine < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    (tmp_path / "memory.stat").write_text("anon 600\nfile 5000\n")
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert memory_free() == 400
+    for limit in (f"{10**15}\n", "max\n"):
+        (tmp_path / "memory.max").write_text(limit)
+        assert memory_free() == pytest.approx(machine, rel=0.5), "others take and give back"
 
 
 @LINUX

@@ -14,9 +14,9 @@ from tabib.cli.tell import HEADLINES, MASK_HEADLINES, STOPPED, leave, scale_line
 from tabib.errors import StudyError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from tabib.records import Ablation, Compared, Comparison
+    from tabib.records import Compared, Comparison, NotRun
 
 __all__ = ["ablate", "compare", "cross_validate", "label_trouble", "leaky_twin", "learning_curve", "search"]
 
@@ -39,14 +39,13 @@ def compare(
     from tabib.runs import check_folder_place
 
     check_folder_place(out or runs)
-    (first, *others), refused = sources, 0
+    first, *others = sources
     if first.suffix in (".yaml", ".yml"):
         if others:
             raise StudyError(f"{first} is a series, and {others[0]} was given as well. Give one series, or run folders.")
         series, progress = read_series(first, overrides=set_ or (), phantom=maker_of(phantom, runs)), ConsoleProgress()
-        done = run_series(series, root=runs, command=sys.argv, offline=offline, progress=progress, on_step=progress.step)
-        refused = sum(not isinstance(each, Path) for each in done)
-        comparison = compare_runs(done, title=series.title, names=[row.name for row in series.rows])
+        done, pace = run_series(series, root=runs, command=sys.argv, offline=offline, progress=progress, on_step=progress.step)
+        comparison = compare_runs(done, title=series.title, names=[row.name for row in series.rows], pace=pace)
         place = out or runs / f"compare-{first.stem}"
     else:
         if set_ or phantom:
@@ -55,7 +54,7 @@ def compare(
         place = out or runs / "compare"
     lines = [] if comparison.same_test else ["The runs were judged on different test images: figures beside one another do not compare."]
     _tell_comparison(comparison, write_comparison(comparison, place), lines, as_json)
-    leave(refused)
+    _leave_runs(line.not_run for line in comparison.lines)
 
 
 def cross_validate(
@@ -80,7 +79,7 @@ def cross_validate(
         pooled = comparison.pooled
         lines = [f"All turns together, {pooled.rows:,} images of {pooled.groups:,} groups: {_headlines(pooled, intervals=True)}"]
     _tell_comparison(comparison, pages, lines, as_json)
-    leave(missed)
+    _leave_runs(line.not_run for line in comparison.lines)
 
 
 def label_trouble(
@@ -115,7 +114,7 @@ def label_trouble(
     worklist = place / "worklist.csv"
     told = {"label_trouble": trouble.model_dump(), "worklist": worklist, "pages": pages}
     tell(told, [*lines, f"Worklist: {worklist}", *(f"Page: {page}" for page in pages)], as_json)
-    leave(trouble.missed)
+    _leave_runs("stopped" if trouble.stopped else "error" for _ in range(trouble.missed))
 
 
 def leaky_twin(
@@ -146,7 +145,7 @@ def leaky_twin(
     lines = [*scale_lines({found.honest.scale}), f"as it is: {_headlines(found.honest)}"]
     lines += [f"{each.way}: {_headlines(each.line) if each.line else f'not run. {each.reason}'}" for each in found.twins]
     tell({"leaky_twin": found.model_dump(), "pages": pages}, [*lines, *(f"Page: {page}" for page in pages)], as_json)
-    leave(sum(each.line is None for each in found.twins))
+    _leave_runs(each.not_run for each in found.twins)
 
 
 def learning_curve(
@@ -179,7 +178,7 @@ def learning_curve(
     said = f"Would more patients help? {plain(told(curve, language('en')))}"
     scales = scale_lines({curve.ablation.scale})
     tell({"learning_curve": curve.model_dump(), "pages": pages}, [*scales, said, *(f"Page: {page}" for page in pages)], as_json)
-    _leave_ablation(curve.ablation)
+    _leave_runs(run.not_run for row in curve.ablation.rows for run in row.runs)
 
 
 def _of_several(runs: Path, out: Path | None, offline: bool) -> dict[str, Any]:
@@ -192,8 +191,9 @@ def _of_several(runs: Path, out: Path | None, offline: bool) -> dict[str, Any]:
     return {"root": runs, "command": sys.argv, "offline": offline, "progress": progress, "on_step": progress.step}
 
 
-def _leave_ablation(ablation: Ablation) -> None:
-    missed = [run.not_run for row in ablation.rows for run in row.runs if run.not_run]
+def _leave_runs(why: Iterable[NotRun | None]) -> None:
+    """Leave with the exit code of runs that are missing, where any is."""
+    missed = [each for each in why if each]
     if "stopped" in missed:
         raise typer.Exit(STOPPED)
     leave(len(missed))
@@ -247,7 +247,7 @@ def ablate(
         lines += [f"      not run, seed {run.seed}: {run.not_run}. {run.reason}" for run in row.runs if run.not_run]
         lines += [f"      expected and not found: {code}" for code, count in row.expected.items() if not count]
     tell({"ablation": ablation.model_dump(), "pages": pages}, [*lines, *(f"Page: {page}" for page in pages)], as_json)
-    _leave_ablation(ablation)
+    _leave_runs(run.not_run for row in ablation.rows for run in row.runs)
 
 
 def search(

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Generic, TypeVar, cast
 from tabib.engines.worker import receive, send
 from tabib.progress import SILENT, Advance, Progress
 
-__all__ = ["Crashed", "map_in_processes", "waiting_processes"]
+__all__ = ["Crashed", "keep_busy", "map_in_processes", "waiting_processes"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -133,6 +133,35 @@ def waiting_processes(function: Callable[[Item], Result], *, workers: int) -> It
         for _ in range(workers):
             if (process := idle.get()) is not None:
                 pool.end(process)
+
+
+def keep_busy(
+    function: Callable[[Item], Result],
+    ask: Callable[[Sequence[Item]], Item | None],
+    tell: Callable[[Item, Result | Crashed], None],
+    *,
+    workers: int,
+) -> None:
+    """Give so many processes the next item whenever one of them is free, until there is none; as `waiting_processes` otherwise.
+
+    Args:
+        function: as of `map_in_processes`.
+        ask: the next item, given those at work; None where there is none, or none before one of these is done.
+        tell: hears of each item what became of it, in the order in which they are done.
+        workers: number of processes; with one the work is done in this process.
+
+    Raises:
+        Exception: whatever the function raises; what is at work is ended then.
+    """
+    working: dict[Future[Result | Crashed], Item] = {}
+    with waiting_processes(function, workers=workers) as hand_on:
+        while True:
+            while len(working) < workers and (item := ask(list(working.values()))) is not None:
+                working[hand_on(item)] = item
+            if not working:
+                return
+            for future in wait(working, return_when=FIRST_COMPLETED).done:
+                tell(working.pop(future), future.result())
 
 
 def _done_here(function: Callable[[Item], Result], item: Item) -> Future[Result | Crashed]:

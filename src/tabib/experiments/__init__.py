@@ -9,7 +9,8 @@ from tabib.experiments.leaky_twin import WAYS, make_twins, write_twins
 from tabib.experiments.learning_curve import SHARES, draw_learning_curve, write_learning_curve
 from tabib.experiments.search import Search, read_search
 from tabib.experiments.searched import judge_search, write_search
-from tabib.experiments.series import Row, Series, read_series, run_series
+from tabib.experiments.series import Series, read_series, run_series
+from tabib.experiments.trainings import Row, run_rows
 from tabib.experiments.trials import run_trials
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "read_search",
     "read_series",
     "run_changes",
+    "run_rows",
     "run_series",
     "run_trials",
     "write_ablation",

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tabib.config import AnyStudy
 from tabib.errors import StudyError
-from tabib.experiments.series import Missed, changes_in, read_rows, read_title, run_row
+from tabib.experiments.series import changes_in, read_rows, read_title
+from tabib.experiments.trainings import Missed, Row, run_rows
 from tabib.progress import SILENT, Progress
+from tabib.records import Pace
 from tabib.reports import finding_codes
-from tabib.runs import read_run
 from tabib.study_file import MakePhantom, load_study, written_fields
 
 __all__ = ["Changed", "Changes", "Trained", "read_changes", "run_changes"]
@@ -69,7 +70,8 @@ class Trained:
     row: int
     seed: int
     fold: int | None
-    found: Path | Missed = field(default_factory=lambda: Missed("stopped", "Stopped before it."))
+    found: Path | Missed
+    pace: Pace | None = None  # of the ablation
 
 
 def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhantom | None = None) -> Changes:
@@ -145,33 +147,29 @@ def run_changes(
     progress: Progress = SILENT,
     on_step: Callable[[str, bool], None] | None = None,
 ) -> list[Trained]:
-    """Run every row with every seed, and fold; what is done is loaded, what was interrupted goes on.
+    """Run every row with every seed, and fold, as `run_rows` does; what is done is loaded, what was interrupted goes on.
 
     All rows are trained with the first seed before any is with the second, so that what is there early already compares. Each
     training is a run as any other, without explanations of its answers. All have one index, one split and one cache of decoded
-    images, and the number format that timed steps chose for the first. A row that fails stops no other; Ctrl-C stops all.
+    images. A row that fails stops no other; Ctrl-C stops all.
 
     Returns:
         Every training, in the order of rows, seeds and folds.
     """
     wanted = [(row, seed, fold) for seed in changes.seeds for fold in changes.folds for row in range(len(changes.rows))]
-    done: dict[tuple[int, int, int | None], Path | Missed] = {}
-    precision: Any = None
-    try:
-        for number, (row, seed, fold) in enumerate(wanted, start=1):
-            name = changes.rows[row].name
-            progress.say(f"{number} of {len(wanted)}: {name}, seed {seed}" + ("" if fold is None else f", fold {fold}"))
-            study = changes.rows[row].trained_with(seed, fold)
-            if precision is not None and study.training.precision == "auto":
-                study = study.model_copy(update={"training": study.training.model_copy(update={"precision": precision})})
-            found = run_row(study, root=root, command=command, offline=offline, explained=False, progress=progress, on_step=on_step)
-            if isinstance(found, Path) and precision is None:
-                precision = read_run(found).read("study").training.precision
-            done[row, seed, fold] = found
-    except KeyboardInterrupt:
-        progress.say("Stopped. Nothing is lost: the same command goes on from here.")
-    keys = [(row, seed, fold) for row in range(len(changes.rows)) for seed in changes.seeds for fold in changes.folds]
-    return [Trained(*key, done[key]) if key in done else Trained(*key) for key in keys]
+    rows = []
+    for row, seed, fold in wanted:
+        changed = changes.rows[row]
+        name = f"{changed.name or 'as it is'}, seed {seed}" + ("" if fold is None else f", fold {fold}")
+        rows.append(Row(name, changed.trained_with(seed, fold), explained=False))
+    ran = run_rows(rows, root=root, command=command, offline=offline, progress=progress, on_step=on_step)
+    done = dict(zip(wanted, ran.found, strict=True))
+    return [
+        Trained(row, seed, fold, done[row, seed, fold], ran.pace)
+        for row in range(len(changes.rows))
+        for seed in changes.seeds
+        for fold in changes.folds
+    ]
 
 
 def fields_in_which(one: AnyStudy, other: AnyStudy) -> list[str]:

@@ -52,6 +52,7 @@ def judge_changes(changes: Changes, trained: Sequence[Trained]) -> Ablation:
         masked=first is not None and first.cases is not None,
         scale=changes.rows[0].study.scale,
         watched=watched.pop() if len(watched) == 1 else "loss",
+        pace=next((each.pace for each in trained), None),
         confidence=changes.rows[0].study.evaluate.confidence,
     )
 

@@ -22,6 +22,7 @@ from tabib.records import (
     Evaluation,
     Measure,
     Model,
+    Pace,
     Published,
     SamePicture,
     SegmentationEvaluation,
@@ -42,13 +43,16 @@ WORDS = ("name", "title", "notes", "report", "goals", "expect", "explain")
 _Seen = tuple[Compared, Run, pl.DataFrame]
 
 
-def compare_runs(runs: Sequence[Path | Compared], *, title: Mapping[str, str], names: Sequence[str] = ()) -> Comparison:
+def compare_runs(
+    runs: Sequence[Path | Compared], *, title: Mapping[str, str], names: Sequence[str] = (), pace: Pace | None = None
+) -> Comparison:
     """Put finished runs side by side.
 
     Args:
         runs: run folders, or lines of what could not be run.
         title: of the comparison, by language.
         names: of the runs; the study's name and the id where there are none.
+        pace: at which they were trained, where that was for this comparison.
 
     Returns:
         Everything from the files of the runs: what differs in their settings, their figures on test, and their answers to
@@ -105,6 +109,7 @@ def compare_runs(runs: Sequence[Path | Compared], *, title: Mapping[str, str], n
         masked=masked,
         differences=_differences(seen),
         cases=shown_cases([(line, run) for line, run, _ in seen]) if masked and same else [],
+        pace=pace,
         confidence=seen[0][1].read("evaluation").confidence if seen else 0.95,
     )
 

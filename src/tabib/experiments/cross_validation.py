@@ -16,7 +16,8 @@ from tabib.evaluation.parts import seed_of
 from tabib.experiments.compare import compare_runs, whole_measures
 from tabib.experiments.compare_masks import structure_figures
 from tabib.experiments.same_rows import read_said
-from tabib.experiments.series import Row, Series, run_series
+from tabib.experiments.series import Series, run_series
+from tabib.experiments.trainings import Row
 from tabib.progress import SILENT, Progress
 from tabib.records import Compared, Comparison
 from tabib.reports import LANGUAGES
@@ -61,8 +62,8 @@ def cross_validate(
         StudyError: as `turns_of`.
     """
     series = turns_of(study)
-    done = run_series(series, root=root, command=command, offline=offline, progress=progress, on_step=on_step)
-    comparison = compare_runs(done, title=series.title, names=[row.name for row in series.rows])
+    done, pace = run_series(series, root=root, command=command, offline=offline, progress=progress, on_step=on_step)
+    comparison = compare_runs(done, title=series.title, names=[row.name for row in series.rows], pace=pace)
     folders = [each for each in done if isinstance(each, Path)]
     pooled = pool_turns(folders) if len(folders) == len(done) else None
     return comparison.model_copy(update={"turns": True, "pooled": pooled})

@@ -13,7 +13,7 @@ from tabib.dataset import without
 from tabib.errors import RunError, StudyError
 from tabib.evaluation.labels import predictions_of_label
 from tabib.experiments.cross_validation import turns_of
-from tabib.experiments.series import Missed, run_row
+from tabib.experiments.trainings import Missed, Row, run_rows
 from tabib.metrics import weigh_labels
 from tabib.progress import SILENT, Progress
 from tabib.records import LabelDoubt, LabelTrouble
@@ -72,20 +72,20 @@ def find_label_trouble(
         raise StudyError("Labels of images are looked at here, and this study is of masks.")
     training = study.training
     asked = [study.model_copy(update={"training": training.model_copy(update={"seeds": [seed]})}) for seed in seeds] or [study]
-    runs: list[list[Run]] = []
-    why = ""
-    for each in asked:
-        runs.append([])
-        for row in turns_of(each).rows:
-            progress.say(f"{row.name}, seed {each.training.seeds[0]}:" if seeds else f"{row.name}:")
-            found = run_row(row.study, root=root, command=command, offline=offline, explained=False, progress=progress, on_step=on_step)
-            if isinstance(found, Missed):
-                why = found.reason
-            else:
-                runs[-1].append(read_run(found))
-    done = [run for each in runs for run in each]
+    turns = [
+        Row(f"{row.name}, seed {each.training.seeds[0]}" if seeds else row.name, row.study, explained=False)
+        for each in asked
+        for row in turns_of(each).rows
+    ]
+    ran = run_rows(turns, root=root, command=command, offline=offline, progress=progress, on_step=on_step)
+    each_seed = len(turns) // len(asked)
+    runs = [
+        [read_run(found) for found in ran.found[start : start + each_seed] if isinstance(found, Path)]
+        for start in range(0, len(turns), each_seed)
+    ]
+    done, missed = [run for each in runs for run in each], [found for found in ran.found if isinstance(found, Missed)]
     if not all(runs):
-        raise RunError(f"Not one turn could be run, so nobody judged the labels. {why}")
+        raise RunError(f"Not one turn could be run, so nobody judged the labels. {missed[-1].reason}")
     answers = [pl.concat([_judged(run) for run in each]) for each in runs]
     classes: list[str] = done[0].read("evaluation").classes
     doubts, thresholds = [], {}
@@ -100,7 +100,9 @@ def find_label_trouble(
         rows=len(answers[0]),
         groups=sum(run.read("evaluation").parts[-1].groups for run in runs[0]),
         seeds=list(seeds),
-        missed=sum(len(turns_of(each).rows) for each in asked) - len(done),
+        missed=len(missed),
+        pace=ran.pace,
+        stopped=any(each.why == "stopped" for each in missed),
         several=study.several,
         thresholds=thresholds,
         doubts=sorted(doubts, key=lambda each: (each.list == "hard", each.label_probability - each.suggested_probability, each.path)),

@@ -16,11 +16,12 @@ from tabib.dataset.listing import FOLD
 from tabib.errors import StudyError
 from tabib.evaluation.parts import leaked_rows
 from tabib.experiments.compare import compare_runs
-from tabib.experiments.series import Missed, run_row
+from tabib.experiments.trainings import GOES_WRONG, Missed, Row, missed, prepare, run_rows
 from tabib.progress import SILENT, Progress
 from tabib.records import Comparison, LeakyTwin, Twin
 from tabib.reports import LANGUAGES, write_twin_pages
 from tabib.runs import Run, atomic_write, code_of, fingerprint, list_data, read_run, write_json
+from tabib.training import class_names
 from tabib.training.examples import write_copies
 
 __all__ = ["WAYS", "make_twins", "write_twins", "wrong_study"]
@@ -63,29 +64,33 @@ def make_twins(
             raise StudyError(f"There is no way {way!r} to be wrong here. Ways are {', '.join(WAYS)}.")
     if study.split.by == "image":
         raise StudyError("split.by is image: the study is itself what a leaky twin would be. Set split.by: group, and start again.")
-    told = {"root": root, "command": command, "offline": offline, "progress": progress, "on_step": on_step}
-    progress.say("as it is:")
-    honest = run_row(study, **told)
+    told: dict[str, Any] = {"root": root, "offline": offline, "progress": progress, "on_step": on_step}
+    try:
+        prepared, _ = prepare(study, **told)
+    except GOES_WRONG as error:
+        raise StudyError(_no_twin(missed(error))) from error
+    studies = {way: wrong_study(way, study, prepared, folder, progress) for way in ways}
+    rows = [Row(way, made, explained=False) for way, made in studies.items() if not isinstance(made, Missed)]
+    ran = run_rows([Row("as it is", study), *rows], command=command, **told)
+    honest, *others = ran.found
     if isinstance(honest, Missed):
-        raise StudyError(f"The study could not be run as it is, and has no twin. {honest.reason}")
-    run, found = read_run(honest), []
-    for way in ways:
-        progress.say(f"{way}:")
-        made = wrong_study(way, study, run, folder, progress)
-        found.append((way, made if isinstance(made, Missed) else run_row(made, explained=False, **told)))
+        raise KeyboardInterrupt if honest.why == "stopped" else StudyError(_no_twin(honest))
+    became = {row.name: found for row, found in zip(rows, others, strict=True)}
+    found: list[tuple[Any, Path | Missed]] = [(way, made if isinstance(made, Missed) else became[way]) for way, made in studies.items()]
     there = [(way, place) for way, place in found if isinstance(place, Path)]
     compared: Comparison = compare_runs([honest, *(place for _, place in there)], title={}, names=["honest", *(way for way, _ in there)])
     lines = {line.name: line for line in compared.lines}
     return LeakyTwin(
         title=study.title.model_dump(exclude_none=True) or dict.fromkeys(LANGUAGES, study.name),
         honest=lines["honest"],
-        known=_known(run),
+        known=_known(read_run(honest)),
         twins=[
             Twin(way=way, not_run=place.why, reason=place.reason)
             if isinstance(place, Missed)
             else Twin(way=way, line=lines[way], known=_known(read_run(place)))
             for way, place in found
         ],
+        pace=ran.pace,
         masked=compared.masked,
     )
 
@@ -97,13 +102,17 @@ def write_twins(twin: LeakyTwin, folder: Path) -> list[Path]:
     return write_twin_pages(twin, folder)
 
 
+def _no_twin(honest: Missed) -> str:
+    return f"The study could not be run as it is, and has no twin. {honest.reason}"
+
+
 def wrong_study(way: str, study: AnyStudy, run: Run, folder: Path, progress: Progress) -> AnyStudy | Missed:
     """The study in a wrong way, or why it has none.
 
     Args:
         way: of `WAYS`.
         study: a sound one.
-        run: its own, with index and split; of the way `augmented` trained, too.
+        run: its own, with index and split.
         folder: as of `make_twins`.
         progress: told of what is decoded.
     """
@@ -155,7 +164,7 @@ def _copies_first(run: Run, study: Study, folder: Path, progress: Progress) -> P
     index: pl.DataFrame = run.read("index")
     used = split.filter(pl.col("part") != "left_out")
     augment = resolved.augment.model_copy(update={"copies": resolved.augment.copies or COPIES})
-    classes, seed = run.read("model").classes, study.split.seed
+    classes, seed = class_names(split, resolved), study.split.seed
     made, mark = (
         fingerprint(used, augment, resolved.input, *classes, seed, code_of(write_copies.__module__)),
         folder.with_name("copies.json"),

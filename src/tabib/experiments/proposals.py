@@ -17,10 +17,7 @@ from tabib.errors import MissingPackageError
 from tabib.experiments.search import Choices, Range, Search, Values
 from tabib.records import SearchTrial
 
-__all__ = ["AT_ONCE", "floors", "propose", "refuse_missing"]
-
-AT_ONCE = 2
-"""Trials that may be at work at once."""
+__all__ = ["floors", "propose", "refuse_missing"]
 
 DRAWS = 200
 """Draws after which nothing new is found."""

@@ -8,42 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import OutOfMemoryError
-
-from tabib.config import AnyStudy
-from tabib.errors import MissingPackageError, StudyError, TabibError, TrainingError, WeightsError
+from tabib.errors import StudyError
+from tabib.experiments.trainings import Missed, Row, run_rows
 from tabib.progress import SILENT, Progress
-from tabib.records import Compared, NotRun
-from tabib.reports import LANGUAGES, write_reports
-from tabib.runs import Reached, open_run
-from tabib.study import run_study
+from tabib.records import Compared, Pace
+from tabib.reports import LANGUAGES
 from tabib.study_file import MakePhantom, load_study, read_fields, written
 
-__all__ = [
-    "Missed",
-    "Row",
-    "Series",
-    "changes_in",
-    "missed",
-    "only_fields",
-    "read_rows",
-    "read_series",
-    "read_title",
-    "run_row",
-    "run_series",
-]
+__all__ = ["Series", "changes_in", "only_fields", "read_rows", "read_series", "read_title", "run_series"]
 
 FIELDS = ("study", "title", "rows")
-
-NO_WEIGHTS = (WeightsError, MissingPackageError)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One study of a series."""
-
-    name: str
-    study: AnyStudy
 
 
 @dataclass(frozen=True)
@@ -144,77 +118,21 @@ def run_series(
     offline: bool = False,
     progress: Progress = SILENT,
     on_step: Callable[[str, bool], None] | None = None,
-) -> list[Path | Compared]:
-    """Run every row of a series; a row that is done is loaded, one that was interrupted goes on.
+) -> tuple[list[Path | Compared], Pace | None]:
+    """Run every row of a series, as `run_rows` does.
 
     Returns:
-        Per row its run folder, or, where it could not be run, a line that says why. Weights that cannot be had stop no other row.
+        Per row its run folder, or, where it could not be run, a line that says why; and the pace of all. Weights that cannot be had stop no
+        other row.
     """
-    done: list[Path | Compared] = []
-    for row in series.rows:
-        progress.say(f"{row.name}:")
-        found = run_row(row.study, root=root, command=command, offline=offline, progress=progress, on_step=on_step)
-        if isinstance(found, Missed):
-            found = Compared(name=row.name, network=row.study.model.network, not_run=found.why, reason=found.reason)
-        done.append(found)
-    return done
-
-
-@dataclass(frozen=True)
-class Missed:
-    """Why a study has no run."""
-
-    why: NotRun
-    reason: str
-
-
-def run_row(
-    study: AnyStudy,
-    *,
-    root: Path,
-    command: Sequence[str] = (),
-    offline: bool = False,
-    explained: bool = True,
-    progress: Progress = SILENT,
-    on_step: Callable[[str, bool], None] | None = None,
-) -> Path | Missed:
-    """Run one study of several, or finish its run; what goes wrong is said and stops no other.
-
-    Args:
-        study: of the row.
-        root: where run folders are kept.
-        command: for the manifest.
-        offline: download nothing.
-        explained: whether its answers are explained, too; `tabib explain` does it later.
-        progress: told of everything.
-        on_step: hears each step and whether it was loaded.
-
-    Returns:
-        The run folder, or why there is none.
-    """
-    try:
-        with open_run(study, root=root, command=list(command), until=None if explained else "evaluation", on_step=on_step) as run:
-            try:
-                run_study(study, run, offline=offline, progress=progress)
-            except Reached:
-                run.finish(write_reports)
-        return run.folder
-    except (TabibError, MemoryError, RuntimeError) as error:
-        why = missed(error)
-    progress.say(f"not run: {why.reason}")
-    return why
-
-
-def missed(error: Exception) -> Missed:
-    """Why a study has no run, from what went wrong; what Tabib does not know is raised again."""
-    if isinstance(error, TabibError):
-        return Missed(
-            "weights" if isinstance(error, NO_WEIGHTS) else "diverged" if isinstance(error, TrainingError) else "error", str(error)
-        )
-    if not isinstance(error, (MemoryError, OutOfMemoryError)) and "allocate memory" not in str(error):
-        raise error
-    said = (str(error).splitlines() or [""])[0]
-    return Missed("memory", f"The memory is not enough: {said or 'it is full'}. A smaller training.batch, or accumulate, needs less.")
+    ran = run_rows(series.rows, root=root, command=command, offline=offline, progress=progress, on_step=on_step)
+    done = [
+        Compared(name=row.name, network=row.study.model.network, not_run=found.why, reason=found.reason)
+        if isinstance(found, Missed)
+        else found
+        for row, found in zip(series.rows, ran.found, strict=True)
+    ]
+    return done, ran.pace
 
 
 def only_fields(values: Mapping[str, object], fields: Sequence[str], where: str) -> None:

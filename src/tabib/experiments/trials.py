@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tabib.config import AnyStudy, Goals, SegmentationGoals, Study
-from tabib.engines import Crashed, waiting_processes
-from tabib.errors import DataError, RunError, TabibError
+from tabib.config import AnyStudy, Goals, SegmentationGoals
+from tabib.engines import Crashed, keep_busy
+from tabib.errors import DataError, RunError
 from tabib.evaluation.labels import mean_measures
 from tabib.evaluation.mask_measures import measure_masks
 from tabib.evaluation.measures import measure_all
-from tabib.experiments.proposals import AT_ONCE, best_so_far, floors, propose, refuse_missing
+from tabib.experiments.proposals import best_so_far, floors, propose, refuse_missing
 from tabib.experiments.same_rows import figures, validation_of
 from tabib.experiments.search import Search, Values
-from tabib.experiments.series import Missed, missed
+from tabib.experiments.trainings import GOES_WRONG, Missed, missed, missed_by, prepare
 from tabib.progress import SILENT, Progress
 from tabib.records import Measure, Pace, Record, SearchTrial, Stopped
-from tabib.runs import Reached, Run, code_of, fingerprint, open_run, read_record, save, study_id
-from tabib.study import run_study, try_study
-from tabib.training import Pruned, class_names, time_masks, time_step
+from tabib.runs import Run, code_of, fingerprint, open_run, read_record, save, study_id
+from tabib.study import try_study
+from tabib.training import AT_ONCE, Pruned, paced
 
 __all__ = ["Ledger", "run_trials", "study_of"]
-
-TIMED = 2
-"""How often steps are timed, with one process and with two."""
-
-TWO_PAY = 1.1
-"""Two trials are at work at once where they make so many times the steps of one: they need twice the memory."""
 
 
 class Ledger(Record):
@@ -65,9 +57,7 @@ class Asked:
 
 def study_of(search: Search, values: Values, pace: Pace) -> AnyStudy:
     """The study of a trial, with what is equal for all of them. Raises `StudyError` where its values do not go together."""
-    study = search.with_values(values)
-    precision = pace.precision if study.training.precision == "auto" else study.training.precision
-    return study.model_copy(update={"training": study.training.model_copy(update={"threads": pace.threads, "precision": precision})})
+    return paced(search.with_values(values), pace)
 
 
 def run_trials(
@@ -101,47 +91,41 @@ def run_trials(
     """
     refuse_missing(search)
     began = time.monotonic()
-    base, classes = _prepared(search.study, root=root, offline=offline, progress=progress, on_step=on_step)
+    _, pace = prepare(search.study, root=root, offline=offline, progress=progress, on_step=on_step)
     place = folder / f"trials-{_key(search)}.json"
     ledger = read_record(place, Ledger) if place.exists() else Ledger()
-    before = ledger.seconds
+    before, pace = ledger.seconds, ledger.pace or pace
+    asked_of = partial(Asked, search, pace=pace, root=root, command=command, offline=offline)
 
     def searched() -> float:
         return round(before + time.monotonic() - began, 3)
 
-    def keep(**changes: Any) -> Ledger:
-        found = ledger.model_copy(update={**changes, "seconds": searched()})
-        save(place, found)
-        return found
+    def keep(**changes: Any) -> None:
+        nonlocal ledger
+        ledger = ledger.model_copy(update={**changes, "seconds": searched()})
+        save(place, ledger)
 
+    def ask(working: Sequence[Asked]) -> Asked | None:
+        asked = _next(search, ledger, working, asked_of)
+        if asked is None or not _in_time(search, ledger, searched()):
+            return None
+        progress.say(f"trial {asked.number + 1}: {', '.join(f'{name} {value}' for name, value in asked.values.items())}")
+        return asked
+
+    def tell(asked: Asked, found: SearchTrial | Crashed) -> None:
+        found = _failed(asked, missed_by(found)) if isinstance(found, Crashed) else found
+        keep(trials=sorted([*ledger.trials, found.model_copy(update={"ended": searched()})], key=lambda trial: trial.number))
+        progress.say(f"trial {found.number + 1}: {_said(found)}")
+        advance(1)
+
+    here = pace.processes == 1
+    bar = nullcontext(lambda _: None) if here or search.trials is None else progress.bar("trials", search.trials)
     try:
-        pace = ledger.pace or _pace(search, base, classes, progress)
-        ledger = keep(pace=pace, whole=False)
-        asked_of = partial(Asked, search, pace=pace, root=root, command=command, offline=offline)
-        here = pace.processes == 1
-        bar = nullcontext(lambda units: None) if here or search.trials is None else progress.bar("trials", search.trials)
-        work = partial(_try, progress=progress, on_step=on_step) if here else _try
-        with bar as advance, waiting_processes(work, workers=pace.processes) as hand_on:
+        keep(pace=pace, whole=False)
+        with bar as advance:
             advance(len(ledger.trials))
-            working: dict[Future[SearchTrial | Crashed], Asked] = {}
-            while True:
-                while len(working) < pace.processes and (asked := _next(search, ledger, list(working.values()), asked_of)):
-                    if not _in_time(search, ledger, searched()):
-                        break
-                    progress.say(f"trial {asked.number + 1}: {', '.join(f'{name} {value}' for name, value in asked.values.items())}")
-                    working[hand_on(asked)] = asked
-                if not working:
-                    break
-                for future in wait(working, return_when=FIRST_COMPLETED).done:
-                    asked, found = working.pop(future), future.result()
-                    if isinstance(found, Crashed):
-                        why = "memory" if "memory" in found.reason else "error"
-                        found = _failed(asked, Missed(why, f"The process of the trial: {found.reason}."))
-                    found = found.model_copy(update={"ended": searched()})
-                    ledger = keep(trials=sorted([*ledger.trials, found], key=lambda trial: trial.number))
-                    progress.say(f"trial {found.number + 1}: {_said(found)}")
-                    advance(1)
-        ledger = keep(whole=_next(search, ledger, [], asked_of) is None)
+            keep_busy(partial(_try, progress=progress, on_step=on_step) if here else _try, ask, tell, workers=pace.processes)
+        keep(whole=_next(search, ledger, [], asked_of) is None)
     except KeyboardInterrupt:
         progress.say("Stopped. Nothing is lost: the same command goes on from here.")
         return ledger.model_copy(update={"interrupted": True})
@@ -158,48 +142,6 @@ def _key(search: Search) -> str:
         "seed": search.seed,
     }
     return fingerprint(study_id(search.study), json.dumps(asked), code_of("tabib.training"))[:12]
-
-
-def _prepared(
-    study: AnyStudy, *, root: Path, offline: bool, progress: Progress, on_step: Callable[[str, bool], None] | None
-) -> tuple[AnyStudy, int]:
-    """Make what all trials share, in the run of the study as it is; gives that study, resolved, and its number of classes."""
-    with open_run(study, root=root, until="checks", on_step=on_step) as run:
-        with suppress(Reached):
-            run_study(study, run, offline=offline, progress=progress)
-        resolved = run.read("study")
-        classes = class_names(run.read("split"), resolved) if isinstance(resolved, Study) else []
-    return resolved, len(classes)
-
-
-def _pace(search: Search, base: AnyStudy, classes: int, progress: Progress) -> Pace:
-    """Whether one trial with all threads or two with half of them each make more steps a second, by timed ones."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    all_threads, given = base.training.threads, search.study.training.threads
-    assert all_threads != "auto"
-    half = max(1, all_threads // 2) if given == "auto" else given
-    one = Pace(processes=1, threads=all_threads, precision=base.training.precision)
-    if base.training.device != "cpu" or AT_ONCE * half > cores:
-        return one
-    beside = base.model_copy(update={"training": base.training.model_copy(update={"threads": half})})
-    with progress.bar("one trial or two at once", 2) as advance:
-        alone = _rate((base, classes, TIMED))
-        advance(1)
-        with waiting_processes(_rate, workers=AT_ONCE) as hand_on:
-            for steps in (1, TIMED):  # the first starts the processes
-                rates = [future.result() for future in [hand_on((beside, classes, steps)) for _ in range(AT_ONCE)]]
-        advance(1)
-    if any(isinstance(rate, Crashed) for rate in rates):
-        return one.model_copy(update={"alone": alone})
-    together = sum(rate for rate in rates if not isinstance(rate, Crashed))
-    found = one if together < TWO_PAY * alone else one.model_copy(update={"processes": AT_ONCE, "threads": half})
-    return found.model_copy(update={"alone": alone, "beside": together})
-
-
-def _rate(item: tuple[AnyStudy, int, int]) -> float:
-    """Training steps a second of a resolved study, on made-up images; timed so many times over."""
-    study, classes, times = item
-    return times / sum(time_step(study, classes) if isinstance(study, Study) else time_masks(study).step for _ in range(times))
 
 
 def _next(search: Search, ledger: Ledger, working: Sequence[Asked], asked_of: Callable[..., Asked]) -> Asked | None:
@@ -233,7 +175,7 @@ def _try(asked: Asked, *, progress: Progress = SILENT, on_step: Callable[[str, b
                 stopped = Stopped(**stop.args[0])
     except RunError:  # nothing to do with these values: the disk is full, or the run is in use
         raise
-    except (TabibError, MemoryError, RuntimeError) as error:
+    except GOES_WRONG as error:
         return _failed(asked, missed(error), time.monotonic() - began)
     histories = run.histories()
     training = sum(line["seconds"] for lines in histories.values() for line in lines)

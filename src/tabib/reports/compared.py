@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tabib.config import METRICS
-from tabib.records import Compared, Comparison, Measure, TrainFit
-from tabib.reports.text import Language
+from tabib.records import Compared, Comparison, Measure, Pace, TrainFit
+from tabib.reports.text import Language, Value
 from tabib.reports.views import written_number
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "labels_of",
     "measured",
     "measures_of",
+    "paced",
     "published_measures",
     "same_labels",
     "settings_of",
@@ -165,3 +166,12 @@ def _interval(measure: Measure, reader: Language) -> str:
     if measure.low is None or measure.high is None:
         return ""
     return reader.interval(*(written_number(reader, end, _PLACES) for end in (measure.low, measure.high)))
+
+
+def paced(pace: Pace, reader: Language) -> str:
+    """How many trainings were at work at once, and why."""
+    figures: dict[str, Value] = {"processes": pace.processes, "threads": pace.threads, "precision": pace.precision}
+    if pace.alone is None or pace.beside is None:
+        return reader.text("pace.given", figures)
+    figures |= {"alone": pace.alone, "beside": pace.beside, "times": pace.beside / pace.alone}
+    return reader.text("pace.one" if pace.processes == 1 else "pace.two", figures)

@@ -290,6 +290,7 @@ def _page(template: str, gallery: Gallery, code: str, values: Mapping[str, objec
         "mark": mark,
         "name": lambda value: mark(isolated(str(value))),
         "number": lambda value: mark(reader.number(value)),
+        "paced": lambda pace: mark(compared.paced(pace, reader)),
         "program": f"Tabib {tabib.__version__}",
         "reader": reader,
         "style": Markup(files("tabib.reports").joinpath("templates", "style.css").read_text("utf-8")),

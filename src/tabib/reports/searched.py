@@ -21,7 +21,6 @@ __all__ = [
     "difference",
     "lead",
     "measure",
-    "paced",
     "pictures",
     "ranked",
     "score",
@@ -161,18 +160,6 @@ def why(trial: SearchTrial, reader: Language) -> str:
         figures = {"epoch": trial.stopped.epoch, "value": trial.stopped.value, "floor": trial.stopped.floor}
         return reader.text("search.why_pruned", figures)
     return reader.text(NOT_RUN[trial.not_run]) if trial.not_run else ""
-
-
-def paced(searched: Searched, reader: Language) -> str:
-    """How many trials were at work at once, and why."""
-    pace = searched.pace
-    if pace is None:
-        return ""
-    figures: dict[str, Value] = {"processes": pace.processes, "threads": pace.threads, "precision": pace.precision}
-    if pace.alone is None or pace.beside is None:
-        return reader.text("search.pace_given", figures)
-    figures |= {"alone": pace.alone, "beside": pace.beside, "times": pace.beside / pace.alone}
-    return reader.text("search.pace_one" if pace.processes == 1 else "search.pace_two", figures)
 
 
 def pictures(searched: Searched, reader: Language) -> list[tuple[str, Markup]]:

@@ -7,6 +7,7 @@ from tabib.training.loop import Pruned, Watch
 from tabib.training.members import plans
 from tabib.training.overfit import overfit_few
 from tabib.training.own import name_own
+from tabib.training.pace import AT_ONCE, choose_pace, paced
 from tabib.training.resolve import faster_precision, resolve_study, time_step
 from tabib.training.segment import train_segmenter
 from tabib.training.segment_calibrate import calibrate_masks
@@ -18,6 +19,7 @@ from tabib.training.weights import packaged_network
 from tabib.training.windows import count_windows
 
 __all__ = [
+    "AT_ONCE",
     "MaskTimes",
     "Pruned",
     "Watch",
@@ -27,11 +29,13 @@ __all__ = [
     "check_segmentation",
     "check_settings",
     "check_training",
+    "choose_pace",
     "class_names",
     "count_windows",
     "faster_precision",
     "name_own",
     "overfit_few",
+    "paced",
     "packaged_network",
     "plans",
     "resolve_input",

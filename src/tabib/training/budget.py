@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,10 +11,13 @@ from torch import nn
 from tabib.config import BaseTraining
 from tabib.records import Checks, Finding, Member, Typical
 
-__all__ = ["budget_estimate", "budget_taken", "memory_held", "memory_of_training"]
+__all__ = ["budget_estimate", "budget_taken", "memory_free", "memory_held", "memory_of_training"]
 
 _MORE, _STEP = 1.5, 256 * 2**20
 """How much more memory than reckoned is worth a warning: so many times, and more bytes than the allocator takes at once."""
+
+_CONTAINER = Path("/sys/fs/cgroup")
+"""What limits the container that this runs in, if any."""
 
 
 def memory_held(device: torch.device) -> int | None:
@@ -37,6 +41,21 @@ def memory_of_training(network: nn.Module, device: torch.device) -> int | None:
     if held is None or device.type == "cuda":
         return held
     return held + sum(tensor.nbytes for tensor in network.state_dict().values())
+
+
+def memory_free() -> int | None:
+    """Bytes that programs may still take here, within the limit of the container. None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            free = next(1024 * int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # no Linux
+        return None
+    try:
+        most = int((_CONTAINER / "memory.max").read_text())
+        taken = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())["anon"]  # what cannot be given back
+    except (OSError, ValueError, KeyError):  # no container, or "max"
+        return free
+    return min(free, most - int(taken))
 
 
 def budget_estimate(training: BaseTraining, *, seconds: float, steps: int, step: float, members: int, memory: int | None) -> Finding:

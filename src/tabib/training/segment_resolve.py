@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from tabib.config import Segmentation, SegmentationInput
+from tabib.config import AnyStudy, Segmentation, SegmentationInput
 from tabib.dataset import CaseCache, Grid, channel_names, prepared_shapes
 from tabib.errors import StudyError
 from tabib.progress import SILENT, Progress
@@ -24,7 +24,7 @@ from tabib.training.session import running
 from tabib.training.step import seconds_per_step, start
 from tabib.training.windows import count_windows, segment
 
-__all__ = ["MaskTimes", "resolve_input", "resolve_segmentation", "time_masks"]
+__all__ = ["MaskTimes", "must_be_fp32", "resolve_input", "resolve_segmentation", "time_masks"]
 
 _WIDEST = {2: 256, 3: 128}
 """Largest rows and columns of a patch that is planned, by dimensions."""
@@ -96,8 +96,7 @@ def _patches(shapes: list[tuple[int, int, int]], dimensions: int) -> int:
 
 def _precision(study: Segmentation, *, progress: Progress) -> Literal["fp32", "bf16"]:
     precision = study.training.precision
-    if study.training.device == "cpu" and study.input.dimensions == 3:
-        # PyTorch 2.15 with AMX: the gradient of a 1 x 1 x 1 convolution in bf16, of 16 maps of 8 x 128 x 128, writes past its memory.
+    if must_be_fp32(study):
         if precision == "bf16":
             raise StudyError(
                 "training.precision is bf16, and input.dimensions is 3 on a processor, where PyTorch's convolutions of blocks in that "
@@ -105,6 +104,12 @@ def _precision(study: Segmentation, *, progress: Progress) -> Literal["fp32", "b
             )
         return "fp32"
     return faster_of(study, _time_step, progress=progress) if precision == "auto" else precision
+
+
+def must_be_fp32(study: AnyStudy) -> bool:
+    """Whether `precision: auto` is fp32 without any timing, as for volumes on a processor."""
+    # PyTorch 2.15 with AMX: the gradient of a 1 x 1 x 1 convolution in bf16, of 16 maps of 8 x 128 x 128, writes past its memory.
+    return isinstance(study, Segmentation) and study.input.dimensions == 3 and find_device(study.training.device) == "cpu"
 
 
 def _colourless(shape: SegmentationInput) -> str | None:

@@ -1,0 +1,131 @@
+"""One training at a time, or two at once? Steps a second by the timing that experiments choose by, and whole trials by the clock.
+
+    python benchmarks/at_once.py [classifier] [unet] [--seconds 60]
+
+A search of four trials of about so many seconds each, on made-up images: first one at a time with every core, then two at once with half of
+them each, in turn twice. The time of a trial beyond its epochs is its fixed cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+from speed import machine
+from tabib.config import AnyStudy, Study
+from tabib.experiments import read_search, run_trials
+from tabib.experiments.search import Search
+from tabib.experiments.trainings import prepare
+from tabib.experiments.trials import Ledger
+from tabib.phantoms import ready_phantom
+from tabib.runs import Run
+from tabib.training import AT_ONCE, class_names, pace
+
+STUDIES = {
+    "classifier": """
+name: classifier
+positive: PNEUMONIA
+data: {folder: nowhere}
+input: {height: 96, width: 96, channels: 1}
+split: {train: 0.6, validation: 0.2, test: 0.2}
+training: {epochs: 1, batch: 32, log_to: []}
+phantom: {make: chest, patients: 120, set: {data.group: '(patient\\d+)', expect: [acquisition_confounder]}}
+""",
+    "unet": """
+name: unet
+task: segmentation
+data: {folder: nowhere, masks: labels, labels: {nucleus: 1}, instances: true}
+input: {patch: [96, 96], intensity: percentile}
+model: {network: unet, filters: [16, 32, 64, 128]}
+split: {train: 0.6, validation: 0.2, test: 0.2}
+training: {epochs: 1, batch: 8, patches: 64, log_to: []}
+phantom: {make: nuclei, patients: 12, set: {data.group: '(slide\\d+)'}}
+""",
+}
+TITLES = {
+    "classifier": "classifier (small_resnet, 96 x 96, batch 32)",
+    "unet": "U-Net (16 to 128 maps, patches of 96 x 96, batch 8)",
+}
+SEARCH = "study: study.yaml\nmethod: grid\nfields: {training.learning_rate: [1e-3, 2e-3, 3e-3, 4e-3]}\n"
+TRIALS, TURNS = 4, 2
+
+
+def main() -> None:
+    """Print two tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help=", ".join(STUDIES))
+    parser.add_argument("--seconds", type=float, default=60, help="of a trial; 60 by itself")
+    given = parser.parse_args()
+    rows = []
+    for name in given.studies or STUDIES:
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(measured(name, Path(folder), given.seconds))
+    print(f"\n### Trainings at once\n\n{machine()}\n")
+    print("| steps a second | one, every core | one, one thread | two at once, one thread each | two / one, every core |")
+    print("|---|---|---|---|---|")
+    for title, steps, _ in rows:
+        print(f"| {title} | {steps[0]:.2f} | {steps[1]:.2f} | {steps[2]:.2f} | **{steps[2] / steps[0]:.2f}** |")
+    print(
+        f"\n| {TRIALS} trials, by the clock | one at a time | two at once | throughput, two / one | of a trial alone, beyond its epochs |"
+    )
+    print("|---|---|---|---|---|")
+    for title, _, turns in rows:
+        ratios = [one / two for (one, _), (two, _) in turns]
+        cells = [" and ".join(f"{turn[side][0]:.0f}" for turn in turns) + " s" for side in (0, 1)]
+        beyond, share = (statistics.median(column) for column in zip(*(beyond_epochs(turn[0][1]) for turn in turns), strict=True))
+        print(
+            f"| {title} | {cells[0]} | {cells[1]} | **{' and '.join(f'{ratio:.2f}' for ratio in ratios)}** | {beyond:.1f} s, {share:.1%} |"
+        )
+
+
+def measured(name: str, folder: Path, seconds: float) -> tuple[str, list[float], list[tuple[tuple[float, Ledger], ...]]]:
+    """Steps a second in three ways; and what four trials took one at a time and two at once, turn by turn."""
+    (folder / "study.yaml").write_text(STUDIES[name])
+    (folder / "search.yaml").write_text(SEARCH)
+    pace.WORTH_TIMING = float("inf")
+    run, _ = prepare(asked_of(folder).study, root=folder / "runs")
+    study = run.read("study")
+    steps = [rate(run, study, threads) for threads in (study.training.threads, 1)]
+    epochs = max(1, round(seconds / run.read("checks").predicted_seconds))
+    turns = [tuple(tried(folder, epochs, turn, processes=processes) for processes in (1, AT_ONCE)) for turn in range(TURNS)]
+    together = turns[-1][1][1].pace
+    assert together is not None
+    assert together.beside is not None
+    return f"{TITLES[name]}, {study.training.precision}", [*steps, together.beside], turns
+
+
+def asked_of(folder: Path, *overrides: str) -> Search:
+    """The search, on made-up images."""
+    return read_search(folder / "search.yaml", overrides=overrides, phantom=partial(ready_phantom, root=folder))
+
+
+def rate(run: Run, study: AnyStudy, threads: int) -> float:
+    """Training steps a second of one training."""
+    asked = study.model_copy(update={"training": study.training.model_copy(update={"threads": threads})})
+    return pace.step_rate((asked, len(class_names(run.read("split"), study)) if isinstance(study, Study) else 0, pace.TIMED))
+
+
+def tried(folder: Path, epochs: int, turn: int, *, processes: int) -> tuple[float, Ledger]:
+    """Seconds of all trials, without what they share; and what is known of them."""
+    pace.WORTH_TIMING, pace.TWO_PAY = (0, 0) if processes > 1 else (float("inf"), 1)
+    root = folder / f"{turn}-{processes}"
+    search = asked_of(folder, f"training.epochs={epochs}")
+    prepare(search.study, root=root)
+    began = time.monotonic()
+    ledger = run_trials(search, root=root, folder=root)
+    assert [trial.state for trial in ledger.trials] == ["done"] * TRIALS, [trial.reason for trial in ledger.trials]
+    return time.monotonic() - began, ledger
+
+
+def beyond_epochs(ledger: Ledger) -> tuple[float, float]:
+    """Time of a trial that is none of its epochs', in seconds and as a share of it."""
+    beyond = statistics.median(trial.seconds - trial.training_seconds for trial in ledger.trials)
+    return beyond, beyond / statistics.median(trial.seconds for trial in ledger.trials)
+
+
+if __name__ == "__main__":
+    main()
