@@ -177,6 +177,28 @@ def test_agreement_is_written_in_its_unit(hearts: tuple[Path, Segmentation]) -> 
     assert len(segmented.agreement_figures(facts, FA)) == len(rows)
 
 
+def test_what_was_read_of_each_patient_stands_beside_the_truth(hearts: tuple[Path, Segmentation], monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = read_facts(*hearts)
+    table = segmented.agreement_patients(facts, EN)
+    assert table is not None
+    assert facts.segmented is not None
+    fractions = [each for each in facts.segmented.agreements if each.name == "ejection_fraction"]
+    errors: dict[str, float] = {}
+    for each in fractions:
+        for group, true, said in zip(each.groups, each.truth, each.prediction, strict=True):
+            errors[group] = max(errors.get(group, 0.0), abs(said - true))
+    assert [plain(name) for name, _ in table.rows] == sorted(errors, key=lambda group: (-errors[group], group))
+    one = fractions[0]
+    at = [plain(each) for each in table.quantities].index(f"Ejection fraction (%) · {one.of}")
+    place = one.groups.index(plain(table.rows[0][0]))
+    assert plain(table.rows[0][1][at]) == f"{100 * one.prediction[place]:.1f} ({100 * one.truth[place]:.1f})"
+    monkeypatch.setattr(segmented, "PATIENTS", 3)
+    few = segmented.agreement_patients(facts, FA)
+    assert few is not None
+    assert (len(few.rows), few.more) == (3, len(errors) - 3)
+    assert "بیمار به بیمار" in render("report.html.j2", facts, take_gallery(facts), "fa")
+
+
 @pytest.mark.parametrize("missing", ["evaluation.json", "predictions.parquet", "model", "checks.json", "split.csv", "manifest.json"])
 def test_a_run_that_stopped_half_way_has_a_page(hearts: tuple[Path, Segmentation], tmp_path: Path, missing: str) -> None:
     run = tmp_path / "run"

@@ -24,8 +24,10 @@ __all__ = [
     "AgreementRow",
     "Discussed",
     "ExplainedCase",
+    "PatientTable",
     "Shown",
     "agreement_figures",
+    "agreement_patients",
     "agreement_rows",
     "definitions",
     "discussed",
@@ -52,6 +54,9 @@ FEWEST_DISCUSSED = 5
 
 UNCERTAIN = 3
 """Cases that are shown because the answers on them differ most."""
+
+PATIENTS = 20
+"""Patients whose volumes are written out, those with the largest errors."""
 
 FORMULAS = {"dice": "2 TP / (2 TP + FP + FN)", "iou": "TP / (TP + FP + FN)", "precision": "TP / (TP + FP)", "recall": "TP / (TP + FN)"}
 
@@ -111,6 +116,15 @@ class AgreementRow:
     bias: str
     limits: str
     correlation: str
+
+
+@dataclass(frozen=True)
+class PatientTable:
+    """What was read of each patient beside the truth, written out."""
+
+    quantities: Sequence[str]  # heads of the columns
+    rows: Sequence[tuple[str, Sequence[str]]]  # patient, and of each quantity what was read, with the truth in brackets
+    more: int  # patients that are not shown
 
 
 def legend(facts: Facts) -> list[tuple[str, str]]:
@@ -268,9 +282,12 @@ def _said_of(case: MeasuredCase, place: int, reader: Language) -> Iterator[str]:
 
 def called(facts: Facts, reader: Language, case: MeasuredCase) -> str:
     """What a case is called: its patient where that is known, with its moment, or its file."""
+    return " · ".join([_owner(facts, case), *([case.phase] if case.phase else [])])
+
+
+def _owner(facts: Facts, case: MeasuredCase) -> str:
     known = facts.index["group"][case.row]
-    name = known if known is not None else shortened(case.path).split("/")[-1]
-    return f"{name} · {case.phase}" if case.phase else str(name)
+    return str(known) if known is not None else shortened(case.path).split("/")[-1]
 
 
 def wanted_overlays(facts: Facts, reader: Language) -> list[Overlay]:
@@ -332,11 +349,44 @@ def agreement_rows(facts: Facts, reader: Language) -> list[AgreementRow]:
     return [_agreement_row(facts, reader, each) for each in (facts.segmented.agreements if facts.segmented else [])]
 
 
+def agreement_patients(facts: Facts, reader: Language) -> PatientTable | None:
+    """Of each patient the quantities that were read and the true ones, the largest errors first: of ejection fractions where there are any."""
+    judged = facts.segmented.agreements if facts.segmented else []
+    if not judged:
+        return None
+    owners = {case.group: _owner(facts, case) for case in facts.measured("test")}
+    pairs = [dict(zip(each.groups, zip(each.truth, each.prediction, strict=True), strict=True)) for each in judged]
+    telling = [pair for each, pair in zip(judged, pairs, strict=True) if each.name == "ejection_fraction"] or pairs
+
+    def error(group: str) -> float:
+        return max((abs(pair[group][1] - pair[group][0]) for pair in telling if group in pair), default=-1.0)
+
+    def cell(each: Agreement, pair: dict[str, tuple[float, float]], group: str) -> str:
+        if group not in pair:
+            return ""
+        true, said = (_written(reader, each, value) for value in pair[group])
+        return f"{said} {bracketed(true)}"
+
+    groups = sorted(dict.fromkeys(group for each in judged for group in each.groups), key=lambda group: (-error(group), owners[group]))
+    return PatientTable(
+        quantities=[f"{reader.name('quantities', each.name)} · {isolated(each.of)}" for each in judged],
+        rows=[
+            (isolated(owners[group]), [cell(each, pair, group) for each, pair in zip(judged, pairs, strict=True)])
+            for group in groups[:PATIENTS]
+        ],
+        more=max(0, len(groups) - PATIENTS),
+    )
+
+
+def _written(reader: Language, each: Agreement, value: float | None) -> str:
+    if value is None:
+        return written_number(reader, None, 0)
+    return reader.decimal(100 * value if each.name == "ejection_fraction" else value, 1)
+
+
 def _agreement_row(facts: Facts, reader: Language, each: Agreement) -> AgreementRow:
     def written(value: float | None) -> str:
-        if value is None:
-            return written_number(reader, None, 0)
-        return reader.decimal(100 * value, 1) if each.name == "ejection_fraction" else reader.decimal(value, 1)
+        return _written(reader, each, value)
 
     bias = each.bias
     interval = "" if bias.low is None or bias.high is None else bracketed(reader.interval(written(bias.low), written(bias.high)))
