@@ -350,6 +350,9 @@ def segmentation_page() -> str:
         "**Means.** *Macro* is the mean over cases, each counting the same. *Micro* adds the voxels of all cases before the ratio is taken, so that "
         "large structures count more. Intervals of macro means are over patients.",
         "",
+        "**Accuracy of voxels** (`voxel_accuracy`): voxels of all cases whose answer is right, background too, / all voxels; 1 where both masks of "
+        "every case are empty. Where most is background it flatters, so beside it stands that of an answer of background everywhere.",
+        "",
         "## Objects in a picture",
         "",
         "Two objects match where their IoU is above 0.5; none can have two matches. *Micro* adds up the objects of all pictures before any ratio "
