@@ -1018,8 +1018,24 @@ class LabelDoubt(Record):
     disagree: bool = False  # whether trainings with other seeds say different classes
 
 
+class MaskDoubt(Record):
+    """A structure of one mask to look at, and what models that had not seen its patient drew."""
+
+    list: Literal["wrong", "hard"]  # the mask is probably wrong; or the case is hard
+    group: str | None  # null where unknown
+    structure: str
+    dice: float  # of the mask with what was drawn, the mean over the trainings
+    deviations: float  # below the median of all cases, see `tabib.metrics.weigh_dice`
+    agreement: float | None  # Dice of what trainings with other seeds drew with one another, mean over pairs; None of one training
+    called: str | None  # another structure, which a good part of the mask is to the models
+    called_share: float  # of the mask, what is another structure to them
+    voxels: int  # of the mask
+    drawn: int  # by the models, the mean over the trainings
+    case: SameCase  # with the slice in which the first training differs most, and what every training drew
+
+
 class LabelTrouble(Record):
-    """The labels of a study to look at. `label_trouble.json`."""
+    """The labels or masks of a study to look at. `label_trouble.json`."""
 
     title: dict[str, str]  # by language
     run: str  # one of the runs, whose index the rows are of
@@ -1030,6 +1046,8 @@ class LabelTrouble(Record):
     stopped: bool = False  # whether that is because nobody waited
     pace: Pace | None = None  # of the trainings that were not there before
     several: bool = False  # whether an image may have several labels, each of which is weighed
-    thresholds: dict[str, float]  # of a class or label: what the models give it on average where it is given
+    thresholds: dict[str, float]  # of a class or label: what the models give it on average where it is given; of a structure the usual Dice
     doubts: list[LabelDoubt]  # the worst first, in each list
+    masked: bool = False  # whether the study is of masks, whose doubts are in `masks`
+    masks: list[MaskDoubt] = []
     scale: Scale = "full"

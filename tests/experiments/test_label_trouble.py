@@ -13,9 +13,8 @@ import polars as pl
 import pytest
 from torch import nn
 
-from planted_masks import write_pictures
 from tabib.config import Study
-from tabib.errors import RunError, StudyError
+from tabib.errors import RunError
 from tabib.experiments import find_label_trouble, write_label_trouble
 from tabib.experiments.label_trouble import weigh_answers
 from tabib.images import encode_png
@@ -170,13 +169,6 @@ def test_each_of_several_labels_is_weighed(tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_refused(films: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="Not one turn could be run"):
         find_label_trouble(study_of(films, model={"weights": str(tmp_path / "no.safetensors")}), root=tmp_path / "runs")
-    write_pictures(tmp_path / "pictures", patients=4)
-    masks = check_study(
-        {"task": "segmentation", "name": "planted", "data": {"folder": str(tmp_path / "pictures"), "labels": {"disc": 1, "square": 2}}},
-        source="here",
-    )
-    with pytest.raises(StudyError, match="this study is of masks"):
-        find_label_trouble(masks, root=tmp_path / "runs")
 
 
 @pytest.mark.slow

@@ -97,7 +97,7 @@ def label_trouble(
     runs: Runs = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """List labels that are probably wrong, and hard images, by models that had not seen them."""
+    """List labels or masks that are probably wrong, and hard images, by models that had not seen them."""
     from tabib.experiments import find_label_trouble, write_label_trouble
 
     where = _of_several(runs, out, offline)
@@ -105,11 +105,9 @@ def label_trouble(
     place = out or runs / f"label-trouble-{asked.name}"
     trouble = find_label_trouble(asked, seeds=seed or (), **where)
     pages = write_label_trouble(trouble, place)
-    wrong = sum(each.list == "wrong" for each in trouble.doubts)
-    lines = [
-        *scale_lines({trouble.scale}),
-        f"{trouble.rows:,} images of {trouble.groups:,} groups judged: {wrong:,} labels probably wrong, {len(trouble.doubts) - wrong:,} hard",
-    ]
+    lists, what = [each.list for each in (*trouble.doubts, *trouble.masks)], "masks" if trouble.masked else "labels"
+    found = f"{lists.count('wrong'):,} {what} probably wrong, {lists.count('hard'):,} hard"
+    lines = [*scale_lines({trouble.scale}), f"{trouble.rows:,} images of {trouble.groups:,} groups judged: {found}"]
     lines += [f"{trouble.missed} turns were not run, and their images are not looked at."] if trouble.missed else []
     worklist = place / "worklist.csv"
     told = {"label_trouble": trouble.model_dump(), "worklist": worklist, "pages": pages}

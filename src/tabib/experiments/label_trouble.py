@@ -1,18 +1,20 @@
-"""Label trouble: which labels are probably wrong and which images are hard, by models that had not seen the patient."""
+"""Label trouble: which labels or masks are probably wrong and which images are hard, by models that had not seen the patient."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from tabib.config import AnyStudy, Study
 from tabib.dataset import without
-from tabib.errors import RunError, StudyError
+from tabib.errors import RunError
 from tabib.evaluation.labels import predictions_of_label
 from tabib.experiments.cross_validation import turns_of
+from tabib.experiments.mask_trouble import weigh_masks
 from tabib.experiments.trainings import Missed, Row, run_rows
 from tabib.metrics import weigh_labels
 from tabib.progress import SILENT, Progress
@@ -39,6 +41,24 @@ COLUMNS = (
 )
 """Of the worklist; the last two are for the reader to fill in."""
 
+MASK_COLUMNS = (
+    "list",
+    "path",
+    "patient",
+    "structure",
+    "slice",
+    "dice",
+    "usual_dice",
+    "deviations_below",
+    "dice_of_seeds",
+    "called_instead",
+    "voxels_of_mask",
+    "voxels_drawn",
+    "corrected",
+    "remark",
+)
+"""The same where the study is of masks."""
+
 
 def find_label_trouble(
     study: AnyStudy,
@@ -55,7 +75,7 @@ def find_label_trouble(
     Turns are the runs of `cross_validate`: those that are done are loaded. No label is changed.
 
     Args:
-        study: of classes, or of several labels.
+        study: of classes, of several labels, or of masks.
         root: where run folders are kept.
         seeds: of the training; with several, every turn is trained with each, probabilities are their means, and an image of which
             they say different classes is hard. The seeds of the study when not given.
@@ -65,11 +85,9 @@ def find_label_trouble(
         on_step: hears each step and whether it was loaded.
 
     Raises:
-        StudyError: as `turns_of`, or the study is of masks.
+        StudyError: as `turns_of`.
         RunError: no turn could be run.
     """
-    if not isinstance(study, Study):
-        raise StudyError("Labels of images are looked at here, and this study is of masks.")
     training = study.training
     asked = [study.model_copy(update={"training": training.model_copy(update={"seeds": [seed]})}) for seed in seeds] or [study]
     turns = [
@@ -86,27 +104,18 @@ def find_label_trouble(
     done, missed = [run for each in runs for run in each], [found for found in ran.found if isinstance(found, Missed)]
     if not all(runs):
         raise RunError(f"Not one turn could be run, so nobody judged the labels. {missed[-1].reason}")
-    answers = [pl.concat([_judged(run) for run in each]) for each in runs]
-    classes: list[str] = done[0].read("evaluation").classes
-    doubts, thresholds = [], {}
-    for label in classes if study.several else [None]:
-        tables = [table if label is None else predictions_of_label(table, label) for table in answers]
-        found, reached = weigh_answers(tables, classes if label is None else [without(label), label])
-        doubts += found
-        thresholds |= reached if label is None else {label: reached[label]}
+    found = _of_masks(runs) if not isinstance(study, Study) else _of_labels(runs, several=study.several)
     return LabelTrouble(
         title=study.title.model_dump(exclude_none=True) or dict.fromkeys(LANGUAGES, study.name),
         run=str(done[0].folder),
-        rows=len(answers[0]),
+        rows=sum(run.read("evaluation").parts[-1].rows for run in runs[0]),
         groups=sum(run.read("evaluation").parts[-1].groups for run in runs[0]),
         seeds=list(seeds),
         missed=len(missed),
         pace=ran.pace,
         stopped=any(each.why == "stopped" for each in missed),
-        several=study.several,
-        thresholds=thresholds,
-        doubts=sorted(doubts, key=lambda each: (each.list == "hard", each.label_probability - each.suggested_probability, each.path)),
         scale=study.scale,
+        **found,
     )
 
 
@@ -114,7 +123,16 @@ def write_label_trouble(trouble: LabelTrouble, folder: Path) -> list[Path]:
     """Write `label_trouble.json`, `worklist.csv` and a page per language into a folder. Returns the pages."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "label_trouble.json", trouble.model_dump(mode="json"))
-    rows = [
+    columns, rows = (MASK_COLUMNS, _mask_lines(trouble)) if trouble.masked else (COLUMNS, _label_lines(trouble))
+    worklist = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
+    with atomic_write(folder / "worklist.csv") as file:
+        # Spreadsheets take a CSV for UTF-8 by this mark only.
+        for_spreadsheet(worklist).write_csv(file, include_bom=True, line_terminator="\r\n")
+    return write_label_trouble_pages(trouble, folder)
+
+
+def _label_lines(trouble: LabelTrouble) -> list[tuple[str | None, ...]]:
+    return [
         (
             *(each.list, each.path, each.group, each.label, each.suggested),
             *(f"{each.label_probability:.3f}", f"{each.suggested_probability:.3f}", "yes" if each.disagree else None),
@@ -122,11 +140,36 @@ def write_label_trouble(trouble: LabelTrouble, folder: Path) -> list[Path]:
         )
         for each in trouble.doubts
     ]
-    worklist = pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")
-    with atomic_write(folder / "worklist.csv") as file:
-        # Spreadsheets take a CSV for UTF-8 by this mark only.
-        for_spreadsheet(worklist).write_csv(file, include_bom=True, line_terminator="\r\n")
-    return write_label_trouble_pages(trouble, folder)
+
+
+def _mask_lines(trouble: LabelTrouble) -> list[tuple[str | None, ...]]:
+    return [
+        (
+            *(each.list, each.case.path, each.group, each.structure, str(each.case.slice)),
+            *(f"{each.dice:.3f}", f"{trouble.thresholds[each.structure]:.3f}", f"{each.deviations:.1f}"),
+            *(None if each.agreement is None else f"{each.agreement:.3f}", each.called, str(each.voxels), str(each.drawn)),
+            *(None, None),
+        )
+        for each in trouble.masks
+    ]
+
+
+def _of_masks(runs: Sequence[Sequence[Run]]) -> dict[str, Any]:
+    masks, usual = weigh_masks(runs)
+    return {"masked": True, "masks": masks, "thresholds": usual, "doubts": []}
+
+
+def _of_labels(runs: Sequence[Sequence[Run]], *, several: bool) -> dict[str, Any]:
+    answers = [pl.concat([_judged(run) for run in each]) for each in runs]
+    classes: list[str] = runs[0][0].read("evaluation").classes
+    doubts, thresholds = [], {}
+    for label in classes if several else [None]:
+        tables = [table if label is None else predictions_of_label(table, label) for table in answers]
+        found, reached = weigh_answers(tables, classes if label is None else [without(label), label])
+        doubts += found
+        thresholds |= reached if label is None else {label: reached[label]}
+    doubts.sort(key=lambda each: (each.list == "hard", each.label_probability - each.suggested_probability, each.path))
+    return {"several": several, "thresholds": thresholds, "doubts": doubts}
 
 
 def _judged(run: Run) -> pl.DataFrame:

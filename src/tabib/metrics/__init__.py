@@ -16,12 +16,13 @@ from tabib.metrics.classification import (
     sensitivity,
     specificity,
 )
-from tabib.metrics.label_errors import LabelMargins, weigh_labels
+from tabib.metrics.label_errors import DiceMargins, LabelMargins, weigh_dice, weigh_labels
 from tabib.metrics.table import METRICS, Metric
 from tabib.metrics.thresholds import choose_threshold, net_benefit
 
 __all__ = [
     "METRICS",
+    "DiceMargins",
     "LabelMargins",
     "Metric",
     "accuracy",
@@ -43,5 +44,6 @@ __all__ = [
     "reliability",
     "sensitivity",
     "specificity",
+    "weigh_dice",
     "weigh_labels",
 ]

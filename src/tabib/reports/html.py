@@ -18,7 +18,7 @@ import tabib
 from tabib.config import AnyData, AnyStudy, Bilingual, SegmentationData
 from tabib.dataset import open_data
 from tabib.errors import RunError
-from tabib.records import Ablation, Comparison, External, Finding, Findings, LabelTrouble, LeakyTwin, LearningCurve, Searched
+from tabib.records import Ablation, Comparison, External, Finding, Findings, LabelTrouble, LeakyTwin, LearningCurve, SameCase, Searched
 from tabib.reports import ablated, compared, doubted, figures, judged, learned, searched, segmented, twins, views, why
 from tabib.reports.facts import Facts, external_facts, read_facts, see_facts, shown_labels
 from tabib.reports.pictures import Gallery, Overlay, Picture, take_cases, take_overlays, take_pictures
@@ -122,7 +122,7 @@ def write_comparison_pages(comparison: Comparison, folder: Path, *, languages: S
     if comparison.pictures:
         index, data = _shown_data(Path(comparison.pictures[0].run))
         gallery = take_pictures(data, index, [picture.row for picture in comparison.pictures])
-    drawn = take_same_cases(comparison)
+    drawn = take_same_cases(comparison.cases)
     pages = []
     for code in languages:
         path = folder / f"compare.{code}.html"
@@ -168,7 +168,11 @@ def write_label_trouble_pages(trouble: LabelTrouble, folder: Path, *, languages:
     """
     index, data = _shown_data(Path(trouble.run))
     gallery = take_pictures(data, index, doubted.rows(trouble))
-    return _write_pages("label_trouble", folder, {"trouble": trouble, "doubted": doubted}, languages, gallery=gallery)
+    masks = [each for name in doubted.LISTS for each in doubted.listed_masks(trouble, name)[: doubted.SHOWN]]
+    pictures = take_same_cases([each.case for each in masks])
+    drawn = {(each.case.path, each.structure): taken for each, taken in zip(masks, pictures, strict=True)}
+    values = {"trouble": trouble, "doubted": doubted, "drawn": drawn, "outline_colour": views.outline_colour}
+    return _write_pages("label_trouble", folder, values, languages, gallery=gallery)
 
 
 def _write_pages(
@@ -185,10 +189,10 @@ def _write_pages(
     return pages
 
 
-def take_same_cases(comparison: Comparison) -> list[tuple[Picture, list[Picture]] | None]:
-    """Of each case that compared segmenters share its true outlines, and those of every run, cut alike; none where files have gone."""
+def take_same_cases(cases: Sequence[SameCase]) -> list[tuple[Picture, list[Picture]] | None]:
+    """Of each case that several runs outlined its true outlines, and those of every run, cut alike; none where files have gone."""
     wanted: list[tuple[SegmentationData, str, str, int, list[Path]]] = []
-    for case in comparison.cases:
+    for case in cases:
         index, data = _shown_data(Path(case.answers[0].run))
         row = case.answers[0].row
         # A structure has one number in the masks of all runs: the data are the same files.
