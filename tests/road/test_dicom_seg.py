@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,6 +84,7 @@ def test_the_whole_road_ends_in_a_segmentation_object_on_the_source(root: Path, 
     code, said = tabib("predict", run, new, "-o", tmp_path / "objects", "--dicom-seg")
     assert (code, said["predictions"][0]["mask"]) == (0, str(tmp_path / "objects/p9_mask.dcm"))
     source = read_volume(new)
+    assert source.affine is not None
     stored, names = read_dicom_seg(tmp_path / "objects/p9_mask.dcm", source)
     assert names == {1: "square", 2: "disc"}
     assert np.array_equal(stored.voxels, laid_on(read_mask(tmp_path / "plain/p9_mask.nii.gz"), source).voxels)
@@ -97,6 +99,16 @@ def test_the_whole_road_ends_in_a_segmentation_object_on_the_source(root: Path, 
     shutil.copy(tmp_path / "objects/p9_mask.dcm", tmp_path / "again/mask.dcm")
     code, said = tabib("look", tmp_path / "again", "--layout", "dicom_seg", "--label", "square=1", "--label", "disc=2")
     assert (code, said["images"]) == (0, 1)
+
+    # Millimetres that the study does not believe make no millilitres.
+    (row,) = plain["predictions"]
+    assert row["ml_disc"] == pytest.approx(row["voxels_disc"] * abs(np.linalg.det(source.affine[:3, :3])) / 1000)
+    manifest = json.loads((run / "manifest.json").read_text("utf-8"))
+    manifest["given"]["data"]["spacing"] = "nominal"
+    (run / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    code, said = tabib("predict", run, new, "-o", tmp_path / "nominal")
+    assert code == 0
+    assert said["predictions"][0] == row | {"mask": str(tmp_path / "nominal/p9_mask.nii.gz"), "ml_square": None, "ml_disc": None}
 
 
 def test_an_object_lies_on_a_series_or_not_at_all(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def predict(
 
 
 def _predict_masks(run: Run, paths: list[Path], out: Path | None, probabilities: bool, dicom_seg: bool, as_json: bool) -> None:
+    from tabib.config import SegmentationData
     from tabib.console import ConsoleProgress
     from tabib.prediction import Segmenter, segment_paths
     from tabib.runs import check_folder_place
@@ -85,7 +86,10 @@ def _predict_masks(run: Run, paths: list[Path], out: Path | None, probabilities:
     check_folder_place(out)
     segmenter = Segmenter.load(run.folder / "model")
     made = datetime.now().astimezone() if dicom_seg else None
-    table = segment_paths(segmenter, paths, out, probabilities=probabilities, objects_made=made, progress=ConsoleProgress())
+    nominal = isinstance(run.given.data, SegmentationData) and run.given.data.spacing == "nominal"
+    table = segment_paths(
+        segmenter, paths, out, probabilities=probabilities, objects_made=made, nominal=nominal, progress=ConsoleProgress()
+    )
     lines = [
         f"{row['path']}: refused, {row['refused']}"
         if row["refused"]

@@ -16,7 +16,7 @@ import tabib
 from tabib.config import Segmentation, SegmentationData
 from tabib.dataset import files_of_image, read_case
 from tabib.errors import DataError, ImageError
-from tabib.images import Volume, encode_dicom_seg, encode_png, nifti_pieces, nifti_pieces_like, slice_by_slice
+from tabib.images import Spacing, Volume, encode_dicom_seg, encode_png, nifti_pieces, nifti_pieces_like, slice_by_slice
 from tabib.prediction.folder import files_of
 from tabib.prediction.gathered import Gathered, gather
 from tabib.prediction.segmenter import Segmenter
@@ -205,6 +205,7 @@ def segment_paths(
     *,
     probabilities: bool = False,
     objects_made: datetime | None = None,
+    nominal: bool = False,
     progress: Progress = SILENT,
 ) -> pl.DataFrame:
     """Write the mask of each image file.
@@ -218,6 +219,7 @@ def segment_paths(
             before the first image is predicted: nothing is written over.
         probabilities: whether the probability of every structure is written too, as `write_probabilities` does.
         objects_made: where masks are to be DICOM segmentation objects that refer to the series, when they are made.
+        nominal: whether the millimetres of files are not believed, as of a study with `data.spacing: nominal`; there are no mL then.
         progress: told of each image.
 
     Returns:
@@ -245,7 +247,7 @@ def segment_paths(
                     row["mask"] = str(write_mask(folder / name, mask, image, source.files[0], model))
                 else:
                     row["mask"] = str(_write_object(folder / name, mask, image, source, model, objects_made))
-                row |= _sizes(mask, image, model)
+                row |= _sizes(mask, None if nominal else image.spacing_mm, model)
                 if probabilities:
                     write_probabilities(folder / source.stem, answer.probabilities, image, source.files[0], model)
             except ImageError as error:
@@ -278,11 +280,11 @@ def _write_object(stem: Path, mask: np.ndarray, image: Volume, source: Gathered,
     return path
 
 
-def _sizes(mask: np.ndarray, image: Volume, model: SegmentationModel) -> dict[str, object]:
+def _sizes(mask: np.ndarray, spacing: Spacing | None, model: SegmentationModel) -> dict[str, object]:
     sizes: dict[str, object] = {}
     millilitres = None
-    if image.spacing_mm is not None and image.spacing_mm[0] is not None and len(mask) > 1:
-        millilitres = image.spacing_mm[0] * image.spacing_mm[1] * image.spacing_mm[2] / 1000
+    if spacing is not None and spacing[0] is not None and len(mask) > 1:
+        millilitres = spacing[0] * spacing[1] * spacing[2] / 1000
     for number, name in enumerate(model.structures, start=1):
         voxels = sum(int(np.count_nonzero(said if model.instances else said == number)) for said in mask)
         sizes |= {f"voxels_{name}": voxels, f"ml_{name}": None if millilitres is None else voxels * millilitres}
