@@ -12,8 +12,10 @@ from threading import Event, Thread
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from planted_masks import untrained
 from tabib.images import ImageFacts, Volume, encode_nifti
 from tabib.prediction import Segmenter
 from tabib.prediction.masks import segment_paths
@@ -128,3 +130,13 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def test_an_image_without_a_spacing_says_that_it_was_not_scaled(tmp_path: Path) -> None:
+    picture = np.random.default_rng(2).integers(0, 255, (40, 40)).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    paths = [tmp_path / "a.png", saved(tmp_path / "b.nii.gz", 2, 40)]
+    for spacing, said in (([2.0, 2.0], [True, False]), (None, [False, False])):
+        table = segment_paths(untrained(spacing_mm=spacing), paths, tmp_path / f"out{spacing}")
+        assert table["refused"].null_count() == 2
+        assert table["unscaled"].to_list() == said

@@ -93,7 +93,9 @@ def _predict_masks(run: Run, paths: list[Path], out: Path | None, probabilities:
     lines = [
         f"{row['path']}: refused, {row['refused']}"
         if row["refused"]
-        else f"{row['path']}: {row['mask']}" + ("" if row["disagreement"] is None else f"  disagreement {row['disagreement']:.3f}")
+        else f"{row['path']}: {row['mask']}"
+        + ("" if row["disagreement"] is None else f"  disagreement {row['disagreement']:.3f}")
+        + ("  its file says no spacing, so it was not brought to that of the model" if row["unscaled"] else "")
         for row in table.iter_rows(named=True)
     ]
     refused = table["refused"].count()

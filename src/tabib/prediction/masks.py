@@ -223,8 +223,9 @@ def segment_paths(
         progress: told of each image.
 
     Returns:
-        `row`, `path`, `mask` (the file), `refused` (why there is none), `disagreement` (as in MASKS_SCHEMA), and for every structure its number of voxels and, where
-        the size of a voxel is known, its mL.
+        `row`, `path`, `mask` (the file), `refused` (why there is none), `disagreement` (as in MASKS_SCHEMA), `unscaled` (whether the image was not brought to
+        the spacing of the model, as its file says none), and for every structure its number of voxels and, where the size of a voxel is known,
+        its mL.
 
     Raises:
         DataError: a folder that holds no files, or a mask that is there already.
@@ -242,7 +243,7 @@ def segment_paths(
                 image = source.read()
                 answer = segmenter.answer(image)
                 mask = segmenter.mask(answer.probabilities)
-                row["disagreement"] = answer.disagreement
+                row |= {"disagreement": answer.disagreement, "unscaled": _unscaled(image, model)}
                 if objects_made is None:
                     row["mask"] = str(write_mask(folder / name, mask, image, source.files[0], model))
                 else:
@@ -256,7 +257,7 @@ def segment_paths(
             advance(1)
     sizes = {f"{kind}_{name}": pl.Float64() if kind == "ml" else pl.Int64() for name in model.structures for kind in ("voxels", "ml")}
     words = dict.fromkeys(("path", "mask", "refused"), pl.String())
-    return pl.DataFrame(rows, schema={"row": pl.UInt32(), **words, "disagreement": pl.Float64(), **sizes})
+    return pl.DataFrame(rows, schema={"row": pl.UInt32(), **words, "disagreement": pl.Float64(), "unscaled": pl.Boolean(), **sizes})
 
 
 def _write_object(stem: Path, mask: np.ndarray, image: Volume, source: Gathered, model: SegmentationModel, made: datetime) -> Path:
@@ -278,6 +279,11 @@ def _write_object(stem: Path, mask: np.ndarray, image: Volume, source: Gathered,
     with atomic_write(path) as file:
         file.write(encode_dicom_seg(mask, series, names=names, made=made, version=tabib.__version__, time=time))
     return path
+
+
+def _unscaled(image: Volume, model: SegmentationModel) -> bool:
+    known = image.spacing_mm or (None, None, None)
+    return model.spacing_mm is not None and None in known[3 - len(model.spacing_mm) :]
 
 
 def _sizes(mask: np.ndarray, spacing: Spacing | None, model: SegmentationModel) -> dict[str, object]:
