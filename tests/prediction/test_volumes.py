@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 
@@ -15,7 +16,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from planted_masks import untrained
 from tabib.images import ImageFacts, Volume, encode_nifti
 from tabib.prediction import Segmenter
 from tabib.prediction.masks import segment_paths
@@ -119,6 +119,18 @@ def watched(served: Segmenter, path: Path, folder: Path) -> int:
     return peak
 
 
+def test_an_image_without_a_spacing_says_that_it_was_not_scaled(tmp_path: Path) -> None:
+    picture = np.random.default_rng(2).integers(0, 255, (40, 40)).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    paths = [tmp_path / "a.png", saved(tmp_path / "b.nii.gz", 2, 40)]
+    for spacing, said in (([2.0, 2.0], [True, False]), (None, [False, False])):
+        usual = segmenter(2)
+        served = replace(usual, model=usual.model.model_copy(update={"spacing_mm": spacing}))
+        table = segment_paths(served, paths, tmp_path / f"out{spacing}")
+        assert table["refused"].null_count() == 2
+        assert table["unscaled"].to_list() == said
+
+
 def main() -> None:
     """What the process that is measured does: every array lies in a file, and is worked on in steps that small volumes have too."""
     HOUSE.LARGE, HOUSE.STEP = 0, 2**18
@@ -130,13 +142,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-
-def test_an_image_without_a_spacing_says_that_it_was_not_scaled(tmp_path: Path) -> None:
-    picture = np.random.default_rng(2).integers(0, 255, (40, 40)).astype(np.uint8)
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    paths = [tmp_path / "a.png", saved(tmp_path / "b.nii.gz", 2, 40)]
-    for spacing, said in (([2.0, 2.0], [True, False]), (None, [False, False])):
-        table = segment_paths(untrained(spacing_mm=spacing), paths, tmp_path / f"out{spacing}")
-        assert table["refused"].null_count() == 2
-        assert table["unscaled"].to_list() == said
