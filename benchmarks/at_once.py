@@ -3,7 +3,7 @@
     python benchmarks/at_once.py [classifier] [unet] [--seconds 60]
 
 A search of four trials of about so many seconds each, on made-up images: first one at a time with every core, then two at once with half of
-them each, in turn twice. The time of a trial beyond its epochs is its fixed cost.
+them each, in turn twice. The time of a trial beyond its epochs is its fixed cost; on one core (`taskset -c 0`) it alone is measured.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tabib.experiments.trials import Ledger
 from tabib.phantoms import ready_phantom
 from tabib.runs import Run
 from tabib.training import AT_ONCE, class_names, pace
+from tabib.training.resolve import available_threads
 
 STUDIES = {
     "classifier": """
@@ -55,7 +56,7 @@ TRIALS, TURNS = 4, 2
 
 
 def main() -> None:
-    """Print two tables."""
+    """Print three tables; of one core, as by `taskset`, the first alone."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="*", metavar="STUDY", help=", ".join(STUDIES))
     parser.add_argument("--seconds", type=float, default=60, help="of a trial; 60 by itself")
@@ -65,25 +66,29 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             rows.append(measured(name, Path(folder), given.seconds))
     print(f"\n### Trainings at once\n\n{machine()}\n")
-    print("| steps a second | one, every core | one, one thread | two at once, one thread each | two / one, every core |")
+    print("| one trial at a time | epochs, median | beyond them | of a trial of a minute |")
+    print("|---|---|---|---|")
+    for title, _, (alone, *_) in rows:
+        beyond = statistics.median(beyond_epochs(*turn) for turn in alone)
+        epochs = statistics.median(trial.training_seconds for _, ledger in alone for trial in ledger.trials)
+        print(f"| {title} | {epochs:.0f} s | {beyond:.2f} s | **{beyond / (60 + beyond):.1%}** |")
+    if available_threads() < AT_ONCE:
+        return
+    print("\n| steps a second | one, every core | one, one thread | two at once, one thread each | two / one, every core |")
     print("|---|---|---|---|---|")
-    for title, steps, _ in rows:
-        print(f"| {title} | {steps[0]:.2f} | {steps[1]:.2f} | {steps[2]:.2f} | **{steps[2] / steps[0]:.2f}** |")
-    print(
-        f"\n| {TRIALS} trials, by the clock | one at a time | two at once | throughput, two / one | of a trial alone, beyond its epochs |"
-    )
-    print("|---|---|---|---|---|")
-    for title, _, turns in rows:
-        ratios = [one / two for (one, _), (two, _) in turns]
-        cells = [" and ".join(f"{turn[side][0]:.0f}" for turn in turns) + " s" for side in (0, 1)]
-        beyond, share = (statistics.median(column) for column in zip(*(beyond_epochs(turn[0][1]) for turn in turns), strict=True))
-        print(
-            f"| {title} | {cells[0]} | {cells[1]} | **{' and '.join(f'{ratio:.2f}' for ratio in ratios)}** | {beyond:.1f} s, {share:.1%} |"
-        )
+    for title, steps, (_, both) in rows:
+        together = next(ledger.pace.beside for _, ledger in both if ledger.pace and ledger.pace.beside)
+        print(f"| {title} | {steps[0]:.2f} | {steps[1]:.2f} | {together:.2f} | **{together / steps[0]:.2f}** |")
+    print(f"\n| {TRIALS} trials, by the clock | one at a time | two at once | throughput, two / one |")
+    print("|---|---|---|---|")
+    for title, _, sides in rows:
+        cells = [" and ".join(f"{seconds:.0f}" for seconds, _ in turns) + " s" for turns in sides]
+        ratios = [f"{one / two:.2f}" for (one, _), (two, _) in zip(*sides, strict=True)]
+        print(f"| {title} | {cells[0]} | {cells[1]} | **{' and '.join(ratios)}** |")
 
 
-def measured(name: str, folder: Path, seconds: float) -> tuple[str, list[float], list[tuple[tuple[float, Ledger], ...]]]:
-    """Steps a second in three ways; and what four trials took one at a time and two at once, turn by turn."""
+def measured(name: str, folder: Path, seconds: float) -> tuple[str, list[float], list[list[tuple[float, Ledger]]]]:
+    """Steps a second of one training, with every core and with one; and what four trials took, one at a time and two at once, in each turn."""
     (folder / "study.yaml").write_text(STUDIES[name])
     (folder / "search.yaml").write_text(SEARCH)
     pace.WORTH_TIMING = float("inf")
@@ -91,11 +96,9 @@ def measured(name: str, folder: Path, seconds: float) -> tuple[str, list[float],
     study = run.read("study")
     steps = [rate(run, study, threads) for threads in (study.training.threads, 1)]
     epochs = max(1, round(seconds / run.read("checks").predicted_seconds))
-    turns = [tuple(tried(folder, epochs, turn, processes=processes) for processes in (1, AT_ONCE)) for turn in range(TURNS)]
-    together = turns[-1][1][1].pace
-    assert together is not None
-    assert together.beside is not None
-    return f"{TITLES[name]}, {study.training.precision}", [*steps, together.beside], turns
+    ways = [1, AT_ONCE][: available_threads()]
+    turns = [[tried(folder, epochs, turn, processes=processes) for processes in ways] for turn in range(TURNS if len(ways) > 1 else 1)]
+    return f"{TITLES[name]}, {study.training.precision}", steps, [list(side) for side in zip(*turns, strict=True)]
 
 
 def asked_of(folder: Path, *overrides: str) -> Search:
@@ -121,10 +124,9 @@ def tried(folder: Path, epochs: int, turn: int, *, processes: int) -> tuple[floa
     return time.monotonic() - began, ledger
 
 
-def beyond_epochs(ledger: Ledger) -> tuple[float, float]:
-    """Time of a trial that is none of its epochs', in seconds and as a share of it."""
-    beyond = statistics.median(trial.seconds - trial.training_seconds for trial in ledger.trials)
-    return beyond, beyond / statistics.median(trial.seconds for trial in ledger.trials)
+def beyond_epochs(seconds: float, ledger: Ledger) -> float:
+    """Seconds of a trial that are none of its epochs'."""
+    return (seconds - sum(trial.training_seconds for trial in ledger.trials)) / TRIALS
 
 
 if __name__ == "__main__":
