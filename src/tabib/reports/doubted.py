@@ -6,7 +6,7 @@ from tabib.dataset import without
 from tabib.records import LabelDoubt, LabelTrouble, MaskDoubt
 from tabib.reports.text import Language, Value, isolated
 
-__all__ = ["LISTS", "SHOWN", "drawn_words", "label_name", "listed", "listed_masks", "rows"]
+__all__ = ["LISTS", "SHOWN", "drawn_words", "key", "label_name", "listed", "listed_masks", "rows"]
 
 LISTS = ("wrong", "hard")
 """Lists of a worklist, in the order of the page."""
@@ -18,6 +18,11 @@ SHOWN = 100
 def listed(trouble: LabelTrouble, name: str) -> list[LabelDoubt]:
     """The labels of one list, the worst first."""
     return [each for each in trouble.doubts if each.list == name]
+
+
+def key(trouble: LabelTrouble, name: str) -> str:
+    """Which words the page takes: those of masks, or of labels."""
+    return f"doubt.masks_{name}" if trouble.masked else f"doubt.{name}"
 
 
 def listed_masks(trouble: LabelTrouble, name: str) -> list[MaskDoubt]:
