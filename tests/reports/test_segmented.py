@@ -61,7 +61,12 @@ def test_patients_are_called_so_where_they_are_known(hearts: tuple[Path, Segment
     facts = read_facts(*hearts)
     known, unknown = facts, replace(facts, index=facts.index.with_columns(group=None))
     assert "24 test images of 12 patients" in dict(segmented.workflow(known, EN))["Judge once"]
-    assert "24 test images of 12 groups" in dict(segmented.workflow(unknown, EN))["Judge once"]
+    told = dict(segmented.workflow(unknown, EN))
+    assert "24 test images of 12 groups" in told["Judge once"]
+    assert plain(told["Images"]) == "56 images"
+    assert "Split by group" in told
+    by_image = replace(facts, study=hearts[1].model_copy(update={"split": hearts[1].split.model_copy(update={"by": "image"})}))
+    assert "Split image by image" in dict(segmented.workflow(by_image, EN))
 
 
 def test_pages_of_objects_have_no_millimetres(nuclei: tuple[Path, Segmentation]) -> None:

@@ -249,6 +249,16 @@ def test_every_reason_begins_as_the_source_writes_it() -> None:
     assert [start for start in REASONS if not any(text.startswith(start.rstrip()) for text in spelt)] == []
 
 
+def test_whatever_the_split_leaves_out_has_words() -> None:
+    calls = [
+        node for node in source() if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "leave_out"
+    ]
+    strings = [each.value for call in calls for each in ast.walk(call.args[1]) if isinstance(each, ast.Constant)]
+    whole = [text for text in strings if isinstance(text, str) and len(text) > 10]  # not the pieces between places
+    assert len(whole) >= 8
+    assert [text for text in whole if reason_kind(text) is None] == []
+
+
 def test_sizes_are_width_by_height_and_stand_in_one_order() -> None:
     figures = {"width": 640, "height": 48}
     assert language("en").text("words.size", figures) == "640 × 48"

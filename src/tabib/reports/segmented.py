@@ -512,9 +512,12 @@ def workflow(facts: Facts, reader: Language) -> list[tuple[str, str]]:
     def of(part: str) -> int:
         return counts[part].images if part in counts else 0
 
-    known = facts.people(facts.used)
-    steps: list[tuple[str, dict[str, Value] | None]] = [("data", {"images": facts.used.height, "patients": known} if known else None)]
-    steps.append(("split", {"train": of("train"), "validation": of("validation"), "test": of("test")} if counts else None))
+    named = facts.patients == "known"
+    steps: list[tuple[str, dict[str, Value] | None]] = [
+        ("data" if named else "data_unknown", {"images": facts.used.height, "patients": facts.people(facts.used)})
+    ]
+    divided = "split_image" if study.split.by == "image" else "split" if named else "split_groups"
+    steps.append((divided, {"train": of("train"), "validation": of("validation"), "test": of("test")} if counts else None))
     patch = sides(reader, study.input.patch) if isinstance(study.input.patch, list) else None
     spacing = study.input.spacing_mm
     spaced = sides(reader, spacing) if isinstance(spacing, list) else None
@@ -524,7 +527,7 @@ def workflow(facts: Facts, reader: Language) -> list[tuple[str, str]]:
         steps.append(("choose", {"epochs": reader.series([reader.integer(member.best_epoch) for member in model.members])}))
     steps.append(("post", None if facts.decision is None else {"rows": getattr(facts.decision, "validation_rows", None)}))
     test = facts.part("test")
-    steps.append(("judge" if facts.patients == "known" else "judge_groups", {"rows": test.rows, "groups": test.groups} if test else None))
+    steps.append(("judge" if named else "judge_groups", {"rows": test.rows, "groups": test.groups} if test else None))
     return [
         (
             reader.text(f"workflow.{key}.title"),

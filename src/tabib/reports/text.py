@@ -63,6 +63,8 @@ REASONS = {
     "leak: ": "leak",
     "has no label": "no_label",
     "left out by the split file": "file",
+    "left out by split.learn_from": "learn_from",
+    "left out by scale: bench": "bench",
     "the table does not name it": "not_named",
     "data.pattern does not match its path": "unmatched",
     "not unpacked: ": "not_unpacked",
