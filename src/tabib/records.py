@@ -854,7 +854,8 @@ class AblatedRow(Record):
     """A study with one change, or the study as it is."""
 
     name: str
-    changed: list[Change] = []  # what the file changes
+    against: str | None = None  # name of the row that it is compared with; None of the first
+    changed: list[Change] = []  # what the file changes, beside the first row
     derived: list[Change] = []  # what follows from it in the resolved study
     network: str = ""
     weights_total: int | None = None
@@ -863,8 +864,8 @@ class AblatedRow(Record):
     seeds: list[int] = []  # whose runs are done
     figures: list[SeedFigures] = []
     expected: dict[str, int] = {}  # findings that were expected, and in how many runs they were found
-    differences: list[PairedMeasure] = []  # to the first row
-    not_compared: Literal["rows", "runs"] | None = None  # other test images, or no run of this or the first row
+    differences: list[PairedMeasure] = []  # to the row `against`
+    not_compared: Literal["rows", "runs"] | None = None  # other test images, or no run of this row or of `against`
 
 
 class Ablation(Record):

@@ -18,6 +18,7 @@ from tabib.cli import app
 from tabib.errors import RunError, StudyError
 from tabib.experiments import Changes, Trained, judge_changes, read_changes, run_changes, write_ablation
 from tabib.experiments import trainings as running
+from tabib.metrics.paired import holm
 from tabib.phantoms import ChestFilms, make_chest_films
 from tabib.records import Ablation
 from tabib.runs import Run, read_run
@@ -188,6 +189,47 @@ def test_differences_are_those_of_the_means(trained: list[Trained], ablation: Ab
     assert (ablation.test_rows, ablation.test_groups) == (found.rows, found.groups)
 
 
+def test_a_row_is_compared_with_the_row_that_it_names(place: Path, trained: list[Trained], ablation: Ablation) -> None:
+    named = CHANGES.replace("expect: [initialiser_cannot_learn]", "expect: [initialiser_cannot_learn], against: one epoch")
+    named = named.replace("nowhere.safetensors}", "nowhere.safetensors}, against: from zeros")
+    (place / "against.yaml").write_text(named, encoding="utf-8")
+    found = judge_changes(read_changes(place / "against.yaml"), trained)
+    assert [row.against for row in found.rows] == [None, "", "one epoch", "from zeros"]
+    runs = runs_of(trained)
+    right = {
+        key: (run.read("predictions").filter(part="test")["predicted"] == run.read("predictions").filter(part="test")["label"]).mean()
+        for key, run in runs.items()
+    }
+    known = sum(right[2, seed] - right[1, seed] for seed in (0, 1)) / 2
+    told = {row.name: {each.name: each for each in row.differences} for row in found.rows}
+    assert told["from zeros"]["accuracy"].value == pytest.approx(known)
+    before = {row.name: {each.name: each for each in row.differences} for row in ablation.rows}
+    assert known != pytest.approx(before["from zeros"]["accuracy"].value), "it is another difference than that to the first row"
+    assert told["one epoch"]["accuracy"].value == before["one epoch"]["accuracy"].value
+    ps = [told[name]["accuracy"].p for name in ("one epoch", "from zeros")]
+    assert [told[name]["accuracy"].corrected for name in ("one epoch", "from zeros")] == holm(ps), (
+        "one family, whatever each is compared with"
+    )
+    assert found.rows[2].changed == ablation.rows[2].changed, "what it changes is told of the first row"
+    assert found.rows[3].not_compared == "runs"
+
+
+def test_console_and_pages_name_what_a_row_is_compared_with(place: Path, trained: list[Trained]) -> None:
+    rows = "changes: [{name: one epoch, set: {training.epochs: 1}}, {name: from zeros, set: {model.initialiser: zeros}, expect: [initialiser_cannot_learn], against: one epoch}]"
+    (place / "named.yaml").write_text(f"study: tiny.yaml\nseeds: [0, 1]\n{rows}", encoding="utf-8")
+    done = CliRunner().invoke(app, ["ablate", str(place / "named.yaml"), "--runs", str(place / "runs")])
+    assert done.exit_code == 0, done.output
+    said = dict(zip(done.output.splitlines(), done.output.splitlines()[1:], strict=False))
+    lines = {start.split(":")[0]: after for start, after in said.items()}
+    assert "the unchanged study" in lines["one epoch"]
+    assert "“one epoch”" in lines["from zeros"]
+    for code, first, other in (("en", "the unchanged study", "against “one epoch”"), ("fa", "مطالعهٔ بدون تغییر", "در برابر «one epoch»")):
+        page = (place / f"runs/ablate-named/ablate.{code}.html").read_text(encoding="utf-8")
+        text = re.sub(r"<style.*?</style>|<[^>]*>", "", page, flags=re.DOTALL)
+        assert text.count(first) >= 3, "in the sentence, in the table and beside the curves"
+        assert re.sub("[\u2066-\u2069]", "", text).count(other) == 2, "in the table and beside the curves"
+
+
 def test_what_differs_is_told_and_what_was_expected(ablation: Ablation) -> None:
     assert [(each.field, each.before, each.after) for each in ablation.rows[1].changed] == [("training.epochs", "2", "1")]
     assert [(each.field, each.before, each.after) for each in ablation.rows[2].changed] == [("model.initialiser", "usual", "zeros")]
@@ -243,8 +285,22 @@ def test_pages_tell_every_row_in_both_languages(ablation: Ablation, tmp_path: Pa
         ("study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 1}, expect: [goal_mised]}]", "Did you mean goal_missed"),
         ("study: tiny.yaml\nbase: a\nchanges: [{name: a, set: {training.epochs: 1}}]", "is that of the study as it is"),
         ("study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 1}, together: yes}]", "together is 'yes'"),
+        (
+            "study: tiny.yaml\nchanges: [{name: one, set: {training.epochs: 1}, against: on}]",
+            "row 1: against: there is no row on. Did you mean one?",
+        ),
+        ("study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 1}, against: a}]", "row 1: against names the row itself"),
+        ("study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 1}, against: [b, c]}]", "row 1: against is ['b', 'c']"),
+        (
+            "study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 1}, against: b}, {name: b, set: {training.batch: 8}, against: a}]",
+            "row 2: against: a is compared with this row already",
+        ),
+        (
+            "study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 1}}, {name: a, set: {training.batch: 8}, against: a}]",
+            "row 2: the name 'a' is given twice",
+        ),
     ],
-    ids=range(12),
+    ids=range(17),
 )
 def test_a_wrong_file_says_where(place: Path, text: str, words: str) -> None:
     (place / "wrong.yaml").write_text(text)

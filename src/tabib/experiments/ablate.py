@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tabib.study_file import MakePhantom, load_study, written_fields
 __all__ = ["Changed", "Changes", "Trained", "read_changes", "run_changes"]
 
 FIELDS = ("study", "title", "base", "seeds", "folds", "changes")
-ROW_FIELDS = ("name", "set", "together", "expect", "phantom")
+ROW_FIELDS = ("name", "set", "against", "together", "expect", "phantom")
 
 UNCHANGED = {
     "name": "names the runs of all rows",
@@ -43,6 +43,7 @@ class Changed:
     study: AnyStudy
     fields: Sequence[str] = ()  # that the row changes
     expect: Sequence[str] = ()  # findings
+    against: int = 0  # place of the row that it is compared with
 
     def trained_with(self, seed: int, fold: int | None) -> AnyStudy:
         """The study of one training."""
@@ -83,10 +84,15 @@ def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhan
         changes:
           - {name: no rotation, set: {augment.rotation_degrees: 0}}
           - {name: a larger network, set: {model.network: resnet50, input.height: 224, input.width: 224}, together: true}
+          - name: the same frozen
+            set: {model.network: resnet50, input.height: 224, input.width: 224, model.freeze: all_but_head}
+            together: true
+            against: a larger network
           - {name: weights of zero, set: {model.initialiser: zeros}, expect: [initialiser_cannot_learn]}
 
     Args:
-        path: YAML; `study` is relative to it. `base` names the first row, which is the study as it is.
+        path: YAML; `study` is relative to it. `base` names the first row, which is the study as it is. Each other row is compared with it, or
+            with the row that `against` names; what a row changes is always told of the first.
         overrides: texts such as `training.epochs=2`, which change every row, after what the row changes.
         phantom: as of `load_study`; what a row says under `phantom` is then changed, too.
 
@@ -94,7 +100,7 @@ def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhan
 
     Raises:
         StudyError: with file, and row where one is wrong: two fields changed at once without `together: true`, none, or one that no
-            row can change.
+            row can change; a row compared with itself, with none that is there, or with one that is compared with it.
     """
     values, rows = read_rows(path, kind="ablation", fields=FIELDS, row_fields=ROW_FIELDS)
     place = path.parent / str(values["study"])
@@ -125,6 +131,7 @@ def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhan
             raise StudyError(f"{where}: together is {row['together']!r}. Expected true, or no such field.")
         expect = _codes(row.get("expect", []), where)
         found.append(Changed(row["name"], study.model_copy(update={"expect": [*study.expect, *expect]}), changed, expect))
+    found = _compared(found, rows)
     folds = _numbers(values, "folds", path)
     split = base.study.split
     if folds and not split.given and (split.turns is None or max(folds) >= split.turns):
@@ -177,6 +184,27 @@ def fields_in_which(one: AnyStudy, other: AnyStudy) -> list[str]:
     first, second = written_fields(one), written_fields(other)
     left_out = ("title", "notes", "report", "explain", "expect")
     return [name for name in first if first[name] != second.get(name) and name.partition(".")[0] not in left_out]
+
+
+def _compared(found: Sequence[Changed], rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Changed]:
+    """The rows, each with the place of the one that its `against` names."""
+    places = {row.name: place for place, row in enumerate(found) if row.name}
+    compared = [found[0]]
+    for place, (row, (where, told)) in enumerate(zip(found[1:], rows, strict=True), start=1):
+        name = told.get("against", found[0].name)
+        if not isinstance(name, str):
+            raise StudyError(f"{where}: against is {name!r}. Expected the name of one row, as in against: {found[0].name or 'NAME'}")
+        other = 0 if name == found[0].name else places.get(name)
+        if other is None:
+            near = difflib.get_close_matches(name, places, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Rows are {', '.join(places)}."
+            raise StudyError(f"{where}: against: there is no row {name}. {hint}")
+        if other == place:
+            raise StudyError(f"{where}: against names the row itself. Give another, or leave it out to compare it with the study as it is.")
+        if 0 < other < place and compared[other].against == place:
+            raise StudyError(f"{where}: against: {name} is compared with this row already. One of the two is enough.")
+        compared.append(replace(row, against=other))
+    return compared
 
 
 def _numbers(values: Mapping[str, Any], name: str, path: Path) -> list[int]:

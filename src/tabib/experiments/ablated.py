@@ -1,4 +1,4 @@
-"""What an ablation found: figures of every row, differences to the first, and whether what was expected came."""
+"""What an ablation found: figures of every row, differences to another, and whether what was expected came."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["judge_changes", "write_ablation"]
 
 
 def judge_changes(changes: Changes, trained: Sequence[Trained]) -> Ablation:
-    """Put the rows of an ablation side by side, each against the first.
+    """Put the rows of an ablation side by side, each against the first or the row that it says.
 
     Args:
         changes: the rows.
@@ -38,7 +38,8 @@ def judge_changes(changes: Changes, trained: Sequence[Trained]) -> Ablation:
     for place, row in enumerate(changes.rows):
         pairs = [(run, runs[0, seed, fold]) for (number, seed, fold), run in runs.items() if number == place and (0, seed, fold) in runs]
         _same_split(row, pairs)
-        rows.append(_row(place, row, whole[place], said, [each for each in trained if each.row == place], pairs))
+        against = changes.rows[row.against].name if place else None
+        rows.append(_row(place, row, against, whole[place], said, [each for each in trained if each.row == place], pairs))
     compared = corrected([row.differences for row in rows])
     first = next(iter(said.values()), None)
     watched = {getattr(row.study.training, "best", "loss") for row in changes.rows}
@@ -67,13 +68,14 @@ def write_ablation(ablation: Ablation, folder: Path) -> list[Path]:
 def _row(
     place: int,
     row: Changed,
+    against: str | None,
     seeds: Sequence[int],
     said: dict[tuple[int, int], Said],
     trained: Sequence[Trained],
     pairs: Sequence[tuple[Run, Run]],
 ) -> AblatedRow:
     mine = [said[place, seed] for seed in seeds]
-    both = [(said[place, seed], said[0, seed]) for seed in seeds if (0, seed) in said] if place else []
+    both = [(said[place, seed], said[row.against, seed]) for seed in seeds if (row.against, seed) in said] if place else []
     alike = all(one.like(other) for one, other in both)
     opened = [read_run(each.found) for each in trained if isinstance(each.found, Path)]
     values = [{(name, of): value for name, of, value in figures(each)} for each in mine]
@@ -81,6 +83,7 @@ def _row(
     encoder = model.encoder if isinstance(model, SegmentationModel) else None
     return AblatedRow(
         name=row.name,
+        against=against,
         **(_changes(row, *pairs[0]) if place and pairs else {}),
         network=" ".join(filter(None, (model.network, encoder))) if model else row.study.model.network,
         weights_total=model.weights_total if model else None,

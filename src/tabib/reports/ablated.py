@@ -1,4 +1,4 @@
-"""What the page of an ablation shows, and how differences are written: rows against the first, in the reader's words."""
+"""What the page of an ablation shows, and how differences are written: rows against others, in the reader's words."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ __all__ = [
     "difference",
     "figure",
     "key",
+    "keyed",
     "main_measure",
     "named",
     "notes",
+    "other",
     "p_of",
     "shown",
     "signed",
@@ -88,6 +90,16 @@ def named(row: AblatedRow, reader: Language) -> str:
     return isolated(row.name) if row.name else reader.text("ablate.base")
 
 
+def other(row: AblatedRow, reader: Language) -> str:
+    """What a row is compared with, inside a sentence."""
+    return reader.text("ablate.quoted", {"row": row.against}) if row.against else reader.text("ablate.study")
+
+
+def keyed(row: AblatedRow, reader: Language) -> str:
+    """The name of a row, and of the one that it is compared with where it has a difference."""
+    return reader.text("ablate.pair", {"row": named(row, reader), "against": other(row, reader)}) if row.differences else named(row, reader)
+
+
 def main_measure(ablation: Ablation, reader: Language) -> str:
     """The measure that is told of in words."""
     name, of = columns(ablation)[0]
@@ -116,15 +128,16 @@ def tag(verdict: str, reader: Language) -> tuple[str, str]:
 def told(ablation: Ablation, row: AblatedRow, reader: Language) -> str:
     """The same in words, with what the test could have shown."""
     key = f"ablate.{verdict(ablation, row)}"
+    against: dict[str, Value] = {"against": other(row, reader)}
     if not row.differences:
-        return reader.text(key)
+        return reader.text(key, against)
     name, of = columns(ablation)[0]
     cell, measure = difference(row.differences, name, of, reader) or (Cell("", ""), row.differences[0])
-    figures: dict[str, Value] = {
+    figures = against | {
         "value": LEFT_TO_RIGHT + cell.value + END,
         "interval": cell.interval,
         "groups": ablation.test_groups,
-        "rows": len([other for other in ablation.rows if other.differences]),
+        "rows": len([each for each in ablation.rows if each.differences]),
         "power": POWER,
     }
     figures |= {} if measure.corrected is None else {"p": measure.corrected}
@@ -188,4 +201,4 @@ def curves(ablation: Ablation, reader: Language) -> Markup | None:
 
 def key(ablation: Ablation, reader: Language) -> Sequence[tuple[str, str]]:
     """The colour of each row that has a line."""
-    return [(f"row{place % COLOURS}", named(row, reader)) for place, row in enumerate(ablation.rows) if any(run.curve for run in row.runs)]
+    return [(f"row{place % COLOURS}", keyed(row, reader)) for place, row in enumerate(ablation.rows) if any(run.curve for run in row.runs)]
