@@ -188,6 +188,10 @@ WRONG = {
     "no number": ("study: tiny.yaml\ntrials: 1\nfields: {training.batch: {low: few, high: 8}}", "low: is 'few'. Expected a number"),
     "trials": (SEARCH + "trials: 0", "trials is '0'. Expected a whole number of 1 or more"),
     "minutes": (SEARCH + "minutes: -1", "minutes is -1. Expected a number above 0"),
+    "a part": (
+        "study: tiny.yaml\ntrials: 1\nfields: {model.freeze.trainable: [1, 2], model.freeze: [none]}",
+        "wrong.yaml: model.freeze and model.freeze.trainable are both searched, and model.freeze.trainable is a part of model.freeze",
+    ),
     "ensemble": (SEARCH + "trials: 1\nensemble: 3", "ensemble is '3'. Expected a list of seeds"),
     "epochs": (
         "study: tiny.yaml\nmethod: optuna\ntrials: 1\nfields: {training.epochs: [2, 4]}",

@@ -177,6 +177,8 @@ def _read_values(given: object, path: Path, study_with: Callable[[str, str], Any
         try:
             if refused:
                 raise StudyError(f"{path}, {name}: {refused}.")
+            if part := next((other for other in given if other.startswith(f"{name}.")), None):
+                raise StudyError(f"{path}: {name} and {part} are both searched, and {part} is a part of {name}. Leave one of them out.")
             found[name] = (_range if isinstance(asked, dict) else _choices)(asked, f"{path}, {name}", partial(study_with, name))
         except StudyError as error:
             wrong.append(str(error))
