@@ -404,7 +404,9 @@ class PairedMeasure(Measure):
     """By how much one method is better than another on the same rows, and whether that may be chance (`metrics.paired`)."""
 
     p: float | None = None  # of this difference alone
-    corrected: float | None = None  # for all differences of this measure that are told beside it (Holm)
+    corrected: float | None = (
+        None  # for all differences of this measure that are told beside it (Holm); in a search for every pair of trials (Bonferroni)
+    )
     detectable: float | None = None  # the difference that would be shown with a chance of 80 %; None where no group differs, or too few are
     pairs: int = 1  # trainings of each method
 
@@ -947,7 +949,9 @@ class SearchedField(Record):
     high: float | None = None
     log: bool = False
     before: str = ""  # what the study itself has
-    share: float | None = None  # of the variance of the score that goes with this field alone; None where trials are too few
+    share: float | None = (
+        None  # of the variance of the score that goes with this field alone; None where trials are too few, or as many as values
+    )
 
 
 class Stopped(Record):

@@ -9,12 +9,15 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from statistics import median
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from typer.testing import CliRunner
 
@@ -31,8 +34,9 @@ from tabib.experiments.search import Choices, Range
 from tabib.experiments.trials import Ledger
 from tabib.metrics.intervals import Sureness
 from tabib.phantoms import ChestFilms, make_chest_films
-from tabib.records import Measure, SearchTrial, Stopped
-from tabib.reports.searched import told
+from tabib.records import Measure, Searched, SearchTrial, Stopped
+from tabib.reports.ablated import shown
+from tabib.reports.searched import by_chance, told
 from tabib.reports.text import language, plain
 from tabib.runs import open_run, read_run
 from tabib.study import run_study
@@ -489,23 +493,85 @@ def test_the_share_of_a_field() -> None:
     assert searched._share("f", Choices(["0", "1", "2"]), made(noise[:7], by_chance[:7])) is None
 
 
+FEW = Range(1, 8, whole=True)
+
+
+def test_a_field_that_was_not_varied_has_no_share() -> None:
+    rising = [0.6 + number / 100 for number in range(12)]
+    assert searched._share("f", FEW, made(rising, ["4"] * 12)) == 0
+    two = ["4", "5"] * 6
+    assert searched._share("f", FEW, made(rising, two)) == searched._share("f", Choices(["4", "5"]), made(rising, two)) == 0
+    assert searched._share("f", FEW, made([0.7] * 12, [str(1 + number % 8) for number in range(12)])) == 0, "equal scores have no variance"
+    each_once = [str(number) for number in range(12)]
+    assert searched._share("f", Choices(each_once), made(rising, each_once)) is None, "each value was tried once"
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 9)), min_size=8, max_size=20), st.randoms())
+def test_the_order_of_trials_changes_no_share(tried: list[tuple[int, int]], order: Random) -> None:
+    def share(pairs: list[tuple[int, int]]) -> float | None:
+        return searched._share("f", FEW, made([score / 10 for _, score in pairs], [str(value) for value, _ in pairs]))
+
+    assert share(order.sample(tried, len(tried))) == pytest.approx(share(tried), abs=1e-9)
+
+
+@pytest.mark.parametrize("trials", [12, 30])
+def test_noise_has_about_no_share(trials: int) -> None:
+    draw = np.random.default_rng(4)
+
+    def share() -> float:
+        values = [str(value) for value in draw.uniform(size=trials)]
+        return searched._share("f", Range(0, 1), made(draw.normal(size=trials).tolist(), values)) or 0.0
+
+    shares = [share() for _ in range(1000)]
+    done = Searched(
+        title={}, study="", method="random", measure="auc", seed=0, prune=False, fields=[], trials=made([0.5] * trials, ["1"] * trials)
+    )
+    assert median(shares) == 0
+    assert np.mean(shares) < 1.1 / trials, "half of what would be there without the correction"
+    assert np.mean(np.array(shares) >= by_chance(done)) == pytest.approx(0.05, abs=0.015)
+
+
+@pytest.mark.parametrize(("trials", "searches"), [(5, 200), (20, 40)])
+def test_of_equal_trials_hardly_ever_one_is_called_worse(trials: int, searches: int) -> None:
+    draw, truth = np.random.default_rng(5), np.arange(100) % 2
+    wrong = 0
+    for _ in range(searches):
+        said = [said_of(truth, 1 / (1 + np.exp(-truth - draw.normal(size=100)))) for _ in range(trials)]
+        values = [each.moves[0].value for each in said]
+        best = int(np.argmax(values))
+        told = searched._differences(best, dict(enumerate(said)), Measure(name="auc", value=values[best]), of=trials)
+        assert len(told) == trials - 1
+        wrong += any(shown(difference, 0.95) for difference in told.values())
+    assert wrong / searches <= 0.05
+
+
+def test_a_clear_difference_is_still_shown() -> None:
+    draw, truth = np.random.default_rng(6), np.arange(100) % 2
+    good = said_of(truth, np.clip(truth + draw.normal(0, 0.3, 100), 0, 1))
+    noise = [said_of(truth, draw.uniform(size=100)) for _ in range(9)]
+    told = searched._differences(0, dict(enumerate([good, *noise])), Measure(name="auc", value=good.moves[0].value), of=10)
+    assert all(shown(difference, 0.95) for difference in told.values())
+    assert all(difference.corrected == pytest.approx(45 * (difference.p or 0)) for difference in told.values())
+
+
+def said_of(truth: np.ndarray, probability: np.ndarray) -> Said:
+    """What a trial said of images of two classes, one of each patient."""
+    patients = np.arange(len(truth))
+    answers = Answers(("a", "b"), patients, truth, (probability > 0.5).astype(int), np.stack([1 - probability, probability], 1), patients)
+    rows = tuple((str(number), str(label)) for number, label in enumerate(truth))
+    return Said(rows, len(truth), ("a", "b"), Sureness(), [answers], moves_of([answers]))
+
+
 def test_choosing_again_takes_back_what_chance_gave() -> None:
     draw = np.random.default_rng(1)
     truth = np.arange(60) % 2
 
-    def said(probability: np.ndarray) -> Said:
-        answers = Answers(
-            ("a", "b"), np.arange(60), truth, (probability > 0.5).astype(int), np.stack([1 - probability, probability], 1), np.arange(60)
-        )
-        rows = tuple((str(number), str(label)) for number, label in enumerate(truth))
-        return Said(rows, 60, ("a", "b"), Sureness(), [answers], moves_of([answers]))
-
-    noise = [said(draw.uniform(size=60)) for _ in range(30)]
+    noise = [said_of(truth, draw.uniform(size=60)) for _ in range(30)]
     best = max(each.moves[0].value for each in noise)
     measure = Measure(name="auc", value=best)
     assert best > 0.63
     assert searched._chosen_again(noise, measure) == pytest.approx(0.5, abs=0.06)
-    good = said(np.clip(truth + draw.normal(0, 0.5, 60), 0, 1))
+    good = said_of(truth, np.clip(truth + draw.normal(0, 0.5, 60), 0, 1))
     assert searched._chosen_again([*noise, good], measure) == pytest.approx(good.moves[0].value, abs=0.02)
 
 

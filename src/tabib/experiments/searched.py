@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import rankdata
 
-from tabib.evaluation import corrected
 from tabib.evaluation.answers import Answers, value
 from tabib.evaluation.mask_measures import numbered
 from tabib.evaluation.pairs import asked_of_cases
@@ -39,7 +39,7 @@ def judge_search(search: Search, ledger: Ledger) -> Searched:
     said = {trial.number: found for trial in done if (found := _said(trial)) is not None}
     found = said.get(best.number) if best else None
     alike = {number: other for number, other in said.items() if found is not None and found.like(other)}
-    told = _differences(best.number, alike, best.measure) if best and best.measure and best.number in alike else {}
+    told = _differences(best.number, alike, best.measure, of=len(done)) if best and best.measure and best.number in alike else {}
     before = written_fields(search.study)
     return Searched(
         title=dict(search.title),
@@ -90,14 +90,19 @@ def _said(trial: SearchTrial) -> Said | None:
     return validation_of(read_run(folder)) if (folder / "done" / "validation.json").exists() else None
 
 
-def _differences(best: int, said: Mapping[int, Said], measure: Measure) -> dict[int, PairedMeasure]:
-    """The best less each other trial, corrected for their number."""
-    others = [number for number in said if number != best]
-    found = [
-        [each for each in differences([said[best]], [said[number]]) if (each.name, each.of) == (measure.name, measure.of)]
-        for number in others
-    ]
-    return {number: row[0] for number, row in zip(others, corrected(found), strict=True)}
+def _differences(best: int, said: Mapping[int, Said], measure: Measure, *, of: int) -> dict[int, PairedMeasure]:
+    """The best of so many trials less each other one.
+
+    Who is compared was seen in the same answers: the largest of all differences between two trials is one of the best. So each p-value is
+    corrected for every pair (Bonferroni), and not for those with the best alone.
+    """
+    pairs, found = math.comb(of, 2), dict[int, PairedMeasure]()
+    for number in said:
+        if number != best:
+            row = differences([said[best]], [said[number]])
+            gap = next(each for each in row if (each.name, each.of) == (measure.name, measure.of))
+            found[number] = gap.model_copy(update={"corrected": None if gap.p is None else min(1.0, pairs * gap.p)})
+    return found
 
 
 def _field(name: str, values: Choices | Range, before: str, done: Sequence[SearchTrial]) -> SearchedField:
@@ -110,7 +115,8 @@ def _field(name: str, values: Choices | Range, before: str, done: Sequence[Searc
 def _share(name: str, values: Choices | Range, done: Sequence[SearchTrial]) -> float | None:
     """Share of the variance of the scores that goes with one field, without what as many groups would take by chance.
 
-    Epsilon squared (Kelley, PNAS 1935;21:554) of the values, or of the lower, middle and upper third of a range.
+    Epsilon squared (Kelley, PNAS 1935;21:554) of the values, or of the lower, middle and upper third of a range. Equal values are in the same
+    third, that of their mean rank, so that the order of the trials changes nothing.
     """
     if len(done) < FEWEST_TRIALS:
         return None
@@ -118,12 +124,14 @@ def _share(name: str, values: Choices | Range, done: Sequence[SearchTrial]) -> f
     if isinstance(values, Choices):
         places = np.array([values.values.index(trial.values[name]) for trial in done])
     else:
-        ranks = np.array([float(trial.values[name]) for trial in done]).argsort(kind="stable").argsort(kind="stable")
-        places = 3 * ranks // len(ranks)
+        ranks = rankdata([float(trial.values[name]) for trial in done])  # from 1, those of equal values are their mean
+        places = (3 * (ranks - 0.5) / len(ranks)).astype(int)
     groups = [scores[places == place] for place in np.unique(places)]
-    whole, inside = float(((scores - scores.mean()) ** 2).sum()), sum(float(((each - each.mean()) ** 2).sum()) for each in groups)
-    if len(groups) < 2 or whole == 0:
+    if len(groups) == len(scores):
+        return None  # each value was tried once
+    if len(groups) == 1 or (scores == scores[0]).all():
         return 0.0
+    whole, inside = float(((scores - scores.mean()) ** 2).sum()), sum(float(((each - each.mean()) ** 2).sum()) for each in groups)
     return max(0.0, 1 - inside / (len(scores) - len(groups)) * (len(scores) - 1) / whole)
 
 

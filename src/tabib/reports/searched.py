@@ -18,6 +18,7 @@ from tabib.reports.views import written_number
 __all__ = [
     "alike",
     "best",
+    "by_chance",
     "difference",
     "lead",
     "measure",
@@ -120,6 +121,15 @@ def tried(field: SearchedField, reader: Language) -> str:
         return reader.series([isolated(value) for value in field.values])
     ends = reader.interval(isolated(f"{field.low:g}"), isolated(f"{field.high:g}"))
     return ends + (reader.text("search.log") if field.log else "")
+
+
+def by_chance(searched: Searched) -> float:
+    """Share of the variance that a field without effect, in three groups, has in one of twenty searches with as many trials; of 8 or more.
+
+    Where 2 and n - 3 are the degrees of freedom, F has a closed form.
+    """
+    trials = sum(trial.state == "done" and trial.measure is not None for trial in searched.trials)
+    return 1 - 0.05 ** (2 / (trials - 3)) * (trials - 1) / (trials - 3)
 
 
 def score(trial: SearchTrial, reader: Language) -> Cell:
