@@ -26,6 +26,7 @@ from tabib.errors import StudyError
 
 __all__ = [
     "MakePhantom",
+    "a",
     "check_study",
     "dump_fields",
     "dump_study",
@@ -70,6 +71,7 @@ def load_study(
     *,
     changes: Sequence[str] = (),
     overrides: Sequence[str] = (),
+    changes_win: bool = False,
     phantom: MakePhantom | None = None,
     kind: str = "study file",
 ) -> AnyStudy:
@@ -77,12 +79,20 @@ def load_study(
 
     `overrides` are texts such as `training.epochs=5`, applied before anything is checked. Paths in the file are
     relative to the file; in an override, to the working directory. `changes` are such texts as well, made before the overrides and as if
-    they stood in the file. With `phantom` the study is what the part `phantom` of the file makes of it, at `scale: phantom`, before any
+    they stood in the file; where `changes_win` they are made after the overrides. With `phantom` the study is what the part `phantom` of the file makes of it, at `scale: phantom`, before any
     change. `kind` is what a message calls the file.
 
     Raises `StudyError` with file, line and the nearest spelling.
     """
-    return parse_study(_text_of(path, kind), source=str(path), base=path.parent, changes=changes, overrides=overrides, phantom=phantom)
+    return parse_study(
+        _text_of(path, kind),
+        source=str(path),
+        base=path.parent,
+        changes=changes,
+        overrides=overrides,
+        changes_win=changes_win,
+        phantom=phantom,
+    )
 
 
 def _text_of(path: Path, kind: str) -> str:
@@ -92,10 +102,10 @@ def _text_of(path: Path, kind: str) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StudyError(
-            f"There is no file {path}, and a {kind} was expected. Check its name, write one, or copy one from the tutorial."
+            f"There is no file {path}, and {a(kind)} was expected. Check its name, write one, or copy one from the tutorial."
         ) from None
     except IsADirectoryError:
-        raise StudyError(f"{path} is a folder, and a {kind} was expected. To look at a folder: tabib look {path}") from None
+        raise StudyError(f"{path} is a folder, and {a(kind)} was expected. To look at a folder: tabib look {path}") from None
     except UnicodeDecodeError as error:
         raise StudyError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
     except OSError as error:
@@ -109,6 +119,7 @@ def parse_study(
     base: Path = Path(),
     changes: Sequence[str] = (),
     overrides: Sequence[str] = (),
+    changes_win: bool = False,
     phantom: MakePhantom | None = None,
 ) -> AnyStudy:
     """Read a study from YAML text, as `load_study` does; `source` names it in errors, `base` is where its relative paths start."""
@@ -118,14 +129,14 @@ def parse_study(
     asked = _take_phantom(read, source)
     if phantom is not None:
         _override_by(read, asked, phantom, source)
-    for change in changes:
-        _override(read, change)
     _anchor_paths(read.values, base)
-    for override in overrides:
-        _override(read, override)
-    _anchor_paths(read.values, Path())
+    given = [([(text, text) for text in changes], base), ([(text, f"--set {text}") for text in overrides], Path())]
+    for texts, start in reversed(given) if changes_win else given:
+        for text, place in texts:
+            _override(read, text, place)
+        _anchor_paths(read.values, start)
     if phantom is not None:
-        _override(read, "scale=phantom")
+        _override(read, "scale=phantom", source)
     return _check(read, source)
 
 
@@ -145,8 +156,9 @@ def _override_by(read: _Read, asked: Phantom | None, make: MakePhantom, source: 
             "{data.group: '(patient\\d+)'}}, or leave --phantom out."
         )
     for field, value in asked.set.items():
-        _override(read, f"{field}={written(value)}")
-    _override(read, f"data.folder={make(asked).resolve()}")
+        change = f"{field}={written(value)}"
+        _override(read, change, f"{source}, phantom: {change}")
+    _override(read, f"data.folder={make(asked).resolve()}", source)
 
 
 def read_fields(path: Path, *, kind: str) -> dict[str, Any]:
@@ -156,15 +168,20 @@ def read_fields(path: Path, *, kind: str) -> dict[str, Any]:
     """
     values = _read_yaml(_text_of(path, kind), str(path)).values
     if not isinstance(values, dict):
-        raise StudyError(f"{path} holds no fields, and a {kind} was expected.")
+        raise StudyError(f"{path} holds no fields, and {a(kind)} was expected.")
     return values
+
+
+def a(kind: str) -> str:
+    """What a message calls a file, with its article: "an ablation file"."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def check_study(values: dict[str, Any], *, source: str, overrides: Sequence[str] = ()) -> AnyStudy:
     """Make a study from plain values, with the errors of a study file; `source` names where they came from. `overrides` as of `load_study`."""
     read = _Read(values, {})
     for override in overrides:
-        _override(read, override)
+        _override(read, override, f"--set {override}")
     return _check(read, source)
 
 
@@ -342,12 +359,12 @@ def _anchor_paths(values: dict[str, Any], base: Path) -> None:
             part[name] = str((base / part[name]).resolve())
 
 
-def _override(read: _Read, text: str) -> None:
+def _override(read: _Read, text: str, source: str) -> None:
+    """Change a field by a text such as `training.epochs=5`; `source` is where it stands."""
     name, equals, value = text.partition("=")
     keys = name.strip().split(".")
     if not equals or not all(keys):
-        raise StudyError(f"--set {text}: expected a field and a value, as in --set training.epochs=5")
-    source = f"--set {text}"
+        raise StudyError(f"{source}: expected a field and a value, as in training.epochs=5")
     if not value.strip():
         raise StudyError(f"{source}: {name.strip()} has no value. Write one, or none.")
     new = _read_yaml(value, source)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from tabib.cli import app
 from tabib.errors import RunError, StudyError
-from tabib.experiments import Changes, Trained, judge_changes, read_changes, run_changes, write_ablation
+from tabib.experiments import Changes, Series, Trained, judge_changes, read_changes, read_series, run_changes, write_ablation
 from tabib.experiments import trainings as running
 from tabib.metrics.paired import holm
 from tabib.phantoms import ChestFilms, make_chest_films
@@ -240,6 +240,7 @@ def test_what_differs_is_told_and_what_was_expected(ablation: Ablation) -> None:
 
 
 def test_pages_tell_every_row_in_both_languages(ablation: Ablation, tmp_path: Path) -> None:
+    ablation = ablation.model_copy(update={"left_out": ["twice as long"]})
     pages = write_ablation(ablation, tmp_path)
     assert [page.name for page in pages] == ["ablate.en.html", "ablate.fa.html"]
     assert Ablation.model_validate(json.loads((tmp_path / "ablation.json").read_text())) == ablation
@@ -254,10 +255,12 @@ def test_pages_tell_every_row_in_both_languages(ablation: Ablation, tmp_path: Pa
         "not run: weights",
         "was expected, and found in none",
         "Two trainings",
+        "twice as long was left out",
         "1 training was at work at a time, with 1 thread each, in fp32.",
     ):
         assert words in english, words
     assert "آنچه مهم است" in persian
+    assert "کنار گذاشته شد" in persian
     assert not re.search(r"\b(ablate|compare)\.[a-z]", english + persian)
 
 
@@ -299,13 +302,94 @@ def test_pages_tell_every_row_in_both_languages(ablation: Ablation, tmp_path: Pa
             "study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 1}}, {name: a, set: {training.batch: 8}, against: a}]",
             "row 2: the name 'a' is given twice",
         ),
+        ("study: tiny.yaml\nbase: [a]\nchanges: [{name: b, set: {training.epochs: 1}}]", "wrong.yaml: base is ['a']. Expected a name"),
+        ("study: tiny.yaml\ntitle: [a]\nchanges: [{name: b, set: {training.epochs: 1}}]", "wrong.yaml: title is ['a']. Expected a text"),
+        ("study: [tiny.yaml]\nchanges: [{name: b, set: {training.epochs: 1}}]", "wrong.yaml: study is ['tiny.yaml']. Expected the name"),
     ],
-    ids=range(17),
+    ids=range(20),
 )
 def test_a_wrong_file_says_where(place: Path, text: str, words: str) -> None:
     (place / "wrong.yaml").write_text(text)
     with pytest.raises(StudyError, match=re.escape(words)):
         read_changes(place / "wrong.yaml")
+
+
+@pytest.mark.parametrize("read", [read_changes, read_series], ids=["ablate", "compare"])
+def test_a_wrong_field_of_a_row_says_file_and_row_and_no_option_that_was_not_given(
+    place: Path, read: Callable[..., Changes | Series]
+) -> None:
+    listed = "changes" if read is read_changes else "rows"
+    (place / "wrong.yaml").write_text(
+        f"study: tiny.yaml\n{listed}:\n  - {{name: a, set: {{training.epochs: 1}}}}\n  - {{name: b, set: {{model.netwrk: quick}}}}"
+    )
+    with pytest.raises(StudyError) as said:
+        read(place / "wrong.yaml")
+    assert str(said.value) == f"{place / 'wrong.yaml'}, row 2: model.netwrk=quick: model has no field netwrk. Did you mean network?"
+    with pytest.raises(StudyError) as said:
+        read(place / "wrong.yaml", overrides=["training.epochs=many"])
+    assert str(said.value).startswith("--set training.epochs=many: "), "what is wrong without the row is not put down to it"
+
+
+def test_what_a_row_makes_smaller_is_named_as_wrong_by_file_and_row(place: Path) -> None:
+    (place / "made.yaml").write_text(STUDY + "phantom: {make: chest}\n")
+    (place / "wrong.yaml").write_text("study: made.yaml\nchanges: [{name: a, set: {training.batch: 8}, phantom: {trainin: 3}}]")
+    with pytest.raises(StudyError) as said:
+        read_changes(place / "wrong.yaml", phantom=lambda _: place / "films")
+    assert str(said.value).startswith(f"{place / 'wrong.yaml'}, row 1: trainin=3: a study has no field trainin.")
+    (place / "made.yaml").write_text(STUDY + "phantom: {make: chest, set: {trainin: 3}}\n")
+    with pytest.raises(StudyError) as said:
+        read_changes(place / "wrong.yaml", phantom=lambda _: place / "films")
+    assert str(said.value).startswith(f"{place / 'made.yaml'}, phantom: trainin=3: a study has no field trainin.")
+
+
+def test_a_file_that_is_not_there_is_called_by_its_article(place: Path) -> None:
+    with pytest.raises(StudyError, match="and an ablation file was expected"):
+        read_changes(place / "nowhere.yaml")
+    with pytest.raises(StudyError, match="and a series file was expected"):
+        read_series(place / "nowhere.yaml")
+
+
+def test_what_a_row_says_itself_stays_as_it_is(place: Path) -> None:
+    (place / "rates.yaml").write_text(
+        "study: tiny.yaml\nchanges: [{name: three, set: {training.epochs: 3}}, {name: once, set: {training.epochs: 1}}, "
+        "{name: batch, set: {training.batch: 8}, against: once}]"
+    )
+    found = read_changes(place / "rates.yaml", overrides=["training.epochs=1"])
+    assert [(row.name, row.study.training.epochs, row.study.training.batch) for row in found.rows] == [
+        ("", 1, 16),
+        ("three", 3, 16),
+        ("batch", 1, 8),
+    ]
+    assert (found.left_out, found.rows[2].against) == (["once"], 0)
+    found = read_changes(place / "rates.yaml")
+    assert (found.left_out, found.rows[3].against) == ([], 2)
+
+
+def test_a_row_that_changes_nothing_is_refused_with_an_override_as_well(place: Path) -> None:
+    (place / "none.yaml").write_text("study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 2}}]")
+    with pytest.raises(StudyError, match="row 1: set changes nothing"):
+        read_changes(place / "none.yaml", overrides=["training.batch=8"])
+    (place / "none.yaml").write_text("study: tiny.yaml\nchanges: [{name: a, set: {training.epochs: 1}}]")
+    with pytest.raises(StudyError, match=r"--set training.epochs=1: no row is left of .*none.yaml"):
+        read_changes(place / "none.yaml", overrides=["training.epochs=1"])
+
+
+def test_paths_of_a_row_start_at_the_study_also_after_an_override(place: Path) -> None:
+    (place / "weights.yaml").write_text("study: tiny.yaml\nchanges: [{name: a, set: {model.weights: some.safetensors}}]")
+    for overrides in ([], ["training.epochs=1"]):
+        weights = read_changes(place / "weights.yaml", overrides=overrides).rows[1].study.model.weights
+        assert weights == (place / "some.safetensors").resolve()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [("training.seeds=[5]", "Say it by seeds: in the file"), ("split.turn=1", "Say it by folds: in the file")],
+    ids=["seeds", "folds"],
+)
+def test_an_override_that_would_do_nothing_is_refused(place: Path, override: str, words: str) -> None:
+    (place / "folds.yaml").write_text("study: tiny.yaml\nfolds: [0]\nchanges: [{name: a, set: {training.epochs: 1}}]")
+    with pytest.raises(StudyError, match=re.escape(f"--set {override}: ") + f".*{words}"):
+        read_changes(place / "folds.yaml", overrides=[override])
 
 
 def test_two_changes_go_together_where_it_is_said(place: Path) -> None:

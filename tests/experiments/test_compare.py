@@ -169,6 +169,12 @@ def test_an_unfinished_run_is_said(place: Path, done: list[Path | Compared]) -> 
         compare_runs([unfinished], title={"en": "One"})
 
 
+def test_the_same_run_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    with pytest.raises(StudyError, match="here is given twice"):
+        compare_runs([tmp_path / "here", tmp_path / "." / "there" / ".." / "here"], title={"en": "One"})
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

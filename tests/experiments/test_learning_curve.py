@@ -9,7 +9,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from tabib.cli import app
 from tabib.errors import StudyError
 from tabib.experiments import draw_learning_curve, write_learning_curve
 from tabib.phantoms import ChestFilms, make_chest_films
@@ -82,6 +84,23 @@ def test_wrong_shares_are_refused(films: Path, tmp_path: Path) -> None:
         draw_learning_curve(tiny_study(films), root=tmp_path, shares=[1.0])
     with pytest.raises(StudyError, match=r"split\.learn_from is 0\.5"):
         draw_learning_curve(tiny_study(films, {"split": {"learn_from": 0.5}}), root=tmp_path)
+
+
+@pytest.mark.parametrize(("seeds", "words"), [([0, 0], "seeds are 0, 0"), ([-1], "seeds are -1"), ([2**31], "seeds are"), ([], "none")])
+def test_wrong_seeds_are_refused_before_any_training(films: Path, tmp_path: Path, seeds: list[int], words: str) -> None:
+    with pytest.raises(StudyError, match=words):
+        draw_learning_curve(tiny_study(films), root=tmp_path, seeds=seeds)
+    assert not list(tmp_path.iterdir())
+
+
+def test_seeds_are_not_taken_from_an_override(films: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(dump_study(tiny_study(films)), encoding="utf-8")
+    with pytest.raises(StudyError, match="Say it by --seed"):
+        CliRunner().invoke(
+            app,
+            ["learning-curve", str(tmp_path / "tiny.yaml"), "--set", "training.seeds=[5]", "--runs", str(tmp_path / "runs")],
+            catch_exceptions=False,
+        )
 
 
 @pytest.mark.slow

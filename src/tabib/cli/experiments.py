@@ -165,11 +165,12 @@ def learning_curve(
     as_json: AsJson = False,
 ) -> None:
     """Train with fewer patients, to see whether more would help."""
-    from tabib.experiments import SHARES, draw_learning_curve, write_learning_curve
+    from tabib.experiments import SHARES, draw_learning_curve, refuse_set, write_learning_curve
     from tabib.reports.learned import told
     from tabib.reports.text import language, plain
 
     where = _of_several(runs, out, offline)
+    refuse_set(set_ or (), {"training.seeds": "--seed"})
     asked = study_in(study, set_, runs=runs, phantom=phantom)
     curve = draw_learning_curve(asked, shares=share or SHARES, seeds=seed or [0], **where)
     pages = write_learning_curve(curve, out or runs / f"learning-curve-{asked.name}")
@@ -236,6 +237,7 @@ def ablate(
     ablation = judge_changes(changes, trained)
     pages = write_ablation(ablation, out or runs / f"ablate-{file.stem}")
     lines = scale_lines({ablation.scale})
+    lines += [f"{name}: left out. With what --set says, the study as it is has its change." for name in ablation.left_out]
     for place, row in enumerate(ablation.rows):
         said = [
             f"{each.name} {sum(there) / len(there):.3f}" for each in row.figures if (there := [v for v in each.values if v is not None])

@@ -9,7 +9,7 @@ from tabib.experiments.leaky_twin import WAYS, make_twins, write_twins
 from tabib.experiments.learning_curve import SHARES, draw_learning_curve, write_learning_curve
 from tabib.experiments.search import Search, read_search
 from tabib.experiments.searched import judge_search, write_search
-from tabib.experiments.series import Series, read_series, run_series
+from tabib.experiments.series import Series, read_series, refuse_set, run_series
 from tabib.experiments.trainings import Row, run_rows
 from tabib.experiments.trials import run_trials
 
@@ -31,6 +31,7 @@ __all__ = [
     "read_changes",
     "read_search",
     "read_series",
+    "refuse_set",
     "run_changes",
     "run_rows",
     "run_series",

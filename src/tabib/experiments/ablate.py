@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tabib.config import AnyStudy
 from tabib.errors import StudyError
-from tabib.experiments.series import changes_in, read_rows, read_title
+from tabib.experiments.series import changed_study, changes_in, read_rows, read_title, refuse_set
 from tabib.experiments.trainings import Missed, Row, run_rows
 from tabib.progress import SILENT, Progress
 from tabib.records import Pace
@@ -33,6 +34,13 @@ UNCHANGED = {
     **dict.fromkeys(("title", "notes", "report", "explain", "goals"), "changes no figure"),
 }
 """Fields that no row can change, and why."""
+
+SAID_BY_FILE = {
+    "training.seeds": "seeds: in the file",
+    "split.test_fold": "folds: in the file",
+    "split.turn": "folds: in the file",
+}
+"""Fields that an override would change for nothing, and what says them."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ class Changes:
     rows: Sequence[Changed]
     seeds: Sequence[int]
     folds: Sequence[int | None]  # given folds, or drawn ones, that judge in turn; or one None
+    left_out: Sequence[str] = ()  # names of rows that an override makes the study as it is
 
 
 @dataclass(frozen=True)
@@ -93,19 +102,24 @@ def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhan
     Args:
         path: YAML; `study` is relative to it. `base` names the first row, which is the study as it is. Each other row is compared with it, or
             with the row that `against` names; what a row changes is always told of the first.
-        overrides: texts such as `training.epochs=2`, which change every row, after what the row changes.
+        overrides: texts such as `training.epochs=2`, which change every row; what a row says itself stays. A row that is then the study as it
+            is, is left out.
         phantom: as of `load_study`; what a row says under `phantom` is then changed, too.
 
     At a scale that is not `full` the first seed and the first fold are enough, because such figures prove nothing.
 
     Raises:
         StudyError: with file, and row where one is wrong: two fields changed at once without `together: true`, none, or one that no
-            row can change; a row compared with itself, with none that is there, or with one that is compared with it.
+            row can change; a row compared with itself, with none that is there, or with one that is compared with it; an override of seeds
+            or folds, which the file says; or one that leaves no row.
     """
     values, rows = read_rows(path, kind="ablation", fields=FIELDS, row_fields=ROW_FIELDS)
     place = path.parent / str(values["study"])
-    base = Changed(str(values.get("base", "")), load_study(place, overrides=overrides, phantom=phantom))
-    found = [base]
+    refuse_set(overrides, SAID_BY_FILE if "folds" in values else {"training.seeds": SAID_BY_FILE["training.seeds"]})
+    if not isinstance(values.get("base", ""), str):
+        raise StudyError(f"{path}: base is {values['base']!r}. Expected a name for the study as it is, as in base: plain")
+    base = Changed(values.get("base", ""), load_study(place, overrides=overrides, phantom=phantom))
+    found, left_out = [base], []
     for where, row in rows:
         if row["name"] == base.name:
             raise StudyError(f"{where}: the name {row['name']!r} is that of the study as it is. Choose another.")
@@ -117,9 +131,13 @@ def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhan
             if (refused := next((each for each in UNCHANGED if name == each or name.startswith(f"{each}.")), None)) is not None:
                 raise StudyError(f"{where}: set changes {name}, which {UNCHANGED[refused]}.")
         smaller = changes_in(row, where, "phantom") if phantom is not None else []
-        study = load_study(place, changes=[*changes, *smaller], overrides=overrides, phantom=phantom)
+        load = partial(changed_study, place, [*changes, *smaller], where, phantom=phantom)
+        study = load(overrides=overrides, changes_win=True)
         differing = fields_in_which(base.study, study)
         changed = [name for name in differing if any(name == each or name.startswith(f"{each}.") for each in named)]
+        if not changed and overrides and fields_in_which(load_study(place, phantom=phantom), load()):
+            left_out.append(row["name"])
+            continue
         if not changed:
             raise StudyError(f"{where}: set changes nothing: the study has {', '.join(changes)} as it is. Give another value.")
         if len(changed) > 1 and row.get("together") != "true":
@@ -131,7 +149,11 @@ def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhan
             raise StudyError(f"{where}: together is {row['together']!r}. Expected true, or no such field.")
         expect = _codes(row.get("expect", []), where)
         found.append(Changed(row["name"], study.model_copy(update={"expect": [*study.expect, *expect]}), changed, expect))
-    found = _compared(found, rows)
+    if left_out and len(found) == 1:
+        raise StudyError(
+            f"--set {' --set '.join(overrides)}: no row is left of {path}: the study itself is then what each of them asks for."
+        )
+    found = _compared(found, [(where, row) for where, row in rows if row["name"] not in left_out], left_out)
     folds = _numbers(values, "folds", path)
     split = base.study.split
     if folds and not split.given and (split.turns is None or max(folds) >= split.turns):
@@ -142,7 +164,7 @@ def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhan
     seeds = _numbers(values, "seeds", path) or [0]
     if base.study.scale != "full":
         seeds, folds = seeds[:1], folds[:1]
-    return Changes(read_title(values, path), found, seeds, folds or [None])
+    return Changes(read_title(values, path), found, seeds, folds or [None], left_out)
 
 
 def run_changes(
@@ -186,9 +208,9 @@ def fields_in_which(one: AnyStudy, other: AnyStudy) -> list[str]:
     return [name for name in first if first[name] != second.get(name) and name.partition(".")[0] not in left_out]
 
 
-def _compared(found: Sequence[Changed], rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Changed]:
-    """The rows, each with the place of the one that its `against` names."""
-    places = {row.name: place for place, row in enumerate(found) if row.name}
+def _compared(found: Sequence[Changed], rows: Sequence[tuple[str, Mapping[str, Any]]], left_out: Sequence[str]) -> list[Changed]:
+    """The rows, each with the place of the one that its `against` names; those that were left out are the study as it is."""
+    places = {row.name: place for place, row in enumerate(found) if row.name} | dict.fromkeys(left_out, 0)
     compared = [found[0]]
     for place, (row, (where, told)) in enumerate(zip(found[1:], rows, strict=True), start=1):
         name = told.get("against", found[0].name)

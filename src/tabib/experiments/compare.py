@@ -60,8 +60,11 @@ def compare_runs(
 
     Raises:
         RunError: a run that is not finished.
-        StudyError: some runs tell one class of an image and others several labels, or draw masks.
+        StudyError: some runs tell one class of an image and others several labels, or draw masks; or a run folder is given twice.
     """
+    folders = [] if names else [run.resolve() for run in runs if isinstance(run, Path)]
+    if twice := [str(run) for place, run in enumerate(folders) if run in folders[:place]]:
+        raise StudyError(f"{twice[0]} is given twice: beside itself a run has nothing to compare. Give each run once.")
     lines: list[Compared] = []
     seen: list[_Seen] = []
     studies: list[dict[str, str]] = []

@@ -48,12 +48,14 @@ def draw_learning_curve(
         on_step: hears each step and whether it was loaded.
 
     Raises:
-        StudyError: a share that is none, or the study itself learns from a share.
+        StudyError: a share or seed that is none, a seed that is given twice, or the study itself learns from a share.
     """
     if study.split.learn_from != 1:
         raise StudyError(f"split.learn_from is {study.split.learn_from:g}: the curve chooses the shares itself. Leave it out of the study.")
     if wrong := [share for share in shares if not 0 < share < 1]:
         raise StudyError(f"A share is {wrong[0]:g}. Expected shares above 0 and below 1; all patients are trained with as well.")
+    if not seeds or len({*seeds}) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
+        raise StudyError(f"The seeds are {', '.join(map(str, seeds)) or 'none'}. Expected whole numbers of 0 or more, each once.")
     asked = sorted({*shares}, reverse=True)
     split = study.split
     rows = [Changed("1", study)] + [

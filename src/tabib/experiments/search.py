@@ -238,7 +238,7 @@ def _study_with(load: Callable[..., AnyStudy], name: str, value: str) -> AnyStud
     try:
         return load(changes=[change])
     except StudyError as error:
-        raise StudyError(str(error).replace(f"--set {change}: ", "")) from None
+        raise StudyError(str(error).removeprefix(f"{change}: ")) from None
 
 
 def _one_of(values: Mapping[str, Any], name: str, allowed: Sequence[str], where: object, usual: str) -> str:

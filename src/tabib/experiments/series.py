@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tabib.config import AnyStudy
 from tabib.errors import StudyError
 from tabib.experiments.trainings import Missed, Row, run_rows
 from tabib.progress import SILENT, Progress
 from tabib.records import Compared, Pace
 from tabib.reports import LANGUAGES
-from tabib.study_file import MakePhantom, load_study, read_fields, written
+from tabib.study_file import MakePhantom, a, load_study, read_fields, written
 
-__all__ = ["Series", "changes_in", "only_fields", "read_rows", "read_series", "read_title", "run_series"]
+__all__ = ["Series", "changed_study", "changes_in", "only_fields", "read_rows", "read_series", "read_title", "refuse_set", "run_series"]
 
 FIELDS = ("study", "title", "rows")
 
@@ -50,7 +51,7 @@ def read_series(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhant
     return Series(
         read_title(values, path),
         [
-            Row(row["name"], load_study(studies, changes=changes_in(row, where), overrides=overrides, phantom=phantom))
+            Row(row["name"], changed_study(studies, changes_in(row, where), where, overrides=overrides, phantom=phantom))
             for where, row in rows
         ],
     )
@@ -73,13 +74,15 @@ def read_rows(
     values, listed = read_fields(path, kind=f"{kind} file"), fields[-1]
     if "data" in values:
         raise StudyError(
-            f"{path} is a study, and {'an' if kind[0] in 'aeiou' else 'a'} {kind} was expected: a file that names a study and {listed}, each of which "
+            f"{path} is a study, and {a(kind)} was expected: a file that names a study and {listed}, each of which "
             f"changes some of its fields. To run the study: tabib run {path}. To compare what was run: tabib compare RUN RUN"
         )
     only_fields(values, fields, str(path))
     for name in ("study", listed):
         if name not in values:
             raise StudyError(f"{path}: there is no {name}. Expected study: FILE and {listed}: [{{name: ..., set: {{...}}}}, ...]")
+    if not isinstance(values["study"], str):
+        raise StudyError(f"{path}: study is {values['study']!r}. Expected the name of a study file.")
     if not isinstance(values[listed], list) or not values[listed]:
         raise StudyError(f"{path}: {listed} holds no rows. Expected a list, as in\n  {listed}:\n    - {{name: first}}")
     rows: list[tuple[str, dict[str, Any]]] = []
@@ -97,6 +100,8 @@ def read_rows(
 def read_title(values: Mapping[str, Any], path: Path) -> Mapping[str, str]:
     """The title of such a file, by language; its name where it has none."""
     title = values.get("title") or path.stem
+    if not isinstance(title, (str, dict)):
+        raise StudyError(f"{path}: title is {title!r}. Expected a text, or one of each language, as in {{en: ..., fa: ...}}")
     if isinstance(title, dict):
         only_fields(title, LANGUAGES, f"{path}, title")
     return title if isinstance(title, dict) else dict.fromkeys(LANGUAGES, str(title))
@@ -108,6 +113,35 @@ def changes_in(row: Mapping[str, Any], where: str, name: str = "set") -> list[st
     if not isinstance(changes, dict):
         raise StudyError(f"{where}: {name} is {changes!r}. Expected fields with values, as in {name}: {{training.epochs: 5}}")
     return [f"{field}={written(value)}" for field, value in changes.items()]
+
+
+def changed_study(
+    place: Path,
+    changes: Sequence[str],
+    where: str,
+    *,
+    overrides: Sequence[str] = (),
+    changes_win: bool = False,
+    phantom: MakePhantom | None = None,
+) -> AnyStudy:
+    """The study of a row, as `load_study` makes it of what the row changes; `where` the row stands.
+
+    Raises:
+        StudyError: with file and row, unless the study is wrong without the row, too.
+    """
+    try:
+        return load_study(place, changes=changes, overrides=overrides, changes_win=changes_win, phantom=phantom)
+    except StudyError as error:
+        load_study(place, overrides=overrides, phantom=phantom)
+        raise StudyError(f"{where}: {error}") from None
+
+
+def refuse_set(overrides: Sequence[str], fields: Mapping[str, str]) -> None:
+    """Raise `StudyError` where a --set changes a field that would do nothing here; `fields` name what to say in its place."""
+    for text in overrides:
+        field = text.partition("=")[0].strip()
+        if field in fields:
+            raise StudyError(f"--set {text}: {field} changes nothing here. Say it by {fields[field]}.")
 
 
 def run_series(
