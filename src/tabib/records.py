@@ -1048,8 +1048,9 @@ class LabelTrouble(Record):
     rows: int  # images that a model judged
     groups: int
     seeds: list[int]  # of the trainings; none where the study's own were used
-    missed: int  # turns that could not be run, whose images are not looked at
-    stopped: bool = False  # whether that is because nobody waited
+    missed: int  # turns that were run with no seed, whose images are not looked at
+    fewer: int = 0  # trainings that are missing of the other turns, whose images were judged by fewer seeds
+    stopped: bool = False  # whether some are missing because nobody waited
     pace: Pace | None = None  # of the trainings that were not there before
     several: bool = False  # whether an image may have several labels, each of which is weighed
     thresholds: dict[str, float]  # of a class or label: what the models give it on average where it is given; of a structure the usual Dice

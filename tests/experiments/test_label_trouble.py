@@ -7,24 +7,30 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 from torch import nn
+from typer.testing import CliRunner
 
+from tabib.cli import app
 from tabib.config import Study
 from tabib.errors import RunError
-from tabib.experiments import find_label_trouble, write_label_trouble
+from tabib.experiments import find_label_trouble, trainings, write_label_trouble
 from tabib.experiments.label_trouble import weigh_answers
 from tabib.images import encode_png
 from tabib.phantoms import ChestFilms, make_chest_films
 from tabib.records import LabelTrouble
+from tabib.runs import Run
 from tabib.study_file import check_study, dump_study
 from tabib.training.networks import NETWORKS
 
 SIDE = 16
 WRONG, HARD = ["p05_0.png", "p12_0.png", "p33_1.png"], ["p20_0.png", "p21_0.png"]
+
+TRAINING = {"epochs": 30, "batch": 16, "learning_rate": 3e-3, "threads": 1, "precision": "fp32", "device": "cpu"}
 
 
 def sees(channels: int, height: int, width: int) -> nn.Module:
@@ -41,7 +47,7 @@ def study_of(films: Path, **more: object) -> Study:
         "input": {"height": SIDE, "width": SIDE, "channels": 1},
         "augment": {"rotation_degrees": 0, "shift": 0, "zoom": 0, "brightness": 0, "contrast": 0},
         "model": {"network": "sees"},
-        "training": {"epochs": 30, "batch": 16, "learning_rate": 3e-3, "threads": 1, "precision": "fp32", "device": "cpu"},
+        "training": TRAINING,
         "evaluate": {"draws": 200},
         "report": {"languages": ["en"]},
         **more,
@@ -140,6 +146,65 @@ def test_seeds_are_put_together_and_their_disagreement_is_hard() -> None:
     }
     assert by_row[6].label_probability == pytest.approx(0.6)
     assert thresholds["a"] == pytest.approx((0.9 + 0.9 + 0.6) / 3)
+
+
+def test_a_row_is_weighed_by_the_seeds_that_judged_it() -> None:
+    sure = [[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]]
+    one, other = answers_of([*sure, *sure, [0.9, 0.1, 0.0], sure[1]], "abcabcac"), answers_of([*sure, *sure, [0.3, 0.7, 0.0]], "abcabca")
+    doubts, _ = weigh_answers([one, other], ["a", "b", "c"])
+    assert {each.row: (each.list, each.disagree) for each in doubts} == {6: ("hard", True), 7: ("wrong", False)}
+    assert doubts == weigh_answers([other, one], ["a", "b", "c"])[0]
+    doubts, thresholds = weigh_answers([one.filter(pl.col("row") != 6), other], ["a", "b", "c"])
+    assert {each.row: (each.label_probability, each.disagree) for each in doubts} == {6: (0.3, False), 7: (0.05, False)}
+    assert thresholds["a"] == pytest.approx((0.9 + 0.9 + 0.3) / 3)
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Ctrl-C when that run begins to train, from 1."""
+    run_study, begun = trainings.run_study, []
+
+    def counted(study: Study, run: Run, **told: Any) -> Run:
+        begun.append(None)
+        if len(begun) == number:
+            raise KeyboardInterrupt
+        return run_study(study, run, **told)
+
+    monkeypatch.setattr(trainings, "run_study", counted)
+
+
+@pytest.mark.parametrize(("done", "rows", "missed", "fewer"), [(1, 40, 1, 1), (2, 80, 0, 2), (3, 80, 0, 1)])
+def test_stopped_early_it_says_what_finished_turns_say(
+    films: Path, trouble: LabelTrouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int, rows: int, missed: int, fewer: int
+) -> None:
+    monkeypatch.setitem(NETWORKS, "sees", sees)
+    study = study_of(films, training={**TRAINING, "seeds": [0]})
+    stop_at(monkeypatch, 2 + done)  # what all share is made before the first
+    found = find_label_trouble(study, root=tmp_path / "runs", seeds=[0, 1])
+    assert (found.rows, found.groups, found.missed, found.fewer, found.stopped) == (rows, rows // 2, missed, fewer, True)
+    if done == 2:
+        assert found.doubts == trouble.doubts, "as of the one seed that is done"
+    english, persian = (page.read_text(encoding="utf-8") for page in write_label_trouble(found, tmp_path))
+    assert f"{rows} images" in english
+    assert "Stopped before the end" in english
+    assert "پیش از پایان متوقف شد" in persian
+    assert ("missing here" in english) == bool(missed)
+    assert "2 seeds were asked for, and" in english
+    assert "trained with 2 seeds" not in english
+
+
+def test_the_verb_leaves_with_130_when_it_is_stopped(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "sees", sees)
+    (tmp_path / "spots.yaml").write_text(dump_study(study_of(films)), encoding="utf-8")
+    command = ["label-trouble", str(tmp_path / "spots.yaml"), "--seed", "0", "--seed", "1", "--runs", str(tmp_path / "runs")]
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2)
+        assert CliRunner().invoke(app, command).exit_code == 130
+    stop_at(monkeypatch, 4)
+    said = CliRunner().invoke(app, command)
+    assert said.exit_code == 130
+    assert "80 images of 40 groups judged" in said.stdout
+    assert "2 trainings of the other turns were not run" in said.stdout
+    assert (tmp_path / "runs" / "label-trouble-spots" / "label_trouble.fa.html").exists()
 
 
 @pytest.mark.slow

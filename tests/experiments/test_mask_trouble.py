@@ -124,6 +124,25 @@ def test_what_the_trainings_draw_differently_is_hard(place: Path, trouble: Label
     assert {each.list for each in found if Path(each.case.path).name == MOVED} == {"hard"}
 
 
+@pytest.mark.slow
+def test_a_case_is_weighed_by_the_seeds_that_judged_it(place: Path, trouble: LabelTrouble) -> None:
+    first, second = ([read_run(run) for run in sorted({Path(each.case.answers[seed].run) for each in trouble.masks})] for seed in range(2))
+    whole = weigh_masks([first, second])[0]
+    alone, usual_alone = weigh_masks([first])
+    assert (alone, usual_alone) == weigh_masks([first, []]) == weigh_masks([[], first])
+    found, _ = weigh_masks([first, second[:1]])
+    judged = {case.path for case in second[0].read("evaluation").parts[-1].cases}
+    seeds = {each.case.path: len(each.case.answers) for each in found}
+    assert set(seeds.values()) == {1, 2}
+    assert all(number == 1 + (path in judged) for path, number in seeds.items())
+    assert all((each.agreement is None) == (each.case.path not in judged) for each in found)
+    assert {each.case.path for each in found if each.list == "wrong"} == {each.case.path for each in whole if each.list == "wrong"}
+    english, _ = (
+        page.read_text(encoding="utf-8") for page in write_label_trouble(trouble.model_copy(update={"masks": found}), place / "fewer")
+    )
+    assert english.count("<img") == sum(1 + number for path, number in seeds.items() for each in found if each.case.path == path)
+
+
 def test_the_usual_dice_is_that_of_the_cases_below_it() -> None:
     dice = np.array([0.90, 0.91, 0.92, 0.93, 0.99, 0.50, np.nan])
     found = weigh_dice(dice)

@@ -109,10 +109,12 @@ def label_trouble(
     found = f"{lists.count('wrong'):,} {what} probably wrong, {lists.count('hard'):,} hard"
     lines = [*scale_lines({trouble.scale}), f"{trouble.rows:,} images of {trouble.groups:,} groups judged: {found}"]
     lines += [f"{trouble.missed} turns were not run, and their images are not looked at."] if trouble.missed else []
+    lines += [f"{trouble.fewer} trainings of the other turns were not run: fewer seeds judged their images."] if trouble.fewer else []
+    lines += ["Stopped before the end. The same command goes on from here."] if trouble.stopped else []
     worklist = place / "worklist.csv"
     told = {"label_trouble": trouble.model_dump(), "worklist": worklist, "pages": pages}
     tell(told, [*lines, f"Worklist: {worklist}", *(f"Page: {page}" for page in pages)], as_json)
-    _leave_runs("stopped" if trouble.stopped else "error" for _ in range(trouble.missed))
+    _leave_runs("stopped" if trouble.stopped else "error" for _ in range(trouble.missed + trouble.fewer))
 
 
 def leaky_twin(

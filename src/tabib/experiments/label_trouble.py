@@ -72,7 +72,8 @@ def find_label_trouble(
 ) -> LabelTrouble:
     """Run every turn of a study's cross-validation, and weigh each label against what the model said that had not seen its patient.
 
-    Turns are the runs of `cross_validate`: those that are done are loaded. No label is changed.
+    Turns are the runs of `cross_validate`: those that are done are loaded. No label is changed. Where a seed lacks a turn, since it could not be
+    run or was stopped, the images of that turn are weighed with the other seeds.
 
     Args:
         study: of classes, of several labels, or of masks.
@@ -87,6 +88,7 @@ def find_label_trouble(
     Raises:
         StudyError: as `turns_of`.
         RunError: no turn could be run.
+        KeyboardInterrupt: by Ctrl-C before the first turn was done.
     """
     training = study.training
     asked = [study.model_copy(update={"training": training.model_copy(update={"seeds": [seed]})}) for seed in seeds] or [study]
@@ -101,19 +103,24 @@ def find_label_trouble(
         [read_run(found) for found in ran.found[start : start + each_seed] if isinstance(found, Path)]
         for start in range(0, len(turns), each_seed)
     ]
-    done, missed = [run for each in runs for run in each], [found for found in ran.found if isinstance(found, Missed)]
-    if not all(runs):
-        raise RunError(f"Not one turn could be run, so nobody judged the labels. {missed[-1].reason}")
+    missed = [found for found in ran.found if isinstance(found, Missed)]
+    stopped = any(each.why == "stopped" for each in missed)
+    judged = [next((found for found in ran.found[turn::each_seed] if isinstance(found, Path)), None) for turn in range(each_seed)]
+    done = [read_run(found) for found in judged if found is not None]  # of each turn the first
+    if not done:
+        raise KeyboardInterrupt if stopped else RunError(f"Not one turn could be run, so nobody judged the labels. {missed[-1].reason}")
+    unjudged = judged.count(None)
     found = _of_masks(runs) if not isinstance(study, Study) else _of_labels(runs, several=study.several)
     return LabelTrouble(
         title=study.title.model_dump(exclude_none=True) or dict.fromkeys(LANGUAGES, study.name),
         run=str(done[0].folder),
-        rows=sum(run.read("evaluation").parts[-1].rows for run in runs[0]),
-        groups=sum(run.read("evaluation").parts[-1].groups for run in runs[0]),
+        rows=sum(run.read("evaluation").parts[-1].rows for run in done),
+        groups=sum(run.read("evaluation").parts[-1].groups for run in done),
         seeds=list(seeds),
-        missed=len(missed),
+        missed=unjudged,
+        fewer=len(missed) - unjudged * len(asked),
         pace=ran.pace,
-        stopped=any(each.why == "stopped" for each in missed),
+        stopped=stopped,
         scale=study.scale,
         **found,
     )
@@ -160,8 +167,8 @@ def _of_masks(runs: Sequence[Sequence[Run]]) -> dict[str, Any]:
 
 
 def _of_labels(runs: Sequence[Sequence[Run]], *, several: bool) -> dict[str, Any]:
-    answers = [pl.concat([_judged(run) for run in each]) for each in runs]
-    classes: list[str] = runs[0][0].read("evaluation").classes
+    answers = [pl.concat([_judged(run) for run in each]) for each in runs if each]
+    classes: list[str] = next(run for each in runs for run in each).read("evaluation").classes
     doubts, thresholds = [], {}
     for label in classes if several else [None]:
         tables = [table if label is None else predictions_of_label(table, label) for table in answers]
@@ -179,20 +186,21 @@ def _judged(run: Run) -> pl.DataFrame:
 
 
 def weigh_answers(tables: Sequence[pl.DataFrame], classes: Sequence[str]) -> tuple[list[LabelDoubt], dict[str, float]]:
-    """Labels to look at, in the answers of each training, and the threshold of each class."""
+    """Labels to look at, in the answers of each training, and the threshold of each class.
+
+    A row is weighed by the trainings that answered it, each of them once.
+    """
     names = [f"p_{name}" for name in classes]
-    shared = (
-        pl.concat(tables)
-        .filter(pl.len().over("row") == len(tables))
-        .filter(pl.col("label").is_in(classes))
-        .sort("row", maintain_order=True)
+    answered = pl.concat(tables).filter(pl.col("label").is_in(classes)).with_columns(likeliest=pl.concat_list(names).list.arg_max())
+    table = (
+        answered.group_by("row", maintain_order=True)
+        .agg(pl.first("path", "group", "label"), pl.mean(*names), disagree=pl.col("likeliest").n_unique() > 1)
+        .sort("row")
     )
-    said = shared.select(names).to_numpy().reshape(-1, len(tables), len(classes))
-    table, probability, likeliest = shared[:: len(tables)], said.mean(1), said.argmax(2)
+    probability, disagree = table.select(names).to_numpy(), table["disagree"].to_numpy()
     labels = np.array([classes.index(label) for label in table["label"]], dtype=np.int64)
     found = weigh_labels(labels, probability)
     wrong = (found.confident >= 0) & (found.confident != labels)
-    disagree = (likeliest != likeliest[:, :1]).any(1)
     hard = ~wrong & ((found.margin < UNSURE) | disagree)
     suggested = np.where(wrong, found.confident, probability.argmax(1))
     doubts = [

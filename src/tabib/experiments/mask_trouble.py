@@ -40,28 +40,28 @@ def weigh_masks(trainings: Sequence[Sequence[Run]]) -> tuple[list[MaskDoubt], di
     """Masks to look at, and the usual Dice of each structure.
 
     Args:
-        trainings: of each training of a study with masks (a seed) its turns, each of which judged other patients.
+        trainings: of each training of a study with masks (a seed) its turns, each of which judged other patients. A case is weighed by the
+            trainings that judged it.
     """
-    first = trainings[0][0]
+    first = next(run for runs in trainings for run in runs)
     study: Segmentation = first.read("study")
     index: pl.DataFrame = first.read("index")
     data = open_data(study.data, first.cache_folder).data
     assert isinstance(data, type(study.data))
-    drawn = [_drawn(runs) for runs in trainings]
-    rows = [row for row in sorted(drawn[0]) if all(row in each for each in drawn)]
+    each_training = [_drawn(runs) for runs in trainings]
+    rows = sorted(set[int]().union(*each_training))
+    drawn = [[each[row] for each in each_training if row in each] for row in rows]
     alike = np.full((len(rows), len(data.structures)), np.nan)
-    if len(drawn) > 1:
-        for place, row in enumerate(rows):
+    for place, row in enumerate(rows):
+        if len(drawn[place]) > 1:
             truth = read_case(data, index["path"][row], index["mask"][row])
-            masks = [each[row].run.folder / each[row].mask for each in drawn]
+            masks = [each.run.folder / each.mask for each in drawn[place]]
             alike[place] = _agreement(
                 [case_of(data, truth.image, read_predicted(mask, truth.image)).structures for mask in masks], data.structures
             )
     doubts, usual = [], {}
     for number, structure in enumerate(data.structures):
-        dice = (
-            np.array([[_number(each[row].case.structures[number].dice) for each in drawn] for row in rows]).reshape(len(rows), -1).mean(1)
-        )
+        dice = np.array([np.mean([_number(each.case.structures[number].dice) for each in one]) for one in drawn])
         weighed, agreed = weigh_dice(dice), weigh_dice(alike[:, number])
         if not np.isfinite(weighed.usual):
             continue
@@ -73,7 +73,7 @@ def weigh_masks(trainings: Sequence[Sequence[Run]]) -> tuple[list[MaskDoubt], di
         doubts += [
             _doubt(
                 "wrong" if wrong[place] else "hard",
-                [each[rows[place]] for each in drawn],
+                drawn[place],
                 number,
                 dice=float(dice[place]),
                 below=float(weighed.below[place]),
