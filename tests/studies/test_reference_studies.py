@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from places import REAL, needs_real
 from tabib.cli import app
 from tabib.experiments import read_changes
+from tabib.records import AblatedRun, NotRun
 from tabib.runs import Reached, Run, open_run, read_run
 from tabib.study import run_study
 from tabib.study_file import load_study
@@ -99,9 +101,37 @@ def test_every_study_has_its_changes_its_page_and_its_word_in_the_makefile(name:
     root = STUDIES.parent
     page = (root / "docs" / "reference-studies" / f"{name}.md").read_text(encoding="utf-8")
     assert all(words in page for words in (f"make study-{name}", f"studies/{name}.yaml", f"studies/{name}.ablate.yaml", "--phantom"))
-    steps = re.search(rf"^study-{name}:.*\n((?:\t.*\n)+)", (root / "Makefile").read_text(), re.MULTILINE)
-    assert steps
-    assert {f"{name}.yaml", f"{name}.ablate.yaml"} <= {word.strip(")") for word in re.split("[ /]", steps[1].replace("\n", " "))}
+    steps = made(name)
+    assert steps.count("--set scale=bench") == steps.count(f"--set data.folder=/elsewhere/{SMALL[name][0]} ") + (
+        "fluorescence.yaml" in steps
+    )
+    assert f"run studies/{name}.yaml" in steps
+    assert f"ablate studies/{name}.ablate.yaml" in steps
+
+
+def made(name: str, *changes: str) -> str:
+    """What make would do for a study, line by line."""
+    return subprocess.run(
+        ["make", "-n", f"study-{name}", "DATA=/elsewhere", *changes], cwd=STUDIES.parent, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def test_make_leaves_the_other_stain_where_it_lies() -> None:
+    steps = made("nuclei", "SCALE=full", "SET=--set data.folder=/other").splitlines()
+    (fluorescence,) = [step for step in steps if "nuclei_fluorescence.yaml" in step]
+    assert "data.folder=/elsewhere/nuclei/fluorescence" in fluorescence
+    assert "/other" not in fluorescence
+    assert "scale=full" in fluorescence
+
+
+@pytest.mark.parametrize(("why", "code"), [("weights", 0), ("error", 1)])
+def test_make_stops_where_a_training_broke(why: NotRun, code: int, tmp_path: Path) -> None:
+    (step,) = [step for step in made("blast_cells").splitlines() if "ablate" in step]
+    pages = tmp_path / "runs" / "ablate-blast_cells.ablate"
+    pages.mkdir(parents=True)
+    (pages / "ablation.json").write_text(AblatedRun(seed=0, not_run=why).model_dump_json(indent=2))
+    _, _, after = step.partition(" || ")
+    assert subprocess.run(["sh", "-c", f"(exit 3) || {after}"], cwd=tmp_path, capture_output=True, check=False).returncode == code
 
 
 @pytest.mark.parametrize("name", SIX)
