@@ -757,6 +757,8 @@ class Compared(Record):
     epochs: int = 0  # of all members
     members: int = 0
     seconds: float = 0.0  # of training
+    images_per_second: float | None = None  # while training
+    curve: list[float | None] = []  # what is watched on validation after each epoch, of the first member
     fits: list[TrainFit] = []
     classes: list[str] = []  # that it tells apart, or its labels, or structures
     rows: int = 0  # judged on test
@@ -900,6 +902,7 @@ class Comparison(Record):
     pooled: Compared | None = None  # all turns together, where none is missing
     differences: list[Difference] = []  # of runs that judged the same rows, each pair
     cases: list[SameCase] = []
+    watched: str = "loss"  # of the curves
     pace: Pace | None = None  # of the trainings that were not there before, where the runs were made for this comparison
     confidence: float = 0.95  # of the intervals of `differences`
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tabib.evaluation.history import FEWEST_EPOCHS, judge_histories, train_fits
+from tabib.evaluation.history import FEWEST_EPOCHS, judge_histories, train_fits, training_facts
 from tabib.records import Member
 
 EPOCHS = 30
@@ -92,6 +92,14 @@ def test_the_fit_is_the_mean_over_members_of_the_epochs_they_kept() -> None:
     members = [member("a", best_epoch=1, accuracy=0.9, auc=1.0, spread=0.3), member("b", best_epoch=2, accuracy=1.0, auc=1.0, spread=0.3)]
     (fit,) = train_fits(members, {"a": lines, "b": lines})
     assert (fit.name, fit.train, fit.validation) == ("accuracy", pytest.approx(0.95), pytest.approx(0.65))
+
+
+def test_a_training_is_told_by_its_middle_rate_and_its_first_members_curve() -> None:
+    rates, losses = [10.0, 30.0, 50.0], [0.9, None, 0.7]
+    lines = [{"images_per_second": rate, "validation_loss": loss} for rate, loss in zip(rates, losses, strict=True)]
+    told = training_facts([member("a", best_epoch=1), member("b", best_epoch=2)], {"a": lines, "b": lines[1:2]}, "loss")
+    assert (told["epochs"], told["seconds"], told["images_per_second"], told["curve"]) == (4, 2, 30, losses)
+    assert training_facts([member("a", best_epoch=1)], {"a": lines}, "auc")["curve"] == [None, None, None]
 
 
 def test_runs_of_before_have_no_fit() -> None:

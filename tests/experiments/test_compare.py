@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from tabib.config import ModelPart
+from tabib.config import ModelPart, Study
 from tabib.errors import RunError, StudyError
 from tabib.experiments import compare_runs, read_series, run_series, write_comparison
+from tabib.experiments.compare import watched_by
 from tabib.phantoms import ChestFilms, make_chest_films
 from tabib.records import Compared, Comparison
 from tabib.runs import read_run
@@ -32,6 +33,8 @@ notes:
     - {name: Somebody, protocol: {en: their own split, fa: تقسیم خودشان}, figures: {accuracy: 0.9, auc: 0.95}, link: 'https://example.org/paper'}
     - {name: Somebody else, figures: {accuracy: 0.99}}
 """
+
+SMALLEST = {"name": "tiny", "data": {"folder": "films"}}
 
 SERIES = """
 study: tiny.yaml
@@ -95,11 +98,19 @@ def test_lines_say_what_the_runs_say(done: list[Path | Compared]) -> None:
     assert plain.counts == {kind: sum(((truth == ill), (answer == ill)) == cell for truth, answer in said) for kind, cell in kinds.items()}
     assert plain.scale == "bench"
     assert plain.classes == evaluation.classes
+    assert comparison.watched == "loss"
+    assert [plain.curve] == [[line["validation_loss"] for line in lines] for lines in run.histories().values()]
+    assert plain.images_per_second == run.histories()["seed0"][0]["images_per_second"]
     assert comparison.same_test
     assert set(plain.settings) == {"model.weights"}, "what differs, and nothing else"
     assert (plain.settings["model.weights"], from_file.settings["model.weights"].rpartition("/")[2]) == ("none", "start.safetensors")
     assert missing.settings == {}
     assert comparison.published[0].figures == {"accuracy": 0.9, "auc": 0.95}
+
+
+def test_curves_show_what_all_choose_by_and_else_the_loss() -> None:
+    by_auc, by_loss = (Study.model_validate({**SMALLEST, "training": {"best": best}}) for best in ("auc", "loss"))
+    assert [watched_by(studies) for studies in ([by_auc, by_auc], [by_auc, by_loss], [])] == ["auc", "loss", "loss"]
 
 
 def test_differences_of_two_runs_are_those_of_their_figures(done: list[Path | Compared]) -> None:
@@ -155,6 +166,7 @@ def test_pages_hold_every_figure_in_both_languages(done: list[Path | Compared], 
     assert 'dir="rtl"' in persian
     assert "تقسیم خودشان" in persian
     assert english.count("<symbol") == len(comparison.pictures)
+    assert english.count('<polyline class="line row') == persian.count('<polyline class="line row') == 2, "a line for each run"
     assert "different questions" not in english
     first, *others = comparison.lines
     other = comparison.model_copy(update={"lines": [first.model_copy(update={"classes": ["nv", "mel", "df"]}), *others]})

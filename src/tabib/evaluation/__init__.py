@@ -4,7 +4,7 @@ from tabib.evaluation.differences import Features
 from tabib.evaluation.evaluate import evaluate, judge
 from tabib.evaluation.external import evaluate_external, find_known, take_labels
 from tabib.evaluation.external_masks import check_structures, evaluate_external_masks
-from tabib.evaluation.history import train_fits
+from tabib.evaluation.history import train_fits, training_facts
 from tabib.evaluation.masks import evaluate_masks, measure_validation
 from tabib.evaluation.pairs import answer_differences, case_differences, case_means, corrected, moves_of
 from tabib.evaluation.subgroups import check_subgroups
@@ -27,4 +27,5 @@ __all__ = [
     "moves_of",
     "take_labels",
     "train_fits",
+    "training_facts",
 ]

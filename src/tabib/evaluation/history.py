@@ -16,14 +16,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
 
 from tabib.records import Finding, Member, TrainFit
 
-__all__ = ["FEWEST_EPOCHS", "judge_histories", "train_fits"]
+__all__ = ["FEWEST_EPOCHS", "judge_histories", "train_fits", "training_facts"]
 
 FEWEST_EPOCHS = 5
 RISE, FALL, SWING = 0.1, 0.05, 0.04
@@ -86,6 +86,19 @@ def train_fits(members: Sequence[Member], histories: Mapping[str, Sequence[Mappi
         if len(train) == len(validation) == len(members):
             found.append(TrainFit(name=name, train=fmean(train), validation=fmean(validation)))
     return found
+
+
+def training_facts(members: Sequence[Member], histories: Mapping[str, Sequence[Mapping[str, Any]]], watched: str) -> dict[str, Any]:
+    """What a training took and how it went: `epochs` and `seconds` of all members, `fits`, `images_per_second` of the middle epoch,
+    and `curve`, the metric `watched` on validation images after each epoch of the first member."""
+    rates = [line["images_per_second"] for member in members for line in histories[member.name]]
+    return {
+        "epochs": sum(member.epochs for member in members),
+        "seconds": sum(member.seconds for member in members),
+        "fits": train_fits(members, histories),
+        "images_per_second": median(rates) if rates else None,
+        "curve": [line.get(f"validation_{watched}") for line in histories[members[0].name]],
+    }
 
 
 def _fit_verdict(curves: Curves) -> tuple[str, dict[str, float | int | str]]:

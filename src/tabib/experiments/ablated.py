@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tabib.errors import RunError
-from tabib.evaluation import corrected, train_fits
+from tabib.evaluation import corrected, training_facts
 from tabib.experiments.ablate import Changed, Changes, Trained, fields_in_which
+from tabib.experiments.compare import watched_by
 from tabib.experiments.same_rows import Said, differences, figures, read_said
 from tabib.records import AblatedRow, AblatedRun, Ablation, Change, SeedFigures, SegmentationModel
 from tabib.reports import write_ablation_pages
@@ -34,15 +34,15 @@ def judge_changes(changes: Changes, trained: Sequence[Trained]) -> Ablation:
         [seed for seed in changes.seeds if all((row, seed, fold) in runs for fold in changes.folds)] for row in range(len(changes.rows))
     ]
     said = {(row, seed): read_said([runs[row, seed, fold] for fold in changes.folds]) for row, seeds in enumerate(whole) for seed in seeds}
+    watched = watched_by([row.study for row in changes.rows])
     rows = []
     for place, row in enumerate(changes.rows):
         pairs = [(run, runs[0, seed, fold]) for (number, seed, fold), run in runs.items() if number == place and (0, seed, fold) in runs]
         _same_split(row, pairs)
         against = changes.rows[row.against].name if place else None
-        rows.append(_row(place, row, against, whole[place], said, [each for each in trained if each.row == place], pairs))
+        rows.append(_row(place, row, against, whole[place], said, [each for each in trained if each.row == place], pairs, watched))
     compared = corrected([row.differences for row in rows])
     first = next(iter(said.values()), None)
-    watched = {getattr(row.study.training, "best", "loss") for row in changes.rows}
     return Ablation(
         title=dict(changes.title),
         seeds=list(changes.seeds),
@@ -53,7 +53,7 @@ def judge_changes(changes: Changes, trained: Sequence[Trained]) -> Ablation:
         test_groups=first.groups if first else 0,
         masked=first is not None and first.cases is not None,
         scale=changes.rows[0].study.scale,
-        watched=watched.pop() if len(watched) == 1 else "loss",
+        watched=watched,
         pace=next((each.pace for each in trained), None),
         confidence=changes.rows[0].study.evaluate.confidence,
     )
@@ -74,6 +74,7 @@ def _row(
     said: dict[tuple[int, int], Said],
     trained: Sequence[Trained],
     pairs: Sequence[tuple[Run, Run]],
+    watched: str,
 ) -> AblatedRow:
     mine = [said[place, seed] for seed in seeds]
     both = [(said[place, seed], said[row.against, seed]) for seed in seeds if (row.against, seed) in said] if place else []
@@ -89,7 +90,7 @@ def _row(
         network=" ".join(filter(None, (model.network, encoder))) if model else row.study.model.network,
         weights_total=model.weights_total if model else None,
         weights_trainable=model.weights_trainable if model else None,
-        runs=[_training(each) for each in trained],
+        runs=[_training(each, watched) for each in trained],
         seeds=list(seeds),
         figures=[SeedFigures(name=name, of=of, values=[each[name, of] for each in values]) for name, of in (values[0] if values else {})],
         expected={code: sum(code in _codes(run) for run in opened) for code in row.expect},
@@ -98,24 +99,12 @@ def _row(
     )
 
 
-def _training(trained: Trained) -> AblatedRun:
+def _training(trained: Trained, watched: str) -> AblatedRun:
     told = {"seed": trained.seed, "fold": trained.fold}
     if not isinstance(trained.found, Path):
         return AblatedRun(**told, not_run=trained.found.why, reason=trained.found.reason)
     run = read_run(trained.found)
-    model, histories = run.read("model"), run.histories()
-    watched = f"validation_{getattr(run.read('study').training, 'best', 'loss')}"
-    lines = [line for member in model.members for line in histories[member.name]]
-    rates = [line["images_per_second"] for line in lines]
-    return AblatedRun(
-        **told,
-        run=str(trained.found),
-        epochs=sum(member.epochs for member in model.members),
-        seconds=sum(member.seconds for member in model.members),
-        fits=train_fits(model.members, histories),
-        images_per_second=statistics.median(rates) if rates else None,
-        curve=[line[watched] for line in histories[model.members[0].name]],
-    )
+    return AblatedRun(**told, run=str(trained.found), **training_facts(run.read("model").members, run.histories(), watched))
 
 
 def _changes(row: Changed, run: Run, base: Run) -> dict[str, Any]:

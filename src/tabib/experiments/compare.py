@@ -11,7 +11,7 @@ import polars as pl
 
 from tabib.config import AnyStudy, Study
 from tabib.errors import RunError, StudyError
-from tabib.evaluation import corrected, train_fits
+from tabib.evaluation import corrected, training_facts
 from tabib.experiments.compare_masks import shown_cases, structure_figures
 from tabib.experiments.same_rows import differences, read_said
 from tabib.records import (
@@ -70,6 +70,7 @@ def compare_runs(
     studies: list[dict[str, str]] = []
     tasks: list[str] = []
     published: dict[str, Published] = {}
+    watched = watched_by([read_run(run).read("study") for run in runs if not isinstance(run, Compared)])
     for place, run in enumerate(runs):
         if isinstance(run, Compared):
             lines.append(run)
@@ -92,7 +93,7 @@ def compare_runs(
             )
         name = names[place] if names else f"{study.name} {opened.folder.name[:8]}"
         evaluation = opened.read("evaluation")
-        line = _line(name, opened, study, opened.read("model"), evaluation)
+        line = _line(name, opened, study, opened.read("model"), evaluation, watched)
         lines.append(line)
         seen.append((line, opened, _test_answers(opened, evaluation)))
         studies.append({field: text for field, text in written_fields(study).items() if field.partition(".")[0] not in WORDS})
@@ -112,9 +113,16 @@ def compare_runs(
         masked=masked,
         differences=_differences(seen),
         cases=shown_cases([(line, run) for line, run, _ in seen]) if masked and same else [],
+        watched=watched,
         pace=pace,
         confidence=seen[0][1].read("evaluation").confidence if seen else 0.95,
     )
+
+
+def watched_by(studies: Sequence[AnyStudy]) -> str:
+    """The metric whose curves on validation images are drawn over each other: what all studies choose their best epoch by, or the loss."""
+    found = {getattr(study.training, "best", "loss") for study in studies}
+    return found.pop() if len(found) == 1 else "loss"
 
 
 def write_comparison(comparison: Comparison, folder: Path, *, languages: Sequence[str] = ("en", "fa")) -> list[Path]:
@@ -125,7 +133,7 @@ def write_comparison(comparison: Comparison, folder: Path, *, languages: Sequenc
 
 
 def _line(
-    name: str, run: Run, study: AnyStudy, model: Model | SegmentationModel, evaluation: Evaluation | SegmentationEvaluation
+    name: str, run: Run, study: AnyStudy, model: Model | SegmentationModel, evaluation: Evaluation | SegmentationEvaluation, watched: str
 ) -> Compared:
     test = next(part for part in evaluation.parts if part.part == "test")
     told = _of_classes(evaluation) if isinstance(evaluation, Evaluation) else structure_figures(evaluation.structures, test.measures)
@@ -137,10 +145,8 @@ def _line(
         weights_total=model.weights_total,
         weights_trainable=model.weights_trainable,
         weights_source=model.weights_source,
-        epochs=sum(member.epochs for member in model.members),
         members=len(model.members),
-        seconds=sum(member.seconds for member in model.members),
-        fits=train_fits(model.members, run.histories()),
+        **training_facts(model.members, run.histories(), watched),
         rows=test.rows,
         groups=test.groups,
         **told,

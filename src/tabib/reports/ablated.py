@@ -18,6 +18,7 @@ from tabib.reports.views import written_number
 __all__ = [
     "COLOURS",
     "NOT_RUN",
+    "colour",
     "columns",
     "costs",
     "curves",
@@ -29,6 +30,7 @@ __all__ = [
     "named",
     "notes",
     "other",
+    "over_each_other",
     "p_of",
     "shown",
     "signed",
@@ -41,6 +43,11 @@ COLOURS = 8
 """Rows whose lines have a colour of their own; further ones begin again."""
 
 _PLACES = 3
+
+
+def colour(place: int) -> str:
+    """The style of the lines of a row."""
+    return f"row{place % COLOURS}"
 
 
 def columns(ablation: Ablation) -> list[tuple[str, str | None]]:
@@ -171,13 +178,16 @@ def costs(row: AblatedRow, reader: Language) -> list[str]:
 
 def curves(ablation: Ablation, reader: Language) -> Markup | None:
     """What was watched on validation, epoch by epoch: a colour for each row, a line for each training."""
+    return over_each_other([[run.curve for run in row.runs] for row in ablation.rows], ablation.watched, reader)
+
+
+def over_each_other(rows: Sequence[Sequence[Sequence[float | None]]], watched: str, reader: Language) -> Markup | None:
+    """Curves of several trainings of several rows in one picture; None where there is no figure."""
     lines = []
-    for place, row in enumerate(ablation.rows):
-        for run in row.runs:
-            values = [math.nan if value is None else value for value in run.curve]
-            lines.append(
-                Line([float(epoch + 1) for epoch in range(len(values))], values, f"row{place % COLOURS}", dots=[1] * (len(values) == 1))
-            )
+    for place, row in enumerate(rows):
+        for curve in row:
+            values = [math.nan if value is None else value for value in curve]
+            lines.append(Line([float(epoch + 1) for epoch in range(len(values))], values, colour(place), dots=[1] * (len(values) == 1)))
     numbers = [value for line in lines for value in line.y if math.isfinite(value)]
     if not numbers:
         return None
@@ -185,7 +195,7 @@ def curves(ablation: Ablation, reader: Language) -> Markup | None:
     y_ticks = ticks(min(numbers), max(numbers), 4)
     x_ticks = [float(value) for value in ticks(1, last, 4) if value >= 1 and float(value).is_integer() and value <= last]
     picture = Plot(
-        title=reader.text("ablate.curves_alt", {"metric": ablation.watched}),
+        title=reader.text("ablate.curves_alt", {"metric": watched}),
         x_name=reader.text("training.epoch"),
         y_name="",  # the heading above says it
         lines=[line for line in lines if line.x],
@@ -201,4 +211,4 @@ def curves(ablation: Ablation, reader: Language) -> Markup | None:
 
 def key(ablation: Ablation, reader: Language) -> Sequence[tuple[str, str]]:
     """The colour of each row that has a line."""
-    return [(f"row{place % COLOURS}", keyed(row, reader)) for place, row in enumerate(ablation.rows) if any(run.curve for run in row.runs)]
+    return [(colour(place), keyed(row, reader)) for place, row in enumerate(ablation.rows) if any(run.curve for run in row.runs)]
