@@ -908,10 +908,13 @@ class Comparison(Record):
 
 
 class Twin(Record):
-    """A study in one wrong way, or why there is none."""
+    """A study in another way, or why there is none."""
 
-    way: Literal["image", "augmented", "labels"]  # split by image; changed copies made before the split; labels drawn by chance
+    way: Literal["image", "augmented", "labels", "group"]  # split by image; changed copies made before the split; labels drawn by chance;
+    # and a sound one: drawn by group from all images, where the study's own split is given
     line: Compared | None = None
+    more: list[Measure] = []  # each value less that of the row it is compared with, as if no group were in both
+    shared: int = 0  # test images that the row it is compared with judges as well
     known: int = 0  # test images whose patient, or a copy of which, the model may have seen
     not_run: NotRun | None = None
     reason: str = ""
@@ -923,9 +926,14 @@ class LeakyTwin(Record):
     title: dict[str, str]  # by language
     honest: Compared
     known: int = 0  # as of a twin; none in a sound study
+    drawn: Twin | None = None  # the study drawn by group, where its split is given and a way has to set that aside
     twins: list[Twin]
     pace: Pace | None = None  # of the trainings that were not there before
     masked: bool = False
+
+    def sound(self, way: str) -> Compared | None:
+        """What a way is compared with: the study as it is, or drawn by group where the way sets the given split aside. None if not run."""
+        return self.honest if self.drawn is None or way not in ("image", "augmented") else self.drawn.line
 
 
 class LearningPoint(Record):

@@ -23,7 +23,9 @@ from tabib.experiments import make_twins, write_twins
 from tabib.experiments.leaky_twin import wrong_study
 from tabib.images import encode_png
 from tabib.progress import SILENT
-from tabib.records import LeakyTwin, Twin
+from tabib.records import Compared, LeakyTwin, Measure, Twin
+from tabib.reports.text import language, plain
+from tabib.reports.twins import told
 from tabib.runs import Reached, Run, open_run, read_run
 from tabib.study import run_study
 from tabib.study_file import check_study, dump_study
@@ -95,6 +97,8 @@ def test_patients_are_remembered_where_they_leak_and_nowhere_else(twins: LeakyTw
 @pytest.mark.slow
 def test_what_leaked_is_counted(twins: LeakyTwin) -> None:
     assert (twins.known, of(twins, "labels").known) == (0, 0)
+    assert twins.drawn is None, "the split is drawn as it is"
+    assert gap(of(twins, "image")).low > 0  # pyright: ignore[reportOptionalOperand]
     for way, copies in (("image", 1), ("augmented", 3)):
         twin = of(twins, way)
         assert twin.line is not None
@@ -124,6 +128,98 @@ def test_pages_tell_of_each_way(twins: LeakyTwin, tmp_path: Path) -> None:
     assert "at work at a time" in english
     assert "هر بار" in persian
     assert 'dir="rtl"' in persian
+
+
+def given(folder: Path, *, patients: int, films: int, shows: tuple[float, float]) -> Study:
+    """Patients in folders for training and test; in each the disease shows so many grey levels, and the face has nothing to do with it."""
+    draws = np.random.default_rng(3)
+    for patient in range(patients):
+        part, label = int(patient % 4 == 0), ("well", "ill")[patient // 4 % 2]
+        place = folder / ("train", "test")[part] / label
+        place.mkdir(parents=True, exist_ok=True)
+        one = draws.uniform(60, 190, (SIDE // 4, SIDE // 4)).repeat(4, 0).repeat(4, 1)
+        one[: SIDE // 2] += shows[part] * (label == "ill")
+        for film in range(films):
+            seen = np.clip(one + draws.normal(0, 8, (SIDE, SIDE)), 0, 255).astype(np.uint8)
+            (place / f"p{patient:03d}_{film}.png").write_bytes(encode_png(seen))
+    return study_of(folder, split={"given": True, "validation": 0.25, "seed": 2}, expect=["acquisition_confounder"])
+
+
+def made(study: Study, place: Path) -> tuple[LeakyTwin, Twin, str, str]:
+    """The split by image of a study with a given split; with what is said of it in both languages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "remembers", remembers)
+        found = make_twins(study, root=place / "runs", folder=place / "twin", ways=["image"])
+    twin = of(found, "image")
+    return found, twin, *(plain(told(found, twin, language(each))) for each in ("en", "fa"))
+
+
+def gap(twin: Twin) -> Measure:
+    return next(each for each in twin.more if each.name == "auc")
+
+
+def test_a_harder_test_set_that_is_given_is_not_taken_for_a_leak(tmp_path: Path) -> None:
+    found, twin, english, persian = made(given(tmp_path / "films", patients=160, films=1, shows=(60, 0)), tmp_path)
+    assert auc(found.honest) < 0.75, "the test set that is given is harder"
+    assert found.drawn is not None
+    assert auc(found.drawn.line) > 0.85
+    assert auc(twin.line) > 0.85, "as the others are"
+    assert (found.drawn.known, twin.known) == (0, 0), "every patient has one film, and nothing leaks"
+    assert gap(twin).value == pytest.approx(auc(twin.line) - auc(found.drawn.line))
+    assert gap(twin).low < 0 < gap(twin).high  # pyright: ignore[reportOptionalOperand]
+    assert "no difference is shown" in english
+    assert "تفاوتی نشان داده نشد" in persian
+    runs = [read_run(Path(line.run or "")) for line in (found.honest, found.drawn.line, twin.line) if line is not None]
+    asked = [run.read("study").split for run in runs]
+    assert [(each.given, each.by, each.seed) for each in asked] == [(True, "group", 2), (False, "group", 2), (False, "image", 2)]
+    shares = [(each.train, each.validation, each.test) for each in asked]
+    assert shares[0] == (0.6, 0.25, 0.2), "of a given split they need not sum to 1"
+    assert shares[1] == shares[2] == pytest.approx([each / 1.05 for each in shares[0]])
+    pools = [set(run.read("split").filter(pl.col("part") != "left_out")["content"]) for run in runs]
+    assert pools[1] == pools[2], "both draw from the same images"
+    tests = [set(run.read("split").filter(pl.col("part") == "test")["content"]) for run in runs]
+    assert twin.shared == len(tests[1] & tests[2]) < len(tests[2])
+    assert "The sound row judges other images" in english
+    pages = [page.read_text(encoding="utf-8") for page in write_twins(found, tmp_path)]
+    for page, words in zip(
+        pages, ("the given split was set aside for both sides", "تقسیم داده‌شده برای هر دو سو کنار گذاشته شد"), strict=True
+    ):
+        assert words in page
+    assert "Drawn by patient from all images" in pages[0]
+
+
+@pytest.mark.slow
+def test_a_leak_is_shown_beside_a_given_split(tmp_path: Path) -> None:
+    found, twin, english, _ = made(given(tmp_path / "films", patients=60, films=5, shows=(0, 0)), tmp_path)
+    assert found.drawn is not None
+    assert auc(found.drawn.line) < 0.8
+    assert auc(twin.line) > 0.9
+    assert gap(twin).low > 0  # pyright: ignore[reportOptionalOperand]
+    assert "it flatters" in english
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.01, 0.3, "it flatters"),
+        (-0.01, 0.3, "no difference is shown"),
+        (-0.3, -0.01, "did not flatter"),
+        (None, None, "Too few patients"),
+    ],
+    ids=["above", "around", "below", "none"],
+)
+def test_a_way_is_called_flattering_only_where_chance_is_excluded(low: float | None, high: float | None, words: str) -> None:
+    lines = [
+        Compared(name=name, network="x", rows=20, measures=[Measure(name="auc", value=value)]) for name, value in (("a", 0.7), ("b", 0.8))
+    ]
+    twin = Twin(way="image", line=lines[1], known=9, shared=4, more=[Measure(name="auc", value=0.1, low=low, high=high)])
+    found = LeakyTwin(title={"en": "x", "fa": "x"}, honest=lines[0], twins=[twin])
+    said = plain(told(found, twin, language("en")))
+    assert words in said
+    assert "4 test images of these 20 are common to both" in said
+    assert "common to both" not in plain(told(found, twin.model_copy(update={"shared": 20}), language("en")))
+    missing = found.model_copy(update={"drawn": Twin(way="group", not_run="memory", reason="full")})
+    assert "was not run" in told(missing, twin, language("en"))
 
 
 def face(number: int) -> bytes:

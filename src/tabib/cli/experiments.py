@@ -136,6 +136,8 @@ def leaky_twin(
 ) -> None:
     """Run a study as it is and again the wrong way, and show what that would have claimed."""
     from tabib.experiments import WAYS, make_twins, write_twins
+    from tabib.reports.text import language, plain
+    from tabib.reports.twins import told
 
     where = _of_several(runs, out, offline)
     asked = study_in(study, set_, runs=runs, phantom=phantom)
@@ -143,9 +145,12 @@ def leaky_twin(
     found = make_twins(asked, ways=way or WAYS, folder=place, **where)
     pages = write_twins(found, place)
     lines = [*scale_lines({found.honest.scale}), f"as it is: {_headlines(found.honest)}"]
-    lines += [f"{each.way}: {_headlines(each.line) if each.line else f'not run. {each.reason}'}" for each in found.twins]
+    lines += ["the split is given, and set aside by the ways that draw; drawn by patient from the same images:"] if found.drawn else []
+    for each in [*([found.drawn] if found.drawn else []), *found.twins]:
+        lines.append(f"{each.way}: {_headlines(each.line) if each.line else f'not run. {each.reason}'}")
+        lines += [f"      {plain(told(found, each, language('en')))}"] if each.line and each is not found.drawn else []
     tell({"leaky_twin": found.model_dump(), "pages": pages}, [*lines, *(f"Page: {page}" for page in pages)], as_json)
-    _leave_runs(each.not_run for each in found.twins)
+    _leave_runs(each.not_run for each in [*([found.drawn] if found.drawn else []), *found.twins])
 
 
 def learning_curve(

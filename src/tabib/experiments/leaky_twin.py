@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from tabib.config import AnyStudy, Columns, Segmentation, Study
 from tabib.dataset import build_cache, open_data
 from tabib.dataset.listing import FOLD
 from tabib.errors import StudyError
+from tabib.evaluation.measures import gaps
 from tabib.evaluation.parts import leaked_rows
 from tabib.experiments.compare import compare_runs
 from tabib.experiments.trainings import GOES_WRONG, Missed, Row, missed, prepare, run_rows
 from tabib.progress import SILENT, Progress
-from tabib.records import Comparison, LeakyTwin, Twin
+from tabib.records import Compared, Comparison, LeakyTwin, Twin
 from tabib.reports import LANGUAGES, write_twin_pages
 from tabib.runs import Run, atomic_write, code_of, fingerprint, list_data, read_run, write_json
 from tabib.training import class_names
@@ -28,6 +29,9 @@ __all__ = ["WAYS", "make_twins", "write_twins", "wrong_study"]
 
 WAYS = ("image", "augmented", "labels")
 """Split by image; augmented before the split; labels drawn by chance."""
+
+DRAWN = ("image", "augmented")
+"""Ways that draw from all images, and so set a given split aside."""
 
 COPIES = 3
 """Changed copies of each image that are made before the split, where the study does not say."""
@@ -45,6 +49,9 @@ def make_twins(
     on_step: Callable[[str, bool], None] | None = None,
 ) -> LeakyTwin:
     """Run a study as it is, and again in each wrong way; each is an ordinary run, whose report warns of what was done.
+
+    A given split is set aside by the ways that draw. The study is then run once more, drawn by group from the same images with the same
+    shares and seed, and these ways are compared with that: else what makes the given test images other images would be taken for a leak.
 
     Args:
         study: a sound one.
@@ -71,25 +78,33 @@ def make_twins(
         raise StudyError(_no_twin(missed(error))) from error
     studies = {way: wrong_study(way, study, prepared, folder, progress) for way in ways}
     rows = [Row(way, made, explained=False) for way, made in studies.items() if not isinstance(made, Missed)]
-    ran = run_rows([Row("as it is", study), *rows], command=command, **told)
+    aside = any(way in DRAWN for way in ways) and (study.split.given or study.split.file is not None)
+    sound = [Row("drawn by group", _drawn(study, "group"), explained=False)] if aside else []
+    ran = run_rows([Row("as it is", study), *sound, *rows], command=command, **told)
     honest, *others = ran.found
+    drawn = others.pop(0) if aside else None
     if isinstance(honest, Missed):
         raise KeyboardInterrupt if honest.why == "stopped" else StudyError(_no_twin(honest))
     became = {row.name: found for row, found in zip(rows, others, strict=True)}
     found: list[tuple[Any, Path | Missed]] = [(way, made if isinstance(made, Missed) else became[way]) for way, made in studies.items()]
-    there = [(way, place) for way, place in found if isinstance(place, Path)]
-    compared: Comparison = compare_runs([honest, *(place for _, place in there)], title={}, names=["honest", *(way for way, _ in there)])
+    there = {"honest": honest, "group": drawn} | dict(found)
+    there = {way: place for way, place in there.items() if isinstance(place, Path)}
+    compared: Comparison = compare_runs(list(there.values()), title={}, names=list(there))
     lines = {line.name: line for line in compared.lines}
+
+    def twin_of(way: Any, place: Path | Missed) -> Twin:
+        if isinstance(place, Missed):
+            return Twin(way=way, not_run=place.why, reason=place.reason)
+        with_ = "group" if aside and way in DRAWN else "honest"
+        beside = _beside(way, with_, lines, there) if way != "group" and with_ in there else {}
+        return Twin(way=way, line=lines[way], known=_known(read_run(place)), **beside)
+
     return LeakyTwin(
         title=study.title.model_dump(exclude_none=True) or dict.fromkeys(LANGUAGES, study.name),
         honest=lines["honest"],
         known=_known(read_run(honest)),
-        twins=[
-            Twin(way=way, not_run=place.why, reason=place.reason)
-            if isinstance(place, Missed)
-            else Twin(way=way, line=lines[way], known=_known(read_run(place)))
-            for way, place in found
-        ],
+        drawn=None if drawn is None else twin_of("group", drawn),
+        twins=[twin_of(way, place) for way, place in found],
         pace=ran.pace,
         masked=compared.masked,
     )
@@ -106,6 +121,26 @@ def _no_twin(honest: Missed) -> str:
     return f"The study could not be run as it is, and has no twin. {honest.reason}"
 
 
+def _beside(way: str, sound: str, lines: Mapping[str, Compared], there: Mapping[str, Path]) -> dict[str, Any]:
+    """By how much a way is above a sound row, and how many test images both judge."""
+    judged = [_judged(read_run(there[name])) for name in (way, sound)]
+    return {"more": gaps(lines[sound].measures, lines[way].measures, apart=True), "shared": len(judged[0] & judged[1])}
+
+
+def _judged(run: Run) -> set[str]:
+    split: pl.DataFrame = run.read("split")
+    return set(split.filter(pl.col("part") == "test")["content"])
+
+
+def _drawn(study: AnyStudy, by: str) -> AnyStudy:
+    """The study with its images drawn, whatever split is given; shares that a given split need not sum to 1 are brought to it."""
+    asked = {name: getattr(study.split, name) for name in ("train", "validation", "test")}
+    total = sum(asked.values())
+    shares = asked if abs(total - 1) < 1e-6 else {name: share / total for name, share in asked.items()}
+    split = study.split.model_copy(update={"by": by, "given": False, "test_fold": None, "file": None, **shares})
+    return study.model_copy(update={"split": split})
+
+
 def wrong_study(way: str, study: AnyStudy, run: Run, folder: Path, progress: Progress) -> AnyStudy | Missed:
     """The study in a wrong way, or why it has none.
 
@@ -116,10 +151,8 @@ def wrong_study(way: str, study: AnyStudy, run: Run, folder: Path, progress: Pro
         folder: as of `make_twins`.
         progress: told of what is decoded.
     """
-    alone: dict[str, Any] = {"by": "image", "given": False, "test_fold": None, "file": None}
     if way == "image":
-        split = study.split.model_copy(update=alone)
-        return study.model_copy(update={"split": split, "data": study.data.model_copy(update={"copies": "keep"})})
+        return _drawn(study, "image").model_copy(update={"data": study.data.model_copy(update={"copies": "keep"})})
     if isinstance(study, Segmentation):
         return Missed("error", "Of masks the only wrong way that is shown is the split by image.")
     if study.several or study.data.layout in ("npz", "dicom"):
@@ -142,7 +175,7 @@ def wrong_study(way: str, study: AnyStudy, run: Run, folder: Path, progress: Pro
             "copies": "keep",
         }
     )
-    return study.model_copy(update={"data": data, "split": study.split.model_copy(update=alone), "evaluate": evaluate})
+    return _drawn(study, "image").model_copy(update={"data": data, "evaluate": evaluate})
 
 
 def _labels_by_chance(run: Run, path: Path, *, seed: int) -> Path:

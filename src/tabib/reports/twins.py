@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tabib.records import Compared, LeakyTwin, Measure, Twin
 from tabib.reports.ablated import signed
 from tabib.reports.compared import NOT_RUN, Cell, measured
-from tabib.reports.text import END, LEFT_TO_RIGHT, Language
+from tabib.reports.text import END, LEFT_TO_RIGHT, Language, Value
 
 __all__ = ["MEASURES", "NOT_RUN", "cell", "columns", "said_of", "told"]
 
@@ -22,13 +24,10 @@ def columns(twin: LeakyTwin) -> list[str]:
     return [name for name in MEASURES if name in found][:5]
 
 
-def cell(line: Compared, honest: Compared, name: str, reader: Language) -> tuple[Cell, str]:
-    """A measure with its interval, and by how much it is above that of the sound study."""
-    mine, sound = (_measure(each, name) for each in (line, honest))
-    more = ""
-    if line is not honest and mine is not None and sound is not None and mine.value is not None and sound.value is not None:
-        more = signed(reader, mine.value - sound.value)
-    return measured(line.measures, name, reader), more
+def cell(line: Compared, more: Sequence[Measure], name: str, reader: Language) -> tuple[Cell, Cell | None]:
+    """A measure with its interval, and by how much it is above that of the row it is compared with, with the interval of that."""
+    gap = _measure(more, name)
+    return measured(line.measures, name, reader), None if gap is None else Cell(signed(reader, gap.value), _interval(gap, reader))
 
 
 def said_of(way: str, reader: Language) -> tuple[str, str, str]:
@@ -40,24 +39,41 @@ def told(twin: LeakyTwin, each: Twin, reader: Language) -> str:
     """What a way shows, in words."""
     if each.line is None:
         return reader.text(NOT_RUN[each.not_run or "error"])
-    name = columns(twin)[0]
-    mine, sound = _measure(each.line, name), _measure(twin.honest, name)
+    name, compared = columns(twin)[0], twin.sound(each.way)
+    if compared is None:
+        return reader.text("twin.alone")
+    mine, sound = _measure(each.line.measures, name), _measure(compared.measures, name)
     if mine is None or sound is None or mine.value is None or sound.value is None:
         return ""
-    figures = {
+    figures: dict[str, Value] = {
         "measure": reader.text(f"measures.{name}"),
         "value": mine.value,
         "sound": sound.value,
         "known": each.known,
         "rows": each.line.rows,
+        "shared": each.shared,
     }
     if each.way == "labels":
         if name != "auc" or mine.low is None or mine.high is None:
             return reader.text("twin.chance_unsure", figures)
         return reader.text("twin.chance" if mine.low <= CHANCE <= mine.high else "twin.not_chance", figures)
+    gap = _measure(each.more, name)
     figures["more"] = LEFT_TO_RIGHT + signed(reader, mine.value - sound.value) + END
-    return reader.text("twin.flatters" if mine.value > sound.value else "twin.flatters_not", figures)
+    figures["interval"] = "" if gap is None else _interval(gap, reader)
+    said = [reader.text(f"twin.{_verdict(gap)}", figures), reader.text("twin.known", figures)]
+    return " ".join([*said, reader.text("twin.others", figures)] if each.shared < each.line.rows else said)
 
 
-def _measure(line: Compared, name: str) -> Measure | None:
-    return next((measure for measure in line.measures if measure.name == name), None)
+def _verdict(gap: Measure | None) -> str:
+    """Whether a way flatters: only where the interval of the difference excludes 0."""
+    if gap is None or gap.low is None or gap.high is None:
+        return "too_few"
+    return "flatters" if gap.low > 0 else "below" if gap.high < 0 else "level"
+
+
+def _interval(gap: Measure, reader: Language) -> str:
+    return "" if gap.low is None or gap.high is None else reader.interval(signed(reader, gap.low), signed(reader, gap.high))
+
+
+def _measure(measures: Sequence[Measure], name: str) -> Measure | None:
+    return next((measure for measure in measures if measure.name == name), None)
