@@ -27,6 +27,7 @@ from tabib.training import (
     check_segmentation,
     check_settings,
     check_training,
+    draw_checks,
     name_own,
     overfit_few,
     resolve_segmentation,
@@ -70,6 +71,7 @@ def run_study(study: AnyStudy, run: Run, *, network: nn.Module | None = None, of
     `run` comes from `open_run` and is entered: `with open_run(study) as run: run_study(study, run)`.
     """
     index, split, checks, study, where = _checked(study, run, network=network, offline=offline, progress=progress)
+    _draw(run, study)
     refuse_failures(checks.checks, study)
     steps, place = STEPS[study.task], {"place": run.folder / "model"}
     model = run.step("model", steps.train, index, split, checks, study, **where, **place, offline=offline)
@@ -117,6 +119,7 @@ def check_study(study: AnyStudy, run: Run, *, network: nn.Module | None = None, 
     run.step("overfit", overfit_few, index, split, checks, study, **where, offline=offline)
     if run.given.training.learning_rate != "sweep":  # else it is done, and its choice stands in the study
         run.step("sweep", sweep_rates, index, split, study, **where, offline=offline)
+    _draw(run, study)
     run.report(write_reports)
     return run
 
@@ -128,6 +131,17 @@ def _checked(
     index, split, study, where = _resolved(study, run, network=network, offline=offline, progress=progress)
     checks = run.step("checks", STEPS[study.task].check, index, split, study, **where, offline=offline)
     return index, split, checks, study, where
+
+
+def _draw(run: Run, study: AnyStudy) -> None:
+    """Show in TensorBoard what the doctor found, with what was tried out beside it."""
+    tried = {name: run.read(name) for name in ("overfit", "sweep") if run.path(name).exists()}
+    draw_checks(study.training, run.folder, run.read("checks"), **tried, words=_said)
+
+
+def _said(finding: Finding) -> str:
+    words = phrase(finding)
+    return " ".join(filter(None, (f"{words.title}.", words.sentence, words.todo if finding.level != "pass" else "")))
 
 
 def _resolved(

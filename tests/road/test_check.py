@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from tabib.records import Sweep
-from tabib.runs import Run, open_run
-from tabib.study import check_study
+from tabib.config import BaseTraining, Study
+from tabib.records import Checks, Finding, Sweep
+from tabib.reports import phrase
+from tabib.runs import Reached, Run, open_run
+from tabib.study import check_study, run_study
 from tabib.study_file import dump_study
+from tabib.training import draw_checks
 from tabib.training.networks import NETWORKS
 from tiny import tiny_study
 from verbs import Tabib
@@ -46,6 +51,72 @@ def test_a_rate_is_chosen_once_and_stands_in_the_study_and_the_report(films: Pat
         page = (run.folder / f"report.{code}.html").read_text(encoding="utf-8")
         chapter = page[page.index('id="training"') :]
         assert len(re.findall(r"<figure", chapter)) == 1, "the curve of the rates"
+        said = re.sub(r"<[^>]*>|[\u200f\u2066-\u2069]", "", chapter)
+        assert ("10% of where it began" if code == "en" else "۱۰٪ مقدار آغازین") in said, "how far the loss of the few had to fall"
+
+
+def drawn(run: Run) -> EventAccumulator:
+    (file,) = run.folder.glob("tensorboard/checks/events*")
+    return EventAccumulator(str(file), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+
+
+def test_tensorboard_has_every_check_once_also_where_a_run_goes_on(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "quick", quick)
+    study = tiny_study(films, {"model": {"network": "quick"}, "training": {"epochs": 1}})
+
+    def go(road: Callable[[Study, Run], Run]) -> Run:
+        with open_run(study, root=tmp_path / "runs") as run:
+            return road(study, run)
+
+    run = go(run_study)
+    before = run.read("checks").checks
+    assert {tag.removesuffix("/text_summary") for tag in drawn(run).Tags()["tensors"]} == {f"checks/{check.code}" for check in before}
+    go(check_study)
+    overfit, sweep = run.read("overfit"), run.read("sweep")
+    found = [*run.read("checks").checks, *overfit.checks, *sweep.checks]
+    events, file = drawn(run), next(run.folder.glob("tensorboard/checks/events*"))
+    scalars = {tag: [(each.step, each.value) for each in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    for check in found:
+        (text,) = events.Tensors(f"checks/{check.code}/text_summary")
+        said = text.tensor_proto.string_val[0].decode()
+        assert said.startswith(f"**{check.level}** {phrase(check).title}.")
+        for name, value in check.figures.items():
+            assert f"- {name}: {value}" in said
+            if isinstance(value, (int, float)):
+                assert scalars.pop(f"checks/{check.code}/{name}") == [(0, pytest.approx(value))]
+    curves = {"overfit/loss": overfit.losses} | {f"sweep/{one.rate:g}/loss": one.losses for one in sweep.tried}
+    assert scalars == {tag: [(step, pytest.approx(loss)) for step, loss in enumerate(losses, 1)] for tag, losses in curves.items()}
+    written = file.stat().st_mtime_ns
+    for road in (run_study, check_study):
+        go(road)
+        assert [each.stat().st_mtime_ns for each in run.folder.glob("tensorboard/checks/events*")] == [written]
+
+
+def test_checks_are_drawn_only_where_it_is_asked(films: Path, tmp_path: Path) -> None:
+    study = tiny_study(films, {"training": {"log_to": []}})
+    with open_run(study, root=tmp_path / "runs", until="model") as run, pytest.raises(Reached):
+        run_study(study, run)
+    assert not (run.folder / "tensorboard").exists()
+
+
+def test_a_code_that_comes_twice_is_counted_by_steps(tmp_path: Path) -> None:
+    twice = [
+        Finding(code="augmentation_against_kind", level="warn", figures={"field": name, "most": most})
+        for name, most in (("a", 1), ("b", 2.5))
+    ]
+    checks = Checks(checks=twice, initial_loss=0, expected_initial_loss=0, seconds_per_step=0, predicted_seconds=0)
+    for _ in range(2):
+        draw_checks(BaseTraining(), tmp_path, checks, words=lambda finding: str(finding.figures["field"]))
+    (file,) = tmp_path.glob("tensorboard/checks/events*")
+    events = EventAccumulator(str(file)).Reload()
+    assert [(each.step, each.value) for each in events.Scalars("checks/augmentation_against_kind/most")] == [(0, 1), (1, 2.5)]
+    assert [each.step for each in events.Tensors("checks/augmentation_against_kind/text_summary")] == [0, 1]
+    assert events.Tags()["scalars"] == ["checks/augmentation_against_kind/most"], "words are no numbers"
+    draw_checks(BaseTraining(), tmp_path, checks.model_copy(update={"checks": twice[:1]}), words=lambda finding: "")
+    (file,) = tmp_path.glob("tensorboard/checks/events*")
+    assert len(EventAccumulator(str(file)).Reload().Scalars("checks/augmentation_against_kind/most")) == 1, (
+        "what is new takes the place of the old"
+    )
 
 
 @pytest.mark.slow

@@ -47,6 +47,7 @@ def test_a_sound_network_learns_a_few_by_heart(films: Path) -> None:
     learnt = learn(plant(films, model={"dropout": [0.9]}, training={"loss": "focal", "learning_rate": 1e-9}))
     assert [(check.code, check.level) for check in learnt.checks] == [("few_learnt", "pass")]
     assert learnt.losses[-1] < 0.1 * learnt.losses[0]
+    assert learnt.checks[0].figures["limit"] == 0.1
     assert learnt.losses[0] == pytest.approx(math.log(2), abs=0.1)
 
 
@@ -54,6 +55,7 @@ def test_a_sound_segmenter_learns_a_few_by_heart(pictures: Path) -> None:
     planted = plant_masks(pictures)
     learnt = overfit_few(planted.index, planted.split, CHECKS, planted.study, cache_folder=planted.cache_folder)
     assert learnt.losses[-1] < learnt.losses[0] / 2
+    assert learnt.checks[0].figures["limit"] == 0.3
 
 
 def blind(channels: int, height: int, width: int) -> nn.Module:

@@ -3,6 +3,7 @@
 from tabib.training.calibrate import calibrate
 from tabib.training.classify import check_layers, class_names, train
 from tabib.training.doctor import check_settings, check_training
+from tabib.training.drawn import draw_checks
 from tabib.training.loop import Pruned, Watch
 from tabib.training.members import plans
 from tabib.training.overfit import overfit_few
@@ -32,6 +33,7 @@ __all__ = [
     "choose_pace",
     "class_names",
     "count_windows",
+    "draw_checks",
     "faster_precision",
     "name_own",
     "overfit_few",

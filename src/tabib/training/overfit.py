@@ -69,7 +69,14 @@ def overfit_few(
     finding = Finding(
         code="few_learnt" if learnt else "few_not_learnt",
         level="pass" if learnt else "warn" if cause == {"cause": "slow"} else "fail",
-        figures={"images": len(made.fed), "first": losses[0], "last": losses[-1], "steps": len(losses), **cause},
+        figures={
+            "images": len(made.fed),
+            "first": losses[0],
+            "last": losses[-1],
+            "limit": _ENOUGH[study.task],
+            "steps": len(losses),
+            **cause,
+        },
     )
     progress.tell(finding)
     return Overfit(checks=[finding], losses=losses)
