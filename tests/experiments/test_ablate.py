@@ -21,6 +21,8 @@ from tabib.experiments import trainings as running
 from tabib.metrics.paired import holm
 from tabib.phantoms import ChestFilms, make_chest_films
 from tabib.records import Ablation
+from tabib.reports.ablated import highest, main_measure
+from tabib.reports.text import language, plain
 from tabib.runs import Run, read_run
 from tabib.training.networks import NETWORKS
 
@@ -262,6 +264,18 @@ def test_pages_tell_every_row_in_both_languages(ablation: Ablation, tmp_path: Pa
     assert "آنچه مهم است" in persian
     assert "کنار گذاشته شد" in persian
     assert not re.search(r"\b(ablate|compare)\.[a-z]", english + persian)
+
+
+def test_the_highest_row_is_named_by_its_mean_over_seeds(ablation: Ablation) -> None:
+    reader = language("en")
+    done = [row for row in ablation.rows if row.figures]
+    means = [sum(value or 0 for value in row.figures[0].values) / len(row.figures[0].values) for row in done]
+    best = done[means.index(max(means))]
+    assert plain(highest(ablation, reader)).startswith(
+        f"Highest in {main_measure(ablation, reader)}: {best.name or 'as it is'}, with {max(means):.3f}"
+    )
+    assert highest(ablation.model_copy(update={"rows": ablation.rows[:1]}), reader) == "", "one row is no comparison"
+    assert highest(ablation.model_copy(update={"rows": []}), reader) == ""
 
 
 @pytest.mark.parametrize(

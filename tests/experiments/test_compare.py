@@ -17,6 +17,8 @@ from tabib.experiments import compare_runs, read_series, run_series, write_compa
 from tabib.experiments.compare import watched_by
 from tabib.phantoms import ChestFilms, make_chest_films
 from tabib.records import Compared, Comparison
+from tabib.reports.compared import highest, measures_of
+from tabib.reports.text import language, plain
 from tabib.runs import read_run
 from tabib.training.networks import build_network
 
@@ -34,6 +36,7 @@ notes:
     - {name: Somebody else, figures: {accuracy: 0.99}}
 """
 
+EN = language("en")
 SMALLEST = {"name": "tiny", "data": {"folder": "films"}}
 
 SERIES = """
@@ -165,6 +168,12 @@ def test_pages_hold_every_figure_in_both_languages(done: list[Path | Compared], 
         assert f"{line.weights_total:,}" in english
     assert 'dir="rtl"' in persian
     assert "تقسیم خودشان" in persian
+    first = measures_of(comparison)[0]
+    reached = {line.name: each.value for line in comparison.lines for each in line.measures if each.name == first}
+    best = max(reached, key=lambda name: reached[name] or 0)
+    assert plain(highest(comparison, EN)).startswith(f"Highest in {EN.text(f'measures.{first}')}: {best}, with")
+    assert highest(comparison.model_copy(update={"same_test": False}), EN) == "", "figures on other images do not compare"
+    assert "Whether more than chance makes it so" in english
     assert english.count("<symbol") == len(comparison.pictures)
     assert english.count('<polyline class="line row') == persian.count('<polyline class="line row') == 2, "a line for each run"
     assert "different questions" not in english

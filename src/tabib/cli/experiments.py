@@ -235,7 +235,7 @@ def ablate(
 ) -> None:
     """Change a study one thing at a time, with several seeds: differences with intervals, and what the test could have shown."""
     from tabib.experiments import judge_changes, read_changes, run_changes, write_ablation
-    from tabib.reports.ablated import told
+    from tabib.reports.ablated import highest, told
     from tabib.reports.text import language, plain
 
     where = _of_several(runs, out, offline)
@@ -253,6 +253,7 @@ def ablate(
         lines += [f"      {plain(told(ablation, row, language('en')))}"] if place else []
         lines += [f"      not run, seed {run.seed}: {run.not_run}. {run.reason}" for run in row.runs if run.not_run]
         lines += [f"      expected and not found: {code}" for code, count in row.expected.items() if not count]
+    lines += [plain(most)] if (most := highest(ablation, language("en"))) else []
     tell({"ablation": ablation.model_dump(), "pages": pages}, [*lines, *(f"Page: {page}" for page in pages)], as_json)
     _leave_runs(run.not_run for row in ablation.rows for run in row.runs)
 

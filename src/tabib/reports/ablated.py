@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from tabib.metrics.paired import POWER
 from tabib.records import AblatedRow, Ablation, PairedMeasure
-from tabib.reports.compared import NOT_RUN, Cell, fit_of
+from tabib.reports.compared import NOT_RUN, Cell, fit_of, highest_of
 from tabib.reports.figures import Line, Plot, plot, ticks
 from tabib.reports.text import END, LEFT_TO_RIGHT, Language, Value, isolated
 from tabib.reports.views import written_number
@@ -24,6 +24,7 @@ __all__ = [
     "curves",
     "difference",
     "figure",
+    "highest",
     "key",
     "keyed",
     "main_measure",
@@ -111,6 +112,20 @@ def main_measure(ablation: Ablation, reader: Language) -> str:
     """The measure that is told of in words."""
     name, of = columns(ablation)[0]
     return reader.text(f"measures.{name}") + (f" ({reader.name('averages', of)})" if of else "")
+
+
+def highest(ablation: Ablation, reader: Language) -> str:
+    """Which row is highest in the main measure, of those that judged the same images; its mean over the seeds."""
+    if not columns(ablation):
+        return ""
+    name, of = columns(ablation)[0]
+    means = {
+        named(row, reader): fmean(there)
+        for row in ablation.rows
+        for each in row.figures
+        if (each.name, each.of) == (name, of) and row.not_compared is None and (there := [v for v in each.values if v is not None])
+    }
+    return highest_of(means, main_measure(ablation, reader), reader)
 
 
 def verdict(ablation: Ablation, row: AblatedRow) -> str:

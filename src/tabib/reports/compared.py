@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -21,6 +21,8 @@ __all__ = [
     "counted",
     "difference_columns",
     "fit_of",
+    "highest",
+    "highest_of",
     "label_measures_of",
     "labels_of",
     "measured",
@@ -100,6 +102,22 @@ def label_measures_of(comparison: Comparison) -> list[str]:
 def difference_columns(comparison: Comparison) -> list[tuple[str, str | None]]:
     """Of what the paired differences of segmenters are."""
     return list(dict.fromkeys((each.name, each.of) for pair in comparison.differences for each in pair.measures))
+
+
+def highest(comparison: Comparison, reader: Language) -> str:
+    """Which run is highest in the first measure, where several judged the same images."""
+    measures = measures_of(comparison)[:1]
+    found = {line.name: each.value for line in comparison.lines for each in line.measures if [each.name] == measures}
+    return highest_of(found, reader.text(f"measures.{measures[0]}"), reader) if measures and comparison.same_test else ""
+
+
+def highest_of(values: Mapping[str, float | None], measure: str, reader: Language) -> str:
+    """Which of several rows is highest, in words that promise no more; nothing where fewer than two have a value."""
+    there = {name: value for name, value in values.items() if value is not None}
+    if len(there) < 2:
+        return ""
+    name = max(there, key=lambda each: there[each])
+    return reader.text("compare.highest", {"name": name, "measure": measure, "value": there[name]})
 
 
 def caution(comparison: Comparison, reader: Language) -> str:
