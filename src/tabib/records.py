@@ -1007,6 +1007,9 @@ class Searched(Record):
     minutes: float | None = None
     seconds: float = 0.0  # of searching
     whole: bool = False  # whether all that was asked for was tried
+    interrupted: bool = False  # whether Ctrl-C ended it
+    reckoned: float | None = None  # seconds of one more trial, where the time left is too short for it
+    enough: int | None = None  # minutes with which it would be begun
     fields: list[SearchedField]
     trials: list[SearchTrial]
     best: int | None = None  # number of the winner

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -34,7 +35,7 @@ from tabib.experiments.search import Choices, Range
 from tabib.experiments.trials import Ledger
 from tabib.metrics.intervals import Sureness
 from tabib.phantoms import ChestFilms, make_chest_films
-from tabib.records import Measure, Searched, SearchTrial, Stopped
+from tabib.records import Checks, Measure, Pace, Searched, SearchTrial, Stopped
 from tabib.reports.ablated import shown
 from tabib.reports.searched import by_chance, told
 from tabib.reports.text import language, plain
@@ -285,6 +286,15 @@ def test_a_stopped_search_goes_on_as_if_it_never_had(place: Path, whole: Ledger,
     root = place / "stopped"
     first = of(asked(place, TRIALS), root)
     assert (len(first.trials), first.interrupted, first.whole) == (3, True, False)
+    timed = asked(place, TRIALS + "minutes: 60\n")
+    found, pages = write_search(timed, judge_search(timed, first), root / "page")
+    assert found.interrupted
+    for page, words, others in zip(
+        pages, ("Stopped before the end", "پیش از پایان متوقف شد"), ("time was used up", "زمان به پایان رسید"), strict=True
+    ):
+        text = page.read_text(encoding="utf-8")
+        assert words in text
+        assert others not in text
     second = of(asked(place, TRIALS), root)
     assert without_times(second, root) == without_times(whole, place / "runs")
     assert second.whole
@@ -332,9 +342,76 @@ def test_a_trial_that_cannot_be_trained_is_a_row(place: Path) -> None:
 def test_time_that_is_used_up_ends_it(place: Path, whole: Ledger) -> None:
     search = asked(place, SEARCH + "method: random\nminutes: 1\n")
     taken = [trial.model_copy(update={"state": "done", "seconds": 20.0}) for trial in whole.trials]
-    assert trials._in_time(search, Ledger(trials=taken), 40.0)
-    assert not trials._in_time(search, Ledger(trials=taken), 41.0)
-    assert trials._in_time(search, Ledger(), 59.0), "how long the first takes is not known"
+    assert trials._in_time(search, Ledger(trials=taken), 40.0, 5.0)
+    assert not trials._in_time(search, Ledger(trials=taken), 41.0, 5.0)
+    assert trials._in_time(search, Ledger(), 50.0, 10.0)
+    assert not trials._in_time(search, Ledger(), 50.1, 10.0), "of the first the doctor has reckoned how long it takes"
+    assert not trials._in_time(search, Ledger(trials=taken), 40.0, 30.0), "the longer of both"
+    assert trials._in_time(asked(place, SEARCH + "trials: 1\n"), Ledger(), 1e9, 1e9), "there is no end"
+
+
+def test_what_is_reckoned_is_of_as_many_epochs_and_at_the_pace(place: Path) -> None:
+    search, done = (
+        asked(place, SEARCH + "trials: 9\n"),
+        [made([0.5], ["0"])[0].model_copy(update={"seconds": 1.0, "curves": {"seed0": []}})],
+    )
+    assert trials._needed(search, Ledger(), 8.0) == 8
+    assert trials._needed(search, Ledger(trials=[done[0].model_copy(update={"epochs": 2})]), 8.0) == 4, "stopped after 2 of 4 epochs"
+    assert trials._needed(search, Ledger(trials=[done[0].model_copy(update={"epochs": 2, "seconds": 6.0})]), 8.0) == 6
+    checks = Checks(checks=[], initial_loss=0, expected_initial_loss=0, seconds_per_step=0, predicted_seconds=10)
+    pace = Pace(processes=1, threads=2, precision="fp32", alone=6.0, beside=8.0)
+    assert trials._reckon(checks, pace) == 10
+    assert trials._reckon(checks, pace.model_copy(update={"processes": 2})) == 15, "two at once make 8 steps, each of them 4"
+    assert trials._reckon(checks, pace.model_copy(update={"processes": 2, "beside": 16.0})) == 10, "none is faster beside another"
+
+
+def test_without_time_for_the_first_trial_none_is_begun(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "_reckon", lambda checks, pace: 290.0)
+    monkeypatch.setattr(trials, "_try", lambda *told, **more: pytest.fail("a trial was begun"))
+    search = asked(place, SEARCH + "method: random\nminutes: 2\n")
+    with pytest.raises(StudyError, match=r"minutes is 2, .* one trial is reckoned to take 290 s\. minutes: 6 would do"):
+        of(search, place / "short")
+
+
+class Clock:
+    """The time as it is, and what is added to it."""
+
+    added = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.added
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.added
+
+
+@pytest.mark.usefixtures("whole")
+def test_a_trial_at_work_when_the_time_is_used_up_goes_on_with_more(place: Path, whole: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, finish, begun = Clock(), trials.try_study, []
+
+    def slower(study: Any, run: Any, **told: Any) -> Any:
+        begun.append(run.folder)
+        clock.added += 4000.0 * (len(begun) == 3)
+        return finish(study, run, **told)
+
+    monkeypatch.setattr(trials, "time", clock)
+    monkeypatch.setattr(trials, "try_study", slower)
+    root, text = place / "used_up", TRIALS + "minutes: 60\n"
+    search = asked(place, text)
+    first = of(search, root)
+    assert (len(first.trials), len(begun), first.whole, first.interrupted) == (2, 3, False, False)
+    assert len(read_run(begun[2]).histories()["seed0"]) == 1
+    assert first.seconds > 4000
+    assert first.enough == math.ceil((first.seconds + (first.reckoned or 0)) / 60 + 0.5)
+    found, pages = write_search(search, judge_search(search, first), root / "page")
+    assert (found.reckoned, found.enough, found.interrupted) == (first.reckoned, first.enough, False)
+    english, persian = (page.read_text(encoding="utf-8") for page in pages)
+    assert f"With {first.enough} minutes the same command goes on" in english
+    assert "زمان به پایان رسید" in persian
+    second = of(asked(place, text.replace("minutes: 60", f"minutes: {first.enough}00")), root)
+    assert begun[3] == begun[2], "it goes on from its epoch"
+    assert (second.whole, second.reckoned) == (True, None)
+    assert without_times(second, root) == without_times(whole, place / "runs")
 
 
 @pytest.mark.slow
@@ -468,6 +545,7 @@ def test_ctrl_c_leaves_with_what_is_finished(place: Path, monkeypatch: pytest.Mo
     done = CliRunner().invoke(app, ["search", str(place / "stop.yaml"), "--runs", str(place / "runs"), "-o", str(out)])
     assert done.exit_code == 130
     assert "Trial" in done.stdout
+    assert "Stopped before the end" in done.stdout
     assert "Stopped before the end" in (out / "search.en.html").read_text(encoding="utf-8")
 
 

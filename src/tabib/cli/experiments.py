@@ -269,7 +269,7 @@ def search(
 ) -> None:
     """Try values of some fields, judged on validation images only: the best, how sure that is, and its study file."""
     from tabib.experiments import judge_search, read_search, run_trials, write_search
-    from tabib.reports.searched import told, values_of_best
+    from tabib.reports.searched import told, used, values_of_best
     from tabib.reports.text import language, plain
 
     where = _of_several(runs, out, offline)
@@ -278,6 +278,7 @@ def search(
     ledger = run_trials(asked, folder=place, **where)
     found, pages = write_search(asked, judge_search(asked, ledger), place)
     lines = [*scale_lines({found.scale}), *(plain(sentence) for sentence in told(found, language("en")))]
+    lines += [] if found.whole else [plain(used(found, language("en")))]
     lines += [values_of_best(found), f"Study: {found.best_study}"] if found.best_study else []
     tell({"search": found.model_dump(), "pages": pages}, [*lines, *(f"Page: {page}" for page in pages)], as_json)
     if ledger.interrupted:

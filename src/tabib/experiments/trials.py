@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -14,7 +15,7 @@ from typing import Any
 
 from tabib.config import AnyStudy, Goals, SegmentationGoals
 from tabib.engines import Crashed, keep_busy
-from tabib.errors import DataError, RunError
+from tabib.errors import DataError, RunError, StudyError
 from tabib.evaluation.labels import mean_measures
 from tabib.evaluation.mask_measures import measure_masks
 from tabib.evaluation.measures import measure_all
@@ -23,7 +24,7 @@ from tabib.experiments.same_rows import figures, validation_of
 from tabib.experiments.search import Search, Values
 from tabib.experiments.trainings import GOES_WRONG, Missed, missed, missed_by, prepare
 from tabib.progress import SILENT, Progress
-from tabib.records import Measure, Pace, Record, SearchTrial, Stopped
+from tabib.records import Checks, Measure, Pace, Record, SearchTrial, Stopped
 from tabib.runs import Run, code_of, fingerprint, open_run, read_record, save, study_id
 from tabib.study import try_study
 from tabib.training import AT_ONCE, Pruned, paced
@@ -39,6 +40,12 @@ class Ledger(Record):
     trials: list[SearchTrial] = []  # noqa: RUF012 - pydantic copies it; in the order of their numbers
     whole: bool = False  # whether nothing is left to try
     interrupted: bool = False  # by Ctrl-C, this time
+    reckoned: float | None = None  # seconds of one more trial, where the time left is too short for it
+    enough: int | None = None  # minutes with which it would be begun
+
+
+class OutOfTime(Pruned):
+    """The minutes of a search are used up while a trial is at work."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class Asked:
     root: Path
     command: Sequence[str]
     offline: bool
+    ends: float | None = None  # when the time is used up, in seconds since 1970, which all processes share
 
 
 def study_of(search: Search, values: Values, pace: Pace) -> AnyStudy:
@@ -73,8 +81,8 @@ def run_trials(
     """Try values until the trials or the time are used up; what is finished is kept, and the same search goes on from there.
 
     All trials have one index, one split and one cache of decoded images, and the number format that timed steps chose for the study as
-    it is. No trial is begun that would not end in time, if it took as long as others did. Ctrl-C ends what is at work and gives what is
-    finished.
+    it is. No trial is begun that would not end in time, if it took as long as the doctor reckons or as others did, and one at work when
+    the time is used up is stopped after its epoch, to go on from there another time. Ctrl-C ends what is at work and gives what is finished.
 
     Args:
         search: what is tried.
@@ -87,15 +95,18 @@ def run_trials(
 
     Raises:
         TabibError: the study as it is cannot be trained.
+        StudyError: the time is too short for even one trial.
         MissingPackageError: the method needs what is not installed.
     """
     refuse_missing(search)
     began = time.monotonic()
-    _, pace = prepare(search.study, root=root, offline=offline, progress=progress, on_step=on_step)
+    shared, pace = prepare(search.study, root=root, offline=offline, progress=progress, on_step=on_step)
     place = folder / f"trials-{_key(search)}.json"
     ledger = read_record(place, Ledger) if place.exists() else Ledger()
     before, pace = ledger.seconds, ledger.pace or pace
-    asked_of = partial(Asked, search, pace=pace, root=root, command=command, offline=offline)
+    one = _reckon(shared.read("checks"), pace)
+    ends = None if search.minutes is None else time.time() + 60 * search.minutes - before - (time.monotonic() - began)
+    asked_of = partial(Asked, search, pace=pace, root=root, command=command, offline=offline, ends=ends)
 
     def searched() -> float:
         return round(before + time.monotonic() - began, 3)
@@ -107,12 +118,15 @@ def run_trials(
 
     def ask(working: Sequence[Asked]) -> Asked | None:
         asked = _next(search, ledger, working, asked_of)
-        if asked is None or not _in_time(search, ledger, searched()):
+        if asked is None or not _in_time(search, ledger, searched(), one):
             return None
         progress.say(f"trial {asked.number + 1}: {', '.join(f'{name} {value}' for name, value in asked.values.items())}")
         return asked
 
-    def tell(asked: Asked, found: SearchTrial | Crashed) -> None:
+    def tell(asked: Asked, found: SearchTrial | Crashed | None) -> None:
+        if found is None:
+            progress.say(f"trial {asked.number + 1}: stopped, since the time is used up; with more minutes it goes on from there")
+            return
         found = _failed(asked, missed_by(found)) if isinstance(found, Crashed) else found
         keep(trials=sorted([*ledger.trials, found.model_copy(update={"ended": searched()})], key=lambda trial: trial.number))
         progress.say(f"trial {found.number + 1}: {_said(found)}")
@@ -121,11 +135,17 @@ def run_trials(
     here = pace.processes == 1
     bar = nullcontext(lambda _: None) if here or search.trials is None else progress.bar("trials", search.trials)
     try:
-        keep(pace=pace, whole=False)
+        keep(pace=pace, whole=False, reckoned=None, enough=None)
+        if not ledger.trials and not _in_time(search, ledger, searched(), one):
+            raise StudyError(
+                f"minutes is {search.minutes:g}, {searched():.0f} s are used already, and one trial is reckoned to take {one:.0f} s. "
+                f"minutes: {_enough(one, searched())} would do, or fewer training.epochs."
+            )
         with bar as advance:
             advance(len(ledger.trials))
             keep_busy(partial(_try, progress=progress, on_step=on_step) if here else _try, ask, tell, workers=pace.processes)
-        keep(whole=_next(search, ledger, [], asked_of) is None)
+        whole, needed = _next(search, ledger, [], asked_of) is None, _needed(search, ledger, one)
+        keep(whole=whole, **({} if whole else {"reckoned": needed, "enough": _enough(needed, searched())}))
     except KeyboardInterrupt:
         progress.say("Stopped. Nothing is lost: the same command goes on from here.")
         return ledger.model_copy(update={"interrupted": True})
@@ -155,22 +175,44 @@ def _next(search: Search, ledger: Ledger, working: Sequence[Asked], asked_of: Ca
     return None if chosen is None else asked_of(number=number, values=chosen, floors=floors(search, known))
 
 
-def _in_time(search: Search, ledger: Ledger, seconds: float) -> bool:
-    """Whether one more trial ends in time, if it takes as long as others did."""
-    taken = [trial.seconds for trial in ledger.trials if trial.state == "done"]
-    return search.minutes is None or seconds + (median(taken) if taken else 0) <= 60 * search.minutes
+def _reckon(checks: Checks, pace: Pace) -> float:
+    """Seconds that the doctor reckons for all epochs of the study as it is, beside another where two are at work at once."""
+    if pace.processes == 1 or pace.alone is None or pace.beside is None:
+        return checks.predicted_seconds
+    return checks.predicted_seconds * max(1.0, pace.processes * pace.alone / pace.beside)
 
 
-def _try(asked: Asked, *, progress: Progress = SILENT, on_step: Callable[[str, bool], None] | None = None) -> SearchTrial:
-    """Train with the values of a trial, and measure the validation images."""
+def _needed(search: Search, ledger: Ledger, reckoned: float) -> float:
+    """Seconds that one more trial may take: what is reckoned of as many epochs as finished ones had, or what those took, whichever is more."""
+    done = [trial for trial in ledger.trials if trial.state == "done"]
+    if not done:
+        return reckoned
+    epochs = median(trial.epochs / max(1, len(trial.curves)) for trial in done) / search.study.training.epochs
+    return max(reckoned * epochs, median(trial.seconds for trial in done))
+
+
+def _in_time(search: Search, ledger: Ledger, seconds: float, reckoned: float) -> bool:
+    """Whether one more trial would end in time."""
+    return search.minutes is None or seconds + _needed(search, ledger, reckoned) <= 60 * search.minutes
+
+
+def _enough(needed: float, seconds: float) -> int:
+    """Minutes with which one more trial would be begun, with half a minute to get there again."""
+    return math.ceil((seconds + needed) / 60 + 0.5)
+
+
+def _try(asked: Asked, *, progress: Progress = SILENT, on_step: Callable[[str, bool], None] | None = None) -> SearchTrial | None:
+    """Train with the values of a trial, and measure the validation images. None where the time is used up before."""
     began = time.monotonic()
     measure, stopped = None, None
     try:
         study = study_of(asked.search, asked.values, asked.pace)
         with open_run(study, root=asked.root, command=list(asked.command), on_step=on_step) as run:
             try:
-                try_study(study, run, watch=partial(_watch, asked), offline=asked.offline, progress=progress)
+                try_study(study, run, watch=partial(_watch, asked, study.training.epochs), offline=asked.offline, progress=progress)
                 measure = _measured(run, asked.search.measure)
+            except OutOfTime:
+                return None
             except Pruned as stop:
                 stopped = Stopped(**stop.args[0])
     except RunError:  # nothing to do with these values: the disk is full, or the run is in use
@@ -198,8 +240,10 @@ def _failed(asked: Asked, why: Missed, seconds: float = 0.0) -> SearchTrial:
     return SearchTrial(number=asked.number, values=values, state="failed", not_run=why.why, reason=why.reason, seconds=round(seconds, 3))
 
 
-def _watch(asked: Asked, member: str, history: Sequence[Mapping[str, Any]]) -> None:
-    """Stop a trial whose best is below what half of the finished ones had reached by an epoch."""
+def _watch(asked: Asked, epochs: int, member: str, history: Sequence[Mapping[str, Any]]) -> None:
+    """Stop a trial whose best is below what half of the finished ones had reached by an epoch, or for which there is no time."""
+    if asked.ends is not None and time.time() >= asked.ends and len(history) < epochs:
+        raise OutOfTime
     reached = best_so_far([line[f"validation_{asked.search.measure}"] for line in history])
     for epoch, floor in asked.floors.get(member, {}).items():
         if epoch <= len(reached) and reached[epoch - 1] < floor:

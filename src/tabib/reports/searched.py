@@ -59,11 +59,14 @@ def lead(searched: Searched, reader: Language) -> str:
     return reader.text(f"search.by_{searched.method}", figures) + " " + reader.text("search.counts", figures)
 
 
-def used(searched: Searched) -> str:
-    """What ended the search: a key of words."""
+def used(searched: Searched, reader: Language) -> str:
+    """What ended the search, and how it goes on."""
     if searched.whole:
-        return "search.whole"
-    return "search.out_of_time" if searched.minutes is not None and searched.trials else "search.stopped"
+        return reader.text("search.whole")
+    if searched.interrupted or searched.minutes is None or searched.reckoned is None or searched.enough is None:
+        return reader.text("search.stopped")
+    figures = {"given": 60 * searched.minutes, "reckoned": searched.reckoned, "enough": searched.enough}
+    return reader.text("search.out_of_time", figures)
 
 
 def ranked(searched: Searched) -> list[SearchTrial]:
