@@ -407,7 +407,11 @@ class PairedMeasure(Measure):
     corrected: float | None = (
         None  # for all differences of this measure that are told beside it (Holm); in a search for every pair of trials (Bonferroni)
     )
-    detectable: float | None = None  # the difference that would be shown with a chance of 80 %; None where no group differs, or too few are
+    error: float | None = None  # standard error; None where no group differs, or too few are there
+    freedom: float | None = None  # degrees of freedom of the test
+    detectable: float | None = (
+        None  # the difference that would be shown, so corrected, with a chance of 80 %; None where that cannot be told
+    )
     pairs: int = 1  # trainings of each method
 
 

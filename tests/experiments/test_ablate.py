@@ -225,6 +225,8 @@ def test_console_and_pages_name_what_a_row_is_compared_with(place: Path, trained
     lines = {start.split(":")[0]: after for start, after in said.items()}
     assert "the unchanged study" in lines["one epoch"]
     assert "“one epoch”" in lines["from zeros"]
+    assert "What difference this test would have shown cannot be told" in lines["one epoch"], "there are two seeds"
+    assert "of cases" not in done.output
     for code, first, other in (("en", "the unchanged study", "against “one epoch”"), ("fa", "مطالعهٔ بدون تغییر", "در برابر «one epoch»")):
         page = (place / f"runs/ablate-named/ablate.{code}.html").read_text(encoding="utf-8")
         text = re.sub(r"<style.*?</style>|<[^>]*>", "", page, flags=re.DOTALL)

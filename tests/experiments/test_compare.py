@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
+from tabib.cli import app
 from tabib.config import ModelPart, Study
 from tabib.errors import RunError, StudyError
 from tabib.experiments import compare_runs, read_series, run_series, write_comparison
@@ -237,3 +239,18 @@ def test_the_verb(place: Path, done: list[Path | Compared], tmp_path: Path) -> N
     assert runs.returncode == 0, runs.stderr
     assert (tmp_path / "pages" / "compare.fa.html").exists()
     assert tabib("three.series.yaml", "tiny.yaml").returncode == 2
+
+
+def test_console_and_page_say_what_could_have_been_shown(done: list[Path | Compared], place: Path) -> None:
+    runs = [each for each in done if isinstance(each, Path)]
+    said = CliRunner().invoke(app, ["compare", *map(str, runs), "-o", str(place / "two")])
+    assert said.exit_code == 0, said.output
+    (pair,) = Comparison.model_validate(json.loads((place / "two/comparison.json").read_text())).differences
+    first = pair.measures[0]
+    assert first.detectable is not None
+    (line,) = [line for line in said.output.splitlines() if line.startswith(f"{pair.first}, ")]
+    assert f"“{pair.second}”" in line
+    assert f"it would have shown a difference of {first.detectable:.3f} in about 80% of cases" in line
+    for code, words in (("en", r"could show \d"), ("fa", "توان نشان‌دادن [۰-۹]")):
+        text = re.sub("<[^>]*>", "", (place / f"two/compare.{code}.html").read_text(encoding="utf-8"))
+        assert len(re.findall(words, text)) == sum(each.detectable is not None for each in pair.measures) > 0

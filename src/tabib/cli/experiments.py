@@ -206,12 +206,16 @@ def _leave_runs(why: Iterable[NotRun | None]) -> None:
 
 
 def _tell_comparison(comparison: Comparison, pages: Sequence[Path], lines: Sequence[str], as_json: bool) -> None:
+    from tabib.reports.ablated import pair_told
+    from tabib.reports.text import language, plain
+
     told = [
         f"{line.name}: not run: {line.not_run}. {line.reason}"
         if line.not_run
         else f"{line.name}: {line.weights_total:,} weights, {line.weights_trainable:,} trained; {_headlines(line)}"
         for line in comparison.lines
     ]
+    told += [f"{pair.first}, {plain(pair_told(comparison, pair, language('en')))}" for pair in comparison.differences]
     scales = scale_lines({line.scale for line in comparison.lines})
     tell({"comparison": comparison.model_dump(), "pages": pages}, [*scales, *lines, *told, *(f"Page: {page}" for page in pages)], as_json)
 

@@ -13,7 +13,7 @@ from tabib.evaluation.answers import MACRO, Answers, value
 from tabib.evaluation.mask_measures import STRUCTURES, numbered
 from tabib.evaluation.measures import made_measure
 from tabib.metrics.intervals import FEWEST, Sureness, leave_groups_out
-from tabib.metrics.paired import holm, paired_test
+from tabib.metrics.paired import detectable, holm, paired_test
 from tabib.records import MeasuredCase, PairedMeasure
 
 __all__ = ["Moves", "answer_differences", "asked_of_cases", "case_differences", "case_means", "corrected", "moves_of"]
@@ -107,13 +107,16 @@ def case_means(cases: Cases, structures: Sequence[str]) -> list[tuple[str, str |
     return [(name, of, _mean([read(case) for case in cases.values()])) for name, of, read in asked_of_cases(cases, structures)]
 
 
-def corrected(rows: Sequence[Sequence[PairedMeasure]]) -> list[list[PairedMeasure]]:
-    """The differences of several rows with each measure's p-values corrected over the rows (Holm)."""
+def corrected(rows: Sequence[Sequence[PairedMeasure]], confidence: float) -> list[list[PairedMeasure]]:
+    """The differences of several rows with each measure's p-values corrected over the rows (Holm), and what would be shown then."""
     found = [list(measures) for measures in rows]
     for key in dict.fromkeys((each.name, each.of) for measures in found for each in measures):
         places = [(row, place) for row, measures in enumerate(found) for place, each in enumerate(measures) if (each.name, each.of) == key]
-        for (row, place), p in zip(places, holm([found[row][place].p for row, place in places]), strict=True):
-            found[row][place] = found[row][place].model_copy(update={"corrected": p})
+        ps = holm([found[row][place].p for row, place in places])
+        tests = sum(p is not None for p in ps)
+        for (row, place), p in zip(places, ps, strict=True):
+            each = found[row][place]
+            found[row][place] = each.model_copy(update={"corrected": p, "detectable": _detectable(each, tests, confidence)})
     return found
 
 
@@ -137,7 +140,13 @@ def _measure(
 ) -> PairedMeasure:
     tested = paired_test(values, left_out, groups=groups, sure=sure)
     measure = made_measure(name, of, float(values.mean()), tested.interval, rows=rows, groups=groups)
-    return PairedMeasure(**measure.model_dump(), p=tested.p, detectable=tested.detectable, pairs=len(values))
+    return PairedMeasure(**measure.model_dump(), p=tested.p, error=tested.error, freedom=tested.freedom, pairs=len(values))
+
+
+def _detectable(measure: PairedMeasure, tests: int, confidence: float) -> float | None:
+    if measure.error is None or measure.freedom is None:
+        return None
+    return detectable(measure.error, measure.freedom, trainings=measure.pairs, tests=tests, confidence=confidence)
 
 
 def _moves(name: str, of: str | None, statistic: Callable[[np.ndarray], np.ndarray], answers: Answers) -> Moves:

@@ -41,7 +41,8 @@ def judge_changes(changes: Changes, trained: Sequence[Trained]) -> Ablation:
         _same_split(row, pairs)
         against = changes.rows[row.against].name if place else None
         rows.append(_row(place, row, against, whole[place], said, [each for each in trained if each.row == place], pairs, watched))
-    compared = corrected([row.differences for row in rows])
+    confidence = changes.rows[0].study.evaluate.confidence
+    compared = corrected([row.differences for row in rows], confidence)
     first = next(iter(said.values()), None)
     return Ablation(
         title=dict(changes.title),
@@ -55,7 +56,7 @@ def judge_changes(changes: Changes, trained: Sequence[Trained]) -> Ablation:
         scale=changes.rows[0].study.scale,
         watched=watched,
         pace=next((each.pace for each in trained), None),
-        confidence=changes.rows[0].study.evaluate.confidence,
+        confidence=confidence,
     )
 
 

@@ -193,7 +193,7 @@ def _differences(seen: Sequence[_Seen]) -> list[Difference]:
     """Of every two runs that judged the same rows, p-values corrected over them."""
     said = [read_said([run]) for _, run, _ in seen]
     pairs = [(one, other) for one, other in combinations(range(len(seen)), 2) if said[one].like(said[other])]
-    found = corrected([differences([said[one]], [said[other]]) for one, other in pairs])
+    found = corrected([differences([said[one]], [said[other]]) for one, other in pairs], said[0].sure.confidence if said else 0.95)
     return [
         Difference(first=seen[one][0].name, second=seen[other][0].name, measures=measures)
         for (one, other), measures in zip(pairs, found, strict=True)

@@ -9,7 +9,7 @@ from statistics import fmean
 from markupsafe import Markup
 
 from tabib.metrics.paired import POWER
-from tabib.records import AblatedRow, Ablation, PairedMeasure
+from tabib.records import AblatedRow, Ablation, Comparison, Difference, PairedMeasure
 from tabib.reports.compared import NOT_RUN, Cell, fit_of, highest_of
 from tabib.reports.figures import Line, Plot, plot, ticks
 from tabib.reports.text import END, LEFT_TO_RIGHT, Language, Value, isolated
@@ -21,6 +21,7 @@ __all__ = [
     "colour",
     "columns",
     "costs",
+    "could_show",
     "curves",
     "difference",
     "figure",
@@ -33,6 +34,7 @@ __all__ = [
     "other",
     "over_each_other",
     "p_of",
+    "pair_told",
     "shown",
     "signed",
     "tag",
@@ -68,12 +70,14 @@ def figure(row: AblatedRow, name: str, of: str | None, reader: Language) -> Cell
 def difference(measures: Sequence[PairedMeasure], name: str, of: str | None, reader: Language) -> tuple[Cell, PairedMeasure] | None:
     """One of some differences, with its interval; None where it is not among them."""
     found = next((each for each in measures if (each.name, each.of) == (name, of)), None)
-    if found is None:
-        return None
+    return None if found is None else (_cell(found, reader), found)
+
+
+def _cell(measure: PairedMeasure, reader: Language) -> Cell:
     interval = ""
-    if found.low is not None and found.high is not None:
-        interval = reader.interval(signed(reader, found.low), signed(reader, found.high))
-    return Cell(signed(reader, found.value), interval), found
+    if measure.low is not None and measure.high is not None:
+        interval = reader.interval(signed(reader, measure.low), signed(reader, measure.high))
+    return Cell(signed(reader, measure.value), interval)
 
 
 def signed(reader: Language, value: float | None) -> str:
@@ -93,6 +97,11 @@ def p_of(measure: PairedMeasure, reader: Language) -> str:
     return "" if measure.corrected is None else reader.text("ablate.p", {"p": measure.corrected})
 
 
+def could_show(measure: PairedMeasure, reader: Language) -> str:
+    """What a test would have shown; nothing where that cannot be told."""
+    return "" if measure.detectable is None else reader.text("ablate.could_show", {"detectable": measure.detectable})
+
+
 def named(row: AblatedRow, reader: Language) -> str:
     """The name of a row; the first may have none."""
     return isolated(row.name) if row.name else reader.text("ablate.base")
@@ -110,8 +119,7 @@ def keyed(row: AblatedRow, reader: Language) -> str:
 
 def main_measure(ablation: Ablation, reader: Language) -> str:
     """The measure that is told of in words."""
-    name, of = columns(ablation)[0]
-    return reader.text(f"measures.{name}") + (f" ({reader.name('averages', of)})" if of else "")
+    return _measure_name(*columns(ablation)[0], reader)
 
 
 def highest(ablation: Ablation, reader: Language) -> str:
@@ -130,16 +138,21 @@ def highest(ablation: Ablation, reader: Language) -> str:
 
 def verdict(ablation: Ablation, row: AblatedRow) -> str:
     """What can be said of a row in the main measure: a key of words."""
-    measure = row.differences[0] if row.differences else None
-    if row.not_compared or measure is None:
+    if row.not_compared or not row.differences:
         return f"not_{row.not_compared or 'runs'}"
+    return _judged(row.differences[0], ablation.confidence)
+
+
+def _judged(measure: PairedMeasure, confidence: float) -> str:
     if measure.p is None or measure.value is None:
         return "too_few"
-    if shown(measure, ablation.confidence):
+    if shown(measure, confidence):
         return "better" if measure.value > 0 else "worse"
-    if measure.p < 1 - ablation.confidence:
+    if measure.p < 1 - confidence:
         return "not_after_correction"
-    return "alike" if measure.detectable is None else "unseen"
+    if measure.error is None:
+        return "alike"
+    return "unknown" if measure.detectable is None else "unseen"
 
 
 def tag(verdict: str, reader: Language) -> tuple[str, str]:
@@ -149,22 +162,37 @@ def tag(verdict: str, reader: Language) -> tuple[str, str]:
 
 def told(ablation: Ablation, row: AblatedRow, reader: Language) -> str:
     """The same in words, with what the test could have shown."""
-    key = f"ablate.{verdict(ablation, row)}"
-    against: dict[str, Value] = {"against": other(row, reader)}
     if not row.differences:
-        return reader.text(key, against)
-    name, of = columns(ablation)[0]
-    cell, measure = difference(row.differences, name, of, reader) or (Cell("", ""), row.differences[0])
-    figures = against | {
+        return reader.text(f"ablate.{verdict(ablation, row)}", {"against": other(row, reader)})
+    first = [each.differences[0] for each in ablation.rows if each.differences]
+    return _sentence(row.differences[0], first, other(row, reader), ablation.confidence, reader)
+
+
+def pair_told(comparison: Comparison, pair: Difference, reader: Language) -> str:
+    """Whether one run is better than another in the main measure, with its name, and what the test could have shown."""
+    first, main = [each.measures[0] for each in comparison.differences], pair.measures[0]
+    against = reader.text("ablate.quoted", {"row": pair.second})
+    return f"{_measure_name(main.name, main.of, reader)}: {_sentence(main, first, against, comparison.confidence, reader)}"
+
+
+def _measure_name(name: str, of: str | None, reader: Language) -> str:
+    return reader.text(f"measures.{name}") + (f" ({reader.name('averages', of)})" if of else "")
+
+
+def _sentence(measure: PairedMeasure, family: Sequence[PairedMeasure], against: str, confidence: float, reader: Language) -> str:
+    """A difference in words; `family` are those that it is corrected with."""
+    cell = _cell(measure, reader)
+    figures: dict[str, Value] = {
+        "against": against,
         "value": LEFT_TO_RIGHT + cell.value + END,
         "interval": cell.interval,
-        "groups": ablation.test_groups,
-        "rows": len([each for each in ablation.rows if each.differences]),
+        "groups": measure.groups,
+        "rows": sum(each.p is not None for each in family),
         "power": POWER,
     }
     figures |= {} if measure.corrected is None else {"p": measure.corrected}
     figures |= {} if measure.detectable is None else {"detectable": measure.detectable}
-    return reader.text(key, figures)
+    return reader.text(f"ablate.{_judged(measure, confidence)}", figures)
 
 
 def notes(ablation: Ablation) -> list[str]:
