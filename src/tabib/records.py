@@ -946,6 +946,9 @@ class LearningPoint(Record):
     share: float  # of the training groups
     rows: int
     groups: int
+    measures: list[
+        Measure
+    ] = []  # on test, with intervals over its groups; of several trainings none, as one alone says less than their mean
 
 
 class LearningCurve(Record):

@@ -11,15 +11,16 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from planted_masks import write_pictures
 from tabib.cli import app
 from tabib.errors import StudyError
 from tabib.experiments import draw_learning_curve, write_learning_curve
 from tabib.phantoms import ChestFilms, make_chest_films
 from tabib.records import LearningCurve, PairedMeasure
-from tabib.reports.learned import told
-from tabib.reports.text import language
+from tabib.reports.learned import figure, told
+from tabib.reports.text import language, plain
 from tabib.runs import read_run
-from tabib.study_file import dump_study
+from tabib.study_file import check_study, dump_study
 from tiny import tiny_study
 
 
@@ -56,6 +57,76 @@ def test_pages_hold_every_share(curve: LearningCurve, tmp_path: Path) -> None:
     assert "منحنی یادگیری" in persian
     assert "at work at a time" in english
     assert "هر بار" in persian
+
+
+def test_every_point_has_the_interval_of_its_run(curve: LearningCurve, tmp_path: Path) -> None:
+    assert curve.ablation.seeds == [0]
+    for point, row in zip(curve.points, curve.ablation.rows, strict=True):
+        assert point.measures == read_run(Path(row.runs[0].run or "")).read("evaluation").parts[-1].measures
+        found = {(each.name, each.of): each for each in point.measures}
+        for each in row.figures:
+            assert found[each.name, each.of].value == pytest.approx(each.values[0]), "the interval is of the value beside it"
+        name, of = row.figures[0].name, row.figures[0].of
+        said = found[name, of]
+        assert said.low is not None
+        assert said.high is not None
+        cell = figure(point, row, name, of, language("en"))
+        assert plain(cell.interval) == f"{said.low:.3f} to {said.high:.3f}"
+    english, persian = (page.read_text(encoding="utf-8") for page in write_learning_curve(curve, tmp_path))
+    assert english.count('<polyline class="line row0 reach"') == len(curve.points)
+    for page, words in (
+        (english, ("no other training", "one draw by", "A bar shows")),
+        (persian, ("نه آموزشی دیگر را", "یک قرعه با", "میله‌ای")),
+    ):
+        for each in words:
+            assert each in page
+
+
+def test_intervals_of_several_seeds_are_not_those_of_one(curve: LearningCurve, tmp_path: Path) -> None:
+    rows = [
+        row.model_copy(update={"figures": [each.model_copy(update={"values": [*each.values, 0.5]}) for each in row.figures]})
+        for row in curve.ablation.rows
+    ]
+    several = curve.model_copy(
+        update={
+            "points": [point.model_copy(update={"measures": []}) for point in curve.points],
+            "ablation": curve.ablation.model_copy(update={"rows": rows, "seeds": [0, 1]}),
+        }
+    )
+    page = write_learning_curve(several, tmp_path)[0].read_text(encoding="utf-8")
+    assert 'class="line row0 reach"' not in page
+    assert "A bar shows" not in page
+    assert "Each dot is a training with another seed" in page
+    values = [each for each in rows[0].figures[0].values if each is not None]
+    cell = figure(several.points[0], rows[0], rows[0].figures[0].name, rows[0].figures[0].of, language("en"))
+    assert plain(cell.interval) == f"{min(values):.3f} to {max(values):.3f}"
+
+
+def test_points_of_masks_have_the_intervals_of_their_runs_too(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", patients=24)
+    values = {
+        "task": "segmentation",
+        "name": "planted",
+        "data": {"folder": str(tmp_path / "pictures"), "labels": {"disc": 1, "square": 2}, "group": r"(p\d+)"},
+        "split": {"train": 0.3, "validation": 0.2, "test": 0.5},
+        "model": {"filters": [8, 16]},
+        "training": {"epochs": 1, "batch": 4, "patches": 8, "device": "cpu", "precision": "fp32", "threads": 1},
+        "report": {"languages": ["en"]},
+    }
+    curve = draw_learning_curve(check_study(values, source="here"), root=tmp_path / "runs", shares=[0.5])
+    for point, row in zip(curve.points, curve.ablation.rows, strict=True):
+        found = {(each.name, each.of): each for each in point.measures}
+        assert row.figures
+        for each in row.figures:
+            assert found[each.name, each.of].value == pytest.approx(each.values[0])
+            assert found[each.name, each.of].low is not None
+
+
+@pytest.mark.slow
+def test_several_seeds_leave_the_interval_of_one_out(films: Path) -> None:
+    curve = draw_learning_curve(tiny_study(films), root=films.parent / "runs", shares=[0.5], seeds=[0, 1])
+    assert [point.measures for point in curve.points] == [[], []]
+    assert [len(row.figures[0].values) for row in curve.ablation.rows] == [2, 2]
 
 
 @pytest.mark.parametrize(

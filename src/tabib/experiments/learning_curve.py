@@ -12,9 +12,9 @@ from tabib.errors import StudyError
 from tabib.experiments.ablate import Changed, Changes, run_changes
 from tabib.experiments.ablated import judge_changes
 from tabib.progress import SILENT, Progress
-from tabib.records import LearningCurve, LearningPoint
+from tabib.records import LearningCurve, LearningPoint, Measure
 from tabib.reports import LANGUAGES, write_learning_curve_pages
-from tabib.runs import read_run, write_json
+from tabib.runs import Run, read_run, write_json
 
 __all__ = ["SHARES", "draw_learning_curve", "write_learning_curve"]
 
@@ -67,15 +67,21 @@ def draw_learning_curve(
     ablation = judge_changes(changes, run_changes(changes, root=root, command=command, offline=offline, progress=progress, on_step=on_step))
     points = []
     for share, row in zip([1.0, *asked], ablation.rows, strict=True):
-        trained = next((read_run(Path(each.run)).read("split").filter(pl.col("part") == "train") for each in row.runs if each.run), None)
+        runs = [read_run(Path(each.run)) for each in row.runs if each.run]
+        trained = runs[0].read("split").filter(pl.col("part") == "train") if runs else pl.DataFrame({"group": []})
         points.append(
             LearningPoint(
                 share=share,
-                rows=0 if trained is None else len(trained),
-                groups=0 if trained is None else trained["group"].n_unique(),
+                rows=len(trained),
+                groups=trained["group"].n_unique(),
+                measures=_measured(runs[0]) if runs and len(row.runs) == 1 else [],
             )
         )
     return LearningCurve(title=title, points=points, ablation=ablation)
+
+
+def _measured(run: Run) -> list[Measure]:
+    return next(part.measures for part in run.read("evaluation").parts if part.part == "test")
 
 
 def write_learning_curve(curve: LearningCurve, folder: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from tabib.reports.views import written_number
 __all__ = [
     "COLOURS",
     "NOT_RUN",
+    "PLACES",
     "colour",
     "columns",
     "costs",
@@ -45,7 +46,7 @@ __all__ = [
 COLOURS = 8
 """Rows whose lines have a colour of their own; further ones begin again."""
 
-_PLACES = 3
+PLACES = 3
 
 
 def colour(place: int) -> str:
@@ -63,8 +64,8 @@ def figure(row: AblatedRow, name: str, of: str | None, reader: Language) -> Cell
     there = [value for each in row.figures if (each.name, each.of) == (name, of) for value in each.values if value is not None]
     if not there:
         return Cell("", "")
-    ends = [written_number(reader, end, _PLACES) for end in (min(there), max(there))]
-    return Cell(written_number(reader, fmean(there), _PLACES), reader.interval(*ends) if len(there) > 1 else "")
+    ends = [written_number(reader, end, PLACES) for end in (min(there), max(there))]
+    return Cell(written_number(reader, fmean(there), PLACES), reader.interval(*ends) if len(there) > 1 else "")
 
 
 def difference(measures: Sequence[PairedMeasure], name: str, of: str | None, reader: Language) -> tuple[Cell, PairedMeasure] | None:
@@ -82,9 +83,9 @@ def _cell(measure: PairedMeasure, reader: Language) -> Cell:
 
 def signed(reader: Language, value: float | None) -> str:
     """A difference with its sign."""
-    if value is None or not math.isfinite(value) or round(value, _PLACES) <= 0:
-        return written_number(reader, value, _PLACES)
-    return reader.text("ablate.plus", {"value": round(value, _PLACES)})
+    if value is None or not math.isfinite(value) or round(value, PLACES) <= 0:
+        return written_number(reader, value, PLACES)
+    return reader.text("ablate.plus", {"value": round(value, PLACES)})
 
 
 def shown(measure: PairedMeasure, confidence: float) -> bool:

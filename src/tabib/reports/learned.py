@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import fmean
 
 from markupsafe import Markup
 
 from tabib.records import AblatedRow, LearningCurve, LearningPoint, PairedMeasure
-from tabib.reports.ablated import columns, signed
+from tabib.reports import ablated
+from tabib.reports.ablated import PLACES, columns, signed
+from tabib.reports.compared import Cell
 from tabib.reports.figures import Line, Plot, plot, ticks
 from tabib.reports.text import END, LEFT_TO_RIGHT, Language, Value
+from tabib.reports.views import written_number
 
-__all__ = ["picture", "rows", "told"]
+__all__ = ["figure", "notes", "picture", "rows", "told"]
 
 
 def rows(curve: LearningCurve) -> list[tuple[LearningPoint, AblatedRow]]:
@@ -20,13 +24,15 @@ def rows(curve: LearningCurve) -> list[tuple[LearningPoint, AblatedRow]]:
 
 
 def picture(curve: LearningCurve, reader: Language) -> Markup | None:
-    """The main measure over the number of training patients: a dot for each training, a line through their means."""
+    """The main measure over the number of training patients: a dot for each training, a line through their means, bars for intervals."""
     measures = columns(curve.ablation)
     there = [(point, _values(row, *measures[0])) for point, row in rows(curve) if point.groups] if measures else []
     there = [(point, values) for point, values in there if values]
     if len(there) < 2:
         return None
-    numbers = [value for _, values in there for value in values]
+    sure = [(float(point.groups), of) for point, _ in there if (of := _surely(point, *measures[0])) is not None]
+    bars = [Line([x, x], [low, high], "row0 reach") for x, (low, high) in sure]
+    numbers = [value for _, values in there for value in values] + [end for bar in bars for end in bar.y]
     x_ticks = ticks(0, there[-1][0].groups, 4)
     y_ticks = ticks(min(numbers), max(numbers), 4)
     dots = [Line([float(point.groups)] * len(values), values, "row0", dots=[1] * len(values)) for point, values in there]
@@ -35,10 +41,10 @@ def picture(curve: LearningCurve, reader: Language) -> Markup | None:
     return plot(
         reader,
         Plot(
-            title=reader.text("learning.alt", {"measure": name}),
+            title=reader.text("learning.alt", {"measure": name}) + (f" {reader.text('learning.alt_bars')}" if bars else ""),
             x_name=reader.text("learning.patients"),
             y_name="",  # the heading above says it
-            lines=[through, *dots],
+            lines=[*bars, through, *dots],
             x_range=(x_ticks[0], x_ticks[-1]),
             y_range=(y_ticks[0], y_ticks[-1]),
             x_ticks=x_ticks,
@@ -47,6 +53,18 @@ def picture(curve: LearningCurve, reader: Language) -> Markup | None:
             write_y=reader.number,
         ),
     )
+
+
+def figure(point: LearningPoint, row: AblatedRow, name: str, of: str | None, reader: Language) -> Cell:
+    """A measure of a share: of one training with its interval over test patients, of several their mean and range."""
+    said, found = ablated.figure(row, name, of, reader), _surely(point, name, of)
+    return said if found is None else replace(said, interval=reader.interval(*(written_number(reader, end, PLACES) for end in found)))
+
+
+def notes(curve: LearningCurve) -> list[str]:
+    """What the intervals cover, and what not."""
+    one = len(curve.ablation.seeds) == 1
+    return ["learning.one_seed" if one else "learning.several_seeds", "learning.one_draw"]
 
 
 def told(curve: LearningCurve, reader: Language) -> str:
@@ -73,6 +91,12 @@ def _verdict(found: PairedMeasure, confidence: float) -> str:
     if found.p is None or found.value is None or found.p >= 1 - confidence:
         return "level"
     return "rises" if found.value < 0 else "falls"
+
+
+def _surely(point: LearningPoint, name: str, of: str | None) -> tuple[float, float] | None:
+    """The interval of a measure of a share, where there is one."""
+    found = next((each for each in point.measures if (each.name, each.of) == (name, of)), None)
+    return None if found is None or found.low is None or found.high is None else (found.low, found.high)
 
 
 def _values(row: AblatedRow, name: str, of: str | None) -> list[float]:
