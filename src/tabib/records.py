@@ -404,9 +404,7 @@ class PairedMeasure(Measure):
     """By how much one method is better than another on the same rows, and whether that may be chance (`metrics.paired`)."""
 
     p: float | None = None  # of this difference alone
-    corrected: float | None = (
-        None  # for all differences of this measure that are told beside it (Holm); in a search for every pair of trials (Bonferroni)
-    )
+    corrected: float | None = None  # for all differences of this measure beside it (Holm), or all pairs of a search (Bonferroni)
     error: float | None = None  # standard error; None where no group differs, or too few are there
     freedom: float | None = None  # degrees of freedom of the test
     detectable: float | None = (
@@ -968,9 +966,7 @@ class SearchedField(Record):
     high: float | None = None
     log: bool = False
     before: str = ""  # what the study itself has
-    share: float | None = (
-        None  # of the variance of the score that goes with this field alone; None where trials are too few, or as many as values
-    )
+    share: float | None = None  # of the variance of the score that goes with it alone; None where trials are too few, or each value new
 
 
 class Stopped(Record):
