@@ -849,11 +849,13 @@ class AblatedRun(Record):
 
 
 class SeedFigures(Record):
-    """A measure on test, of each training seed."""
+    """A measure on test, of each training seed, and the interval of their mean over groups and seeds."""
 
     name: str
     of: str | None = None
     values: list[float | None]  # in the order of `AblatedRow.seeds`
+    low: float | None = None  # None where there can be no interval
+    high: float | None = None
 
 
 class AblatedRow(Record):

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import nn
 from typer.testing import CliRunner
@@ -18,7 +19,8 @@ from tabib.cli import app
 from tabib.errors import RunError, StudyError
 from tabib.experiments import Changes, Series, Trained, judge_changes, read_changes, read_series, run_changes, write_ablation
 from tabib.experiments import trainings as running
-from tabib.metrics.paired import holm
+from tabib.metrics.intervals import Sureness, leave_groups_out
+from tabib.metrics.paired import holm, trainings_interval
 from tabib.phantoms import ChestFilms, make_chest_films
 from tabib.records import Ablation
 from tabib.reports.ablated import highest, main_measure
@@ -191,6 +193,28 @@ def test_differences_are_those_of_the_means(trained: list[Trained], ablation: Ab
     assert (ablation.test_rows, ablation.test_groups) == (found.rows, found.groups)
 
 
+def test_a_mean_over_seeds_has_its_own_interval(place: Path, trained: list[Trained], ablation: Ablation, tmp_path: Path) -> None:
+    figures = next(each for each in ablation.rows[0].figures if each.name == "accuracy")
+    assert figures.low is not None
+    assert figures.high is not None
+    values = [value for value in figures.values if value is not None]
+    mean = sum(values) / 2
+    assert figures.low < mean < figures.high
+    right = []
+    for seed in (0, 1):
+        said = runs_of(trained)[0, seed].read("predictions").filter(part="test")
+        table = said.with_columns(right=(said["predicted"] == said["label"]).cast(float)).sort("path")
+        right.append(table["right"].to_numpy())
+        groups = np.unique(table["group"].to_numpy(), return_inverse=True)[1]
+    left_out = np.stack([leave_groups_out(lambda weights, each=each: (weights @ each) / weights.sum(1), groups) for each in right])
+    known = trainings_interval(np.array([each.mean() for each in right]), left_out, groups=groups.max() + 1, sure=Sureness())
+    assert (figures.low, figures.high) == (pytest.approx(known.low), pytest.approx(known.high))
+    english, _ = write_ablation(ablation, tmp_path)
+    text = re.sub("[\u2066-\u2069]|<[^>]*>", "", english.read_text(encoding="utf-8"))
+    ends = " to ".join(f"{value:.3f}" for value in (min(values), max(values)))
+    assert f"{mean:.3f} {figures.low:.3f} to {figures.high:.3f}seeds: {ends}" in text
+
+
 def test_a_row_is_compared_with_the_row_that_it_names(place: Path, trained: list[Trained], ablation: Ablation) -> None:
     named = CHANGES.replace("expect: [initialiser_cannot_learn]", "expect: [initialiser_cannot_learn], against: one epoch")
     named = named.replace("nowhere.safetensors}", "nowhere.safetensors}, against: from zeros")
@@ -227,6 +251,7 @@ def test_console_and_pages_name_what_a_row_is_compared_with(place: Path, trained
     assert "“one epoch”" in lines["from zeros"]
     assert "What difference this test would have shown cannot be told" in lines["one epoch"], "there are two seeds"
     assert "of cases" not in done.output
+    assert re.search(r"^one epoch: auc 0\.\d+ \[0\.\d+, 0\.\d+\], accuracy", done.output, flags=re.MULTILINE)
     for code, first, other in (("en", "the unchanged study", "against “one epoch”"), ("fa", "مطالعهٔ بدون تغییر", "در برابر «one epoch»")):
         page = (place / f"runs/ablate-named/ablate.{code}.html").read_text(encoding="utf-8")
         text = re.sub(r"<style.*?</style>|<[^>]*>", "", page, flags=re.DOTALL)

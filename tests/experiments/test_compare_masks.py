@@ -13,10 +13,11 @@ import pytest
 
 from planted_masks import write_pictures
 from tabib.errors import StudyError
-from tabib.evaluation import case_differences
+from tabib.evaluation import case_differences, case_intervals
 from tabib.experiments import Changes, Trained, compare_runs, judge_changes, read_series, run_series, write_ablation, write_comparison
 from tabib.experiments.ablate import Changed
 from tabib.metrics.intervals import Sureness
+from tabib.metrics.paired import trainings_interval
 from tabib.records import Comparison, MeasuredCase, MeasuredStructure
 from tabib.runs import read_run
 
@@ -138,6 +139,26 @@ def test_the_interval_is_of_the_pairs() -> None:
     assert a.high is not None
     assert 0.04 < a.low < 0.05 < a.high < 0.06
     assert (found["b"].value, found["b"].rows) == (0.0, 19)
+
+
+def test_the_mean_over_trainings_has_an_interval_where_all_have_the_same_images() -> None:
+    random = np.random.default_rng(4)
+    scores = 0.7 + random.normal(0, 0.1, 20) + random.normal(0, 0.02, (3, 20))
+    trainings = [
+        {str(place): case(f"p{place}", value, value if place or number else None) for place, value in enumerate(row)}
+        for number, row in enumerate(scores)
+    ]
+    found = {of: interval for _, of, interval in case_intervals(trainings, ["a", "b"], Sureness(0.95, 200, 0))}
+    left_out = (scores.sum(1, keepdims=True) - scores) / 19
+    known = trainings_interval(scores.mean(1), left_out, groups=20, sure=Sureness())
+    assert (found["a"].low, found["a"].high) == (pytest.approx(known.low), pytest.approx(known.high))
+    assert found["b"].low is None, "one of the means is of other images"
+    fewer = [{key: each[key] for key in list(each)[number:]} for number, each in enumerate(trainings)]
+    assert {interval.low for _, _, interval in case_intervals(fewer, ["a", "b"], Sureness())} == {None}
+    assert {
+        interval.low
+        for _, _, interval in case_intervals([{key: each[key] for key in list(each)[:7]} for each in trainings], ["a"], Sureness())
+    } == {None}
 
 
 @pytest.mark.slow

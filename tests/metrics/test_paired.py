@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, norm, t, ttest_1samp
 
-from tabib.metrics.intervals import Sureness, jackknife_interval, leave_groups_out
-from tabib.metrics.paired import POWER, Paired, detectable, holm, paired_test
+from tabib.metrics.intervals import Interval, Sureness, jackknife_interval, leave_groups_out, wilson
+from tabib.metrics.paired import POWER, Paired, detectable, holm, paired_test, trainings_interval
 
 SURE = Sureness(0.95, 2000, 0)
 
@@ -140,6 +140,41 @@ def test_what_could_be_shown_grows_with_the_comparisons_and_nears_the_textbook()
     assert few is not None
     assert few > 0.01 * (t.ppf(0.975, 10) + t.ppf(0.8, 10)), "an error known from little promises less"
     assert detectable(0.5, 40, trainings=1, tests=1, confidence=0.95) is None, "no difference is as large"
+
+
+def reached(scores: np.ndarray) -> Interval:
+    """The interval of the mean of scores between 0 and 1 (S, G), a row a training and a column a group."""
+    groups = scores.shape[1]
+    return trainings_interval(scores.mean(1), (scores.sum(1, keepdims=True) - scores) / (groups - 1), groups=groups, sure=SURE)
+
+
+def test_the_mean_of_one_training_has_the_usual_interval() -> None:
+    scores = np.random.default_rng(2).uniform(0.5, 1, (1, 30))
+    left_out = leave_groups_out(lambda weights: (weights @ scores[0]) / weights.sum(1), np.arange(30))
+    usual, found = jackknife_interval(float(scores.mean()), left_out, np.arange(30), SURE), reached(scores)
+    assert (found.low, found.high) == pytest.approx((usual.low, usual.high))
+    assert found.method == "jackknife_t"
+
+
+def test_the_mean_over_trainings_covers_other_patients_and_other_trainings() -> None:
+    random, truth, repeated = np.random.default_rng(11), 0.8, 400
+    held, of_seeds = 0, 0
+    for _ in range(repeated):
+        scores = truth + drawn(random, groups=30, seeds=3, of_groups=0.05, of_seeds=0.012, of_both=0.05)
+        interval = reached(scores)
+        assert interval.low is not None
+        assert interval.high is not None
+        held += interval.low <= truth <= interval.high
+        of_seeds += abs(scores.mean() - truth) <= t.ppf(0.975, 2) * scores.mean(1).std(ddof=1) / np.sqrt(3)
+    assert 0.925 <= held / repeated <= 0.98
+    assert of_seeds / repeated < 0.925, "the spread of the seeds knows nothing of other patients"
+
+
+def test_perfect_trainings_are_as_sure_as_their_patients_are_many() -> None:
+    found = reached(np.ones((3, 20)))
+    assert (found.low, found.high) == (pytest.approx(1 - wilson(0.0, 20, float(t.ppf(0.975, 19)))[1]), 1.0)
+    assert reached(np.ones((3, 7))).low is None
+    assert reached(np.full((2, 20), np.nan)).low is None
 
 
 def test_rows_of_one_patient_are_not_patients() -> None:

@@ -251,7 +251,9 @@ def ablate(
     lines += [f"{name}: left out. With what --set says, the study as it is has its change." for name in ablation.left_out]
     for place, row in enumerate(ablation.rows):
         said = [
-            f"{each.name} {sum(there) / len(there):.3f}" for each in row.figures if (there := [v for v in each.values if v is not None])
+            f"{each.name} {sum(there) / len(there):.3f}" + (f" [{each.low:.3f}, {each.high:.3f}]" if each.low is not None else "")
+            for each in row.figures
+            if (there := [v for v in each.values if v is not None])
         ]
         lines.append(f"{row.name or 'as it is'}: {', '.join(said)} ({len(row.seeds)} of {len(ablation.seeds)} seeds)")
         lines += [f"      {plain(told(ablation, row, language('en')))}"] if place else []

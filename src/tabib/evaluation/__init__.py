@@ -6,13 +6,15 @@ from tabib.evaluation.external import evaluate_external, find_known, take_labels
 from tabib.evaluation.external_masks import check_structures, evaluate_external_masks
 from tabib.evaluation.history import train_fits, training_facts
 from tabib.evaluation.masks import evaluate_masks, measure_validation
-from tabib.evaluation.pairs import answer_differences, case_differences, case_means, corrected, moves_of
+from tabib.evaluation.pairs import answer_differences, answer_intervals, case_differences, case_intervals, case_means, corrected, moves_of
 from tabib.evaluation.subgroups import check_subgroups
 
 __all__ = [
     "Features",
     "answer_differences",
+    "answer_intervals",
     "case_differences",
+    "case_intervals",
     "case_means",
     "check_structures",
     "check_subgroups",

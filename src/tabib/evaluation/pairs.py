@@ -1,4 +1,4 @@
-"""Two methods on the same images: by how much one is better, with its interval over patients and, where there are several, trainings."""
+"""Methods on the same images: what each reaches, and by how much one is better, with intervals over patients and, where there are several, trainings."""
 
 from __future__ import annotations
 
@@ -12,11 +12,21 @@ import numpy as np
 from tabib.evaluation.answers import MACRO, Answers, value
 from tabib.evaluation.mask_measures import STRUCTURES, numbered
 from tabib.evaluation.measures import made_measure
-from tabib.metrics.intervals import FEWEST, Sureness, leave_groups_out
-from tabib.metrics.paired import detectable, holm, paired_test
+from tabib.metrics.intervals import FEWEST, Interval, Sureness, leave_groups_out
+from tabib.metrics.paired import detectable, holm, paired_test, trainings_interval
 from tabib.records import MeasuredCase, PairedMeasure
 
-__all__ = ["Moves", "answer_differences", "asked_of_cases", "case_differences", "case_means", "corrected", "moves_of"]
+__all__ = [
+    "Moves",
+    "answer_differences",
+    "answer_intervals",
+    "asked_of_cases",
+    "case_differences",
+    "case_intervals",
+    "case_means",
+    "corrected",
+    "moves_of",
+]
 
 OF_TWO = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
 OF_MANY = (("auc", MACRO), ("accuracy", None), ("balanced_accuracy", None))
@@ -72,6 +82,21 @@ def answer_differences(
     return found
 
 
+def answer_intervals(trainings: Sequence[Sequence[Moves]], answers: Answers, sure: Sureness) -> list[tuple[str, str | None, Interval]]:
+    """The interval of the mean over trainings of each measure, over groups and trainings: name, of what, interval.
+
+    Args:
+        trainings: `moves_of` each, on the same rows.
+        answers: of any of them.
+        sure: confidence.
+    """
+    found = []
+    for each in zip(*trainings, strict=True):
+        values, left_out = np.array([move.value for move in each]), np.stack([move.left_out for move in each])
+        found.append((each[0].name, each[0].of, trainings_interval(values, left_out, groups=answers.group_count, sure=sure)))
+    return found
+
+
 def case_differences(first: Sequence[Cases], second: Sequence[Cases], structures: Sequence[str], sure: Sureness) -> list[PairedMeasure]:
     """The mean over the images that all measured of what the first method reaches less what the second reaches.
 
@@ -84,21 +109,26 @@ def case_differences(first: Sequence[Cases], second: Sequence[Cases], structures
         structures: that both have.
         sure: confidence.
     """
-    keys = sorted(set.intersection(*(set(each) for each in (*first, *second))))
+    keys = _shared([*first, *second])
     found = []
     for name, of, read in asked_of_cases(first[0], structures):
-        mine, theirs = (
-            np.array([[_number(read(each[key])) for key in keys] for each in method]).reshape(len(method), -1) for method in (first, second)
-        )
-        gaps = mine - theirs
-        there = np.flatnonzero(np.isfinite(gaps).all(0))
-        gaps, groups = gaps[:, there], numbered([first[0][keys[place]].group for place in there])
-        number = len(np.unique(groups))
-        values = gaps.mean(1) if len(groups) else np.full(len(gaps), math.nan)
-        left_out = np.full((len(gaps), 1), math.nan)
-        if number >= FEWEST:
-            left_out = np.stack([leave_groups_out(lambda weights, gap=gap: (weights @ gap) / weights.sum(1), groups) for gap in gaps])
-        found.append(_measure(name, of, values, left_out, rows=len(groups), groups=number, sure=sure))
+        values, left_out, rows, number = _means(_read(first, keys, read) - _read(second, keys, read), [first[0][key].group for key in keys])
+        found.append(_measure(name, of, values, left_out, rows=rows, groups=number, sure=sure))
+    return found
+
+
+def case_intervals(trainings: Sequence[Cases], structures: Sequence[str], sure: Sureness) -> list[tuple[str, str | None, Interval]]:
+    """The interval of the mean over images and trainings of what `case_means` says of each training: name, of what, interval.
+
+    None of a measure that some training has no value of in an image where another has one: those means are of other images.
+    """
+    keys = _shared(trainings)
+    found = []
+    for name, of, read in asked_of_cases(trainings[0], structures):
+        reached = _read(trainings, keys, read)
+        values, left_out, _, number = _means(reached, [trainings[0][key].group for key in keys])
+        whole = all(len(each) == len(keys) for each in trainings) and bool((np.isfinite(reached) == np.isfinite(reached[0])).all())
+        found.append((name, of, trainings_interval(values, left_out, groups=number, sure=sure) if whole else Interval(groups=number)))
     return found
 
 
@@ -147,6 +177,27 @@ def _detectable(measure: PairedMeasure, tests: int, confidence: float) -> float 
     if measure.error is None or measure.freedom is None:
         return None
     return detectable(measure.error, measure.freedom, trainings=measure.pairs, tests=tests, confidence=confidence)
+
+
+def _shared(trainings: Sequence[Cases]) -> list[str]:
+    """What all of them measured."""
+    return sorted(set.intersection(*(set(each) for each in trainings)))
+
+
+def _read(trainings: Sequence[Cases], keys: Sequence[str], read: Callable[[MeasuredCase], float | None]) -> np.ndarray:
+    """What each training has of each image, (S, N); not a number where it has none."""
+    return np.array([[_number(read(each[key])) for key in keys] for each in trainings]).reshape(len(trainings), -1)
+
+
+def _means(values: np.ndarray, groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Means of values (S, N) over the images where all are numbers, the same with each group left out, and how many images and groups are there."""
+    there = np.flatnonzero(np.isfinite(values).all(0))
+    values, numbers = values[:, there], numbered([groups[place] for place in there])
+    number = len(np.unique(numbers))
+    left_out = np.full((len(values), 1), math.nan)
+    if number >= FEWEST:
+        left_out = np.stack([leave_groups_out(lambda weights, row=row: (weights @ row) / weights.sum(1), numbers) for row in values])
+    return values.mean(1) if number else np.full(len(values), math.nan), left_out, len(there), number
 
 
 def _moves(name: str, of: str | None, statistic: Callable[[np.ndarray], np.ndarray], answers: Answers) -> Moves:

@@ -10,7 +10,8 @@ from tabib.errors import RunError
 from tabib.evaluation import corrected, training_facts
 from tabib.experiments.ablate import Changed, Changes, Trained, fields_in_which
 from tabib.experiments.compare import watched_by
-from tabib.experiments.same_rows import Said, differences, figures, read_said
+from tabib.experiments.same_rows import Said, differences, figures, intervals, read_said
+from tabib.metrics.intervals import Interval
 from tabib.records import AblatedRow, AblatedRun, Ablation, Change, SeedFigures, SegmentationModel
 from tabib.reports import write_ablation_pages
 from tabib.runs import Run, fingerprint, read_run, write_json
@@ -81,7 +82,6 @@ def _row(
     both = [(said[place, seed], said[row.against, seed]) for seed in seeds if (row.against, seed) in said] if place else []
     alike = all(one.like(other) for one, other in both)
     opened = [read_run(each.found) for each in trained if isinstance(each.found, Path)]
-    values = [{(name, of): value for name, of, value in figures(each)} for each in mine]
     model = opened[0].read("model") if opened else None
     encoder = model.encoder if isinstance(model, SegmentationModel) else None
     return AblatedRow(
@@ -93,11 +93,21 @@ def _row(
         weights_trainable=model.weights_trainable if model else None,
         runs=[_training(each, watched) for each in trained],
         seeds=list(seeds),
-        figures=[SeedFigures(name=name, of=of, values=[each[name, of] for each in values]) for name, of in (values[0] if values else {})],
+        figures=_figures(mine),
         expected={code: sum(code in _codes(run) for run in opened) for code in row.expect},
         differences=differences(*([pair[side] for pair in both] for side in (0, 1))) if both and alike else [],
         not_compared=None if not place or (both and alike) else "rows" if both else "runs",
     )
+
+
+def _figures(mine: Sequence[Said]) -> list[SeedFigures]:
+    """What the trainings of a row reach, and how sure their mean is."""
+    values, sure = [{(name, of): value for name, of, value in figures(each)} for each in mine], intervals(mine)
+    found = []
+    for name, of in values[0] if values else ():
+        interval = sure.get((name, of), Interval())
+        found.append(SeedFigures(name=name, of=of, values=[each[name, of] for each in values], low=interval.low, high=interval.high))
+    return found
 
 
 def _training(trained: Trained, watched: str) -> AblatedRun:

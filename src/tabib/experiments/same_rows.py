@@ -9,15 +9,15 @@ import polars as pl
 
 from tabib.config import Segmentation
 from tabib.dataset import without
-from tabib.evaluation import answer_differences, case_differences, case_means, moves_of
+from tabib.evaluation import answer_differences, answer_intervals, case_differences, case_intervals, case_means, moves_of
 from tabib.evaluation.answers import Answers, answers_of
 from tabib.evaluation.labels import predictions_of_label
 from tabib.evaluation.pairs import Moves
-from tabib.metrics.intervals import Sureness
+from tabib.metrics.intervals import Interval, Sureness
 from tabib.records import Evaluation, MeasuredCase, PairedMeasure, SegmentationEvaluation, SegmentedPart
 from tabib.runs import Run
 
-__all__ = ["Said", "cases_of", "differences", "figures", "read_said", "validation_of"]
+__all__ = ["Said", "cases_of", "differences", "figures", "intervals", "read_said", "validation_of"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,18 @@ def differences(first: Sequence[Said], second: Sequence[Said]) -> list[PairedMea
         ones, others = ([each.cases or {} for each in method] for method in (first, second))
         return case_differences(ones, others, first[0].names, first[0].sure)
     return answer_differences([each.moves for each in first], [each.moves for each in second], first[0].answers[0], first[0].sure)
+
+
+def intervals(trainings: Sequence[Said]) -> dict[tuple[str, str | None], Interval]:
+    """How sure the mean over trainings of one method is, of each of its `figures`; nothing where they did not judge the same rows."""
+    first = trainings[0] if trainings else None
+    if first is None or not all(each.like(first) for each in trainings):
+        return {}
+    if first.cases is not None:
+        found = case_intervals([each.cases or {} for each in trainings], first.names, first.sure)
+    else:
+        found = answer_intervals([each.moves for each in trainings], first.answers[0], first.sure)
+    return {(name, of): interval for name, of, interval in found}
 
 
 def figures(said: Said) -> list[tuple[str, str | None, float | None]]:

@@ -1,4 +1,4 @@
-"""Is the difference of two methods more than chance, when both were trained several times and judged on the same groups?
+"""How sure is the mean of several trainings, and is the difference of two methods more than chance, when all judged the same groups?
 
 A training seed and a test group are to a method what a reader and a case are to a way of reading films, so the interval is that of
 studies with several readers and cases: every seed and every group is left out in turn, and the pseudo-values are divided into what
@@ -20,7 +20,7 @@ from scipy.stats import t as student
 
 from tabib.metrics.intervals import FEWEST, Interval, Sureness, wilson
 
-__all__ = ["POWER", "Paired", "detectable", "holm", "paired_test"]
+__all__ = ["POWER", "Paired", "detectable", "holm", "paired_test", "trainings_interval"]
 
 POWER = 0.8
 """Chance of showing a difference as large as `detectable`."""
@@ -52,6 +52,29 @@ def paired_test(values: np.ndarray, left_out: np.ndarray, *, groups: int, sure: 
         The interval over groups and, where there are several, seeds, by Student's t bent so that it stays between -1 and 1; `p` of
         the test that agrees with it. With one training each, the interval is of the groups alone.
     """
+    return _test(values, left_out, groups=groups, sure=sure, reach=1.0)
+
+
+def trainings_interval(values: np.ndarray, left_out: np.ndarray, *, groups: int, sure: Sureness) -> Interval:
+    """Interval of the mean of `values`, a measure between 0 and 1 of several trainings, over groups and trainings.
+
+    Args:
+        values: (S,) of each training.
+        left_out: (S, K) the same with each group, or bundle of groups, left out, as of `leave_groups_out`.
+        groups: number of groups.
+        sure: how sure; nothing is drawn.
+
+    Returns:
+        The same interval as of `paired_test`, bent so that it stays between 0 and 1; none where that has none.
+    """
+    found = _test(2 * values - 1, 2 * left_out - 1, groups=groups, sure=sure, reach=2.0).interval
+    if found.low is None or found.high is None:
+        return found
+    return Interval((1 + found.low) / 2, (1 + found.high) / 2, found.method, groups)
+
+
+def _test(values: np.ndarray, left_out: np.ndarray, *, groups: int, sure: Sureness, reach: float) -> Paired:
+    """`paired_test` of values between -1 and 1, which a group that was not seen may move by `reach`."""
     if groups < FEWEST or not np.isfinite(values).all() or not np.isfinite(left_out).all():
         return Paired(Interval(groups=groups))
     value = float(values.mean())
@@ -59,7 +82,7 @@ def paired_test(values: np.ndarray, left_out: np.ndarray, *, groups: int, sure: 
     quantile = float(student.ppf((1 + sure.confidence) / 2, freedom))
     if variance < 1e-18 or abs(value) >= 1:
         # No group differs from another: as large a share of groups may as has not been seen among so many.
-        half = wilson(0.0, groups, quantile)[1]
+        half = reach * wilson(0.0, groups, quantile)[1]
         p = float(2 * student.sf(quantile * abs(value) / half, freedom))
         return Paired(Interval(max(-1.0, value - half), min(1.0, value + half), "jackknife_t", groups), p)
     error, bent = math.sqrt(variance), math.sqrt(variance) / (1 - value**2)

@@ -32,6 +32,7 @@ __all__ = [
     "main_measure",
     "named",
     "notes",
+    "of_seeds",
     "other",
     "over_each_other",
     "p_of",
@@ -60,12 +61,23 @@ def columns(ablation: Ablation) -> list[tuple[str, str | None]]:
 
 
 def figure(row: AblatedRow, name: str, of: str | None, reader: Language) -> Cell:
-    """The mean of a measure over seeds, and its range."""
-    there = [value for each in row.figures if (each.name, each.of) == (name, of) for value in each.values if value is not None]
-    if not there:
+    """The mean of a measure over seeds, and its interval over patients and seeds."""
+    found = next((each for each in row.figures if (each.name, each.of) == (name, of)), None)
+    there = [value for value in found.values if value is not None] if found else []
+    if found is None or not there:
         return Cell("", "")
-    ends = [written_number(reader, end, PLACES) for end in (min(there), max(there))]
-    return Cell(written_number(reader, fmean(there), PLACES), reader.interval(*ends) if len(there) > 1 else "")
+    interval = "" if found.low is None or found.high is None else _interval(found.low, found.high, reader)
+    return Cell(written_number(reader, fmean(there), PLACES), interval)
+
+
+def of_seeds(row: AblatedRow, name: str, of: str | None, reader: Language) -> str:
+    """The lowest and the highest of the seeds, where there are several."""
+    there = [value for each in row.figures if (each.name, each.of) == (name, of) for value in each.values if value is not None]
+    return reader.text("ablate.of_seeds", {"range": _interval(min(there), max(there), reader)}) if len(there) > 1 else ""
+
+
+def _interval(low: float, high: float, reader: Language) -> str:
+    return reader.interval(*(written_number(reader, end, PLACES) for end in (low, high)))
 
 
 def difference(measures: Sequence[PairedMeasure], name: str, of: str | None, reader: Language) -> tuple[Cell, PairedMeasure] | None:

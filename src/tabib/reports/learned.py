@@ -56,7 +56,7 @@ def picture(curve: LearningCurve, reader: Language) -> Markup | None:
 
 
 def figure(point: LearningPoint, row: AblatedRow, name: str, of: str | None, reader: Language) -> Cell:
-    """A measure of a share: of one training with its interval over test patients, of several their mean and range."""
+    """A measure of a share: of one training with its interval over test patients, of several their mean with that over patients and trainings."""
     said, found = ablated.figure(row, name, of, reader), _surely(point, name, of)
     return said if found is None else replace(said, interval=reader.interval(*(written_number(reader, end, PLACES) for end in found)))
 
