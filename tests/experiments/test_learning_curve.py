@@ -97,9 +97,9 @@ def test_intervals_of_several_seeds_are_not_those_of_one(curve: LearningCurve, t
     assert 'class="line row0 reach"' not in page
     assert "A bar shows" not in page
     assert "Each dot is a training with another seed" in page
-    values = [each for each in rows[0].figures[0].values if each is not None]
+    sure = rows[0].figures[0]
     cell = figure(several.points[0], rows[0], rows[0].figures[0].name, rows[0].figures[0].of, language("en"))
-    assert plain(cell.interval) == f"{min(values):.3f} to {max(values):.3f}"
+    assert plain(cell.interval) == f"{sure.low:.3f} to {sure.high:.3f}", "of the mean, over patients and trainings"
 
 
 def test_points_of_masks_have_the_intervals_of_their_runs_too(tmp_path: Path) -> None:
