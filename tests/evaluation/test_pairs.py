@@ -10,8 +10,8 @@ from tabib.records import PairedMeasure
 
 
 def difference(name: str, p: float | None, *, pairs: int = 3) -> PairedMeasure:
-    known = {} if p is None else {"p": p, "error": 0.01, "freedom": 30.0}
-    return PairedMeasure(name=name, of=None, value=0.01, low=None, high=None, method="jackknife_t", pairs=pairs, **known)
+    known = PairedMeasure(name=name, of=None, value=0.01, low=None, high=None, method="jackknife_t", pairs=pairs)
+    return known if p is None else known.model_copy(update={"p": p, "error": 0.01, "freedom": 30.0})
 
 
 def test_each_measure_is_corrected_over_its_rows_and_says_what_it_could_show_so() -> None:
