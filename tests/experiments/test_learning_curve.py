@@ -94,8 +94,8 @@ def test_intervals_of_several_seeds_are_not_those_of_one(curve: LearningCurve, t
         }
     )
     page = write_learning_curve(several, tmp_path)[0].read_text(encoding="utf-8")
-    assert 'class="line row0 reach"' not in page
-    assert "A bar shows" not in page
+    assert page.count('<polyline class="line row0 reach"') == len(several.points)
+    assert "The bars cover other patients and other trainings" in page
     assert "Each dot is a training with another seed" in page
     sure = rows[0].figures[0]
     cell = figure(several.points[0], rows[0], rows[0].figures[0].name, rows[0].figures[0].of, language("en"))
@@ -127,6 +127,7 @@ def test_several_seeds_leave_the_interval_of_one_out(films: Path) -> None:
     curve = draw_learning_curve(tiny_study(films), root=films.parent / "runs", shares=[0.5], seeds=[0, 1])
     assert [point.measures for point in curve.points] == [[], []]
     assert [len(row.figures[0].values) for row in curve.ablation.rows] == [2, 2]
+    assert all(row.figures[0].low is not None for row in curve.ablation.rows), "what the bars show"
 
 
 @pytest.mark.parametrize(

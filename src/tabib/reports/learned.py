@@ -26,17 +26,17 @@ def rows(curve: LearningCurve) -> list[tuple[LearningPoint, AblatedRow]]:
 def picture(curve: LearningCurve, reader: Language) -> Markup | None:
     """The main measure over the number of training patients: a dot for each training, a line through their means, bars for intervals."""
     measures = columns(curve.ablation)
-    there = [(point, _values(row, *measures[0])) for point, row in rows(curve) if point.groups] if measures else []
-    there = [(point, values) for point, values in there if values]
+    there = [(point, row, _values(row, *measures[0])) for point, row in rows(curve) if point.groups] if measures else []
+    there = [each for each in there if each[2]]
     if len(there) < 2:
         return None
-    sure = [(float(point.groups), of) for point, _ in there if (of := _surely(point, *measures[0])) is not None]
-    bars = [Line([x, x], [low, high], "row0 reach") for x, (low, high) in sure]
-    numbers = [value for _, values in there for value in values] + [end for bar in bars for end in bar.y]
+    sure = [(float(point.groups), ends) for point, row, _ in there if (ends := _surely(point, row, *measures[0])) is not None]
+    bars = [Line([x, x], ends, "row0 reach") for x, ends in sure]
+    numbers = [value for *_, values in there for value in values] + [end for bar in bars for end in bar.y]
     x_ticks = ticks(0, there[-1][0].groups, 4)
     y_ticks = ticks(min(numbers), max(numbers), 4)
-    dots = [Line([float(point.groups)] * len(values), values, "row0", dots=[1] * len(values)) for point, values in there]
-    through = Line([float(point.groups) for point, _ in there], [fmean(values) for _, values in there], "row0")
+    dots = [Line([float(point.groups)] * len(values), values, "row0", dots=[1] * len(values)) for point, _, values in there]
+    through = Line([float(point.groups) for point, *_ in there], [fmean(values) for *_, values in there], "row0")
     name = reader.text(f"measures.{measures[0][0]}")
     return plot(
         reader,
@@ -57,7 +57,7 @@ def picture(curve: LearningCurve, reader: Language) -> Markup | None:
 
 def figure(point: LearningPoint, row: AblatedRow, name: str, of: str | None, reader: Language) -> Cell:
     """A measure of a share: of one training with its interval over test patients, of several their mean with that over patients and trainings."""
-    said, found = ablated.figure(row, name, of, reader), _surely(point, name, of)
+    said, found = ablated.figure(row, name, of, reader), _surely(point, row, name, of)
     return said if found is None else replace(said, interval=reader.interval(*(written_number(reader, end, PLACES) for end in found)))
 
 
@@ -93,9 +93,9 @@ def _verdict(found: PairedMeasure, confidence: float) -> str:
     return "rises" if found.value < 0 else "falls"
 
 
-def _surely(point: LearningPoint, name: str, of: str | None) -> tuple[float, float] | None:
-    """The interval of a measure of a share, where there is one."""
-    found = next((each for each in point.measures if (each.name, each.of) == (name, of)), None)
+def _surely(point: LearningPoint, row: AblatedRow, name: str, of: str | None) -> tuple[float, float] | None:
+    """The interval of a measure of a share, where there is one: of its only training, or of the mean over trainings."""
+    found = next((each for each in (*point.measures, *row.figures) if (each.name, each.of) == (name, of)), None)
     return None if found is None or found.low is None or found.high is None else (found.low, found.high)
 
 
