@@ -192,7 +192,7 @@ def _read(trainings: Sequence[Cases], keys: Sequence[str], read: Callable[[Measu
 def _means(values: np.ndarray, groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Means of values (S, N) over the images where all are numbers, the same with each group left out, and how many images and groups are there."""
     there = np.flatnonzero(np.isfinite(values).all(0))
-    values, numbers = values[:, there], numbered([groups[place] for place in there])
+    values, numbers = values[:, there], numbered([groups[place] for place in there.tolist()])
     number = len(np.unique(numbers))
     left_out = np.full((len(values), 1), math.nan)
     if number >= FEWEST:
