@@ -174,6 +174,7 @@ def test_pages_hold_every_figure_in_both_languages(done: list[Path | Compared], 
     reached = {line.name: each.value for line in comparison.lines for each in line.measures if each.name == first}
     best = max(reached, key=lambda name: reached[name] or 0)
     assert plain(highest(comparison, EN)).startswith(f"Highest in {EN.text(f'measures.{first}')}: {best}, with")
+    assert "chosen on the test images" in plain(highest(comparison, EN))
     assert highest(comparison.model_copy(update={"same_test": False}), EN) == "", "figures on other images do not compare"
     assert "Whether more than chance makes it so" in english
     assert english.count("<symbol") == len(comparison.pictures)
