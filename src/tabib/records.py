@@ -407,9 +407,7 @@ class PairedMeasure(Measure):
     corrected: float | None = None  # for all differences of this measure beside it (Holm), or all pairs of a search (Bonferroni)
     error: float | None = None  # standard error; None where no group differs, or too few are there
     freedom: float | None = None  # degrees of freedom of the test
-    detectable: float | None = (
-        None  # the difference that would be shown, so corrected, with a chance of 80 %; None where that cannot be told
-    )
+    detectable: float | None = None  # the difference that would be shown, so corrected, with a chance of 80 %; None if unknown
     pairs: int = 1  # trainings of each method
 
 
@@ -743,25 +741,30 @@ Scale = Literal["full", "bench", "phantom"]
 """What figures are of: the study, a try-out on a few of its images, or made-up images."""
 
 
-class Compared(Record):
-    """One run among others, or why there is none."""
+class TrainedRun(Record):
+    """One run among others and how it was trained, or why there is none."""
 
-    name: str
-    network: str
     run: str | None = None  # its folder
-    scale: Scale = "full"
     not_run: NotRun | None = None
     reason: str = ""  # why it was not run
-    settings: dict[str, str] = {}  # fields of its resolved study in which the runs differ
-    weights_total: int | None = None
-    weights_trainable: int | None = None
-    weights_source: str = ""
     epochs: int = 0  # of all members
-    members: int = 0
     seconds: float = 0.0  # of training
     images_per_second: float | None = None  # while training
     curve: list[float | None] = []  # what is watched on validation after each epoch, of the first member
     fits: list[TrainFit] = []
+
+
+class Compared(TrainedRun):
+    """A run beside others, with what it is judged by."""
+
+    name: str
+    network: str
+    scale: Scale = "full"
+    settings: dict[str, str] = {}  # fields of its resolved study in which the runs differ
+    weights_total: int | None = None
+    weights_trainable: int | None = None
+    weights_source: str = ""
+    members: int = 0
     classes: list[str] = []  # that it tells apart, or its labels, or structures
     rows: int = 0  # judged on test
     groups: int = 0
@@ -833,19 +836,11 @@ class Change(Record):
     after: str
 
 
-class AblatedRun(Record):
-    """One training of a row, or why there is none."""
+class AblatedRun(TrainedRun):
+    """One training of a row."""
 
     seed: int
     fold: int | None = None  # that judges
-    run: str | None = None  # its folder
-    not_run: NotRun | None = None
-    reason: str = ""
-    epochs: int = 0  # of all members
-    seconds: float = 0.0  # of training
-    fits: list[TrainFit] = []
-    images_per_second: float | None = None  # while training
-    curve: list[float | None] = []  # what is watched on validation after each epoch, of the first member
 
 
 class SeedFigures(Record):
@@ -911,11 +906,16 @@ class Comparison(Record):
     confidence: float = 0.95  # of the intervals of `differences`
 
 
+DRAWN_WAYS = ("image", "augmented")
+"""Ways of a leaky twin that draw from all images, and so set a given split aside."""
+
+
 class Twin(Record):
     """A study in another way, or why there is none."""
 
-    way: Literal["image", "augmented", "labels", "group"]  # split by image; changed copies made before the split; labels drawn by chance;
-    # and a sound one: drawn by group from all images, where the study's own split is given
+    # Split by image; changed copies made before the split; labels drawn by chance; and a sound one: drawn by group from all images, where the
+    # study's own split is given.
+    way: Literal["image", "augmented", "labels", "group"]
     line: Compared | None = None
     more: list[Measure] = []  # each value less that of the row it is compared with, as if no group were in both
     shared: int = 0  # test images that the row it is compared with judges as well
@@ -937,7 +937,7 @@ class LeakyTwin(Record):
 
     def sound(self, way: str) -> Compared | None:
         """What a way is compared with: the study as it is, or drawn by group where the way sets the given split aside. None if not run."""
-        return self.honest if self.drawn is None or way not in ("image", "augmented") else self.drawn.line
+        return self.honest if self.drawn is None or way not in DRAWN_WAYS else self.drawn.line
 
 
 class LearningPoint(Record):
@@ -946,9 +946,7 @@ class LearningPoint(Record):
     share: float  # of the training groups
     rows: int
     groups: int
-    measures: list[
-        Measure
-    ] = []  # on test, with intervals over its groups; of several trainings none, as one alone says less than their mean
+    measures: list[Measure] = []  # on test, with intervals over its groups; none of several trainings: their mean says more
 
 
 class LearningCurve(Record):

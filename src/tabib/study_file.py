@@ -26,7 +26,6 @@ from tabib.errors import StudyError
 
 __all__ = [
     "MakePhantom",
-    "a",
     "check_study",
     "dump_fields",
     "dump_study",
@@ -35,6 +34,7 @@ __all__ = [
     "parse_study",
     "read_fields",
     "what_is_wrong",
+    "with_article",
     "written",
     "written_fields",
 ]
@@ -79,8 +79,8 @@ def load_study(
 
     `overrides` are texts such as `training.epochs=5`, applied before anything is checked. Paths in the file are
     relative to the file; in an override, to the working directory. `changes` are such texts as well, made before the overrides and as if
-    they stood in the file; where `changes_win` they are made after the overrides. With `phantom` the study is what the part `phantom` of the file makes of it, at `scale: phantom`, before any
-    change. `kind` is what a message calls the file.
+    they stood in the file; where `changes_win` they are made after the overrides. With `phantom` the study is what the part `phantom` of the
+    file makes of it, at `scale: phantom`, before any change. `kind` is what a message calls the file.
 
     Raises `StudyError` with file, line and the nearest spelling.
     """
@@ -102,10 +102,10 @@ def _text_of(path: Path, kind: str) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StudyError(
-            f"There is no file {path}, and {a(kind)} was expected. Check its name, write one, or copy one from the tutorial."
+            f"There is no file {path}, and {with_article(kind)} was expected. Check its name, write one, or copy one from the tutorial."
         ) from None
     except IsADirectoryError:
-        raise StudyError(f"{path} is a folder, and {a(kind)} was expected. To look at a folder: tabib look {path}") from None
+        raise StudyError(f"{path} is a folder, and {with_article(kind)} was expected. To look at a folder: tabib look {path}") from None
     except UnicodeDecodeError as error:
         raise StudyError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
     except OSError as error:
@@ -168,11 +168,11 @@ def read_fields(path: Path, *, kind: str) -> dict[str, Any]:
     """
     values = _read_yaml(_text_of(path, kind), str(path)).values
     if not isinstance(values, dict):
-        raise StudyError(f"{path} holds no fields, and {a(kind)} was expected.")
+        raise StudyError(f"{path} holds no fields, and {with_article(kind)} was expected.")
     return values
 
 
-def a(kind: str) -> str:
+def with_article(kind: str) -> str:
     """What a message calls a file, with its article: "an ablation file"."""
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 

@@ -301,6 +301,8 @@ def test_the_highest_row_is_named_by_its_mean_over_seeds(ablation: Ablation) -> 
     assert plain(highest(ablation, reader)).startswith(
         f"Highest in {main_measure(ablation, reader)}: {best.name or 'as it is'}, with {max(means):.3f}"
     )
+    twice = ablation.model_copy(update={"rows": [best.model_copy(update={"name": name}) for name in ("this", "that")]})
+    assert ": this and that, with" in plain(highest(twice, reader)), "neither is above the other"
     assert highest(ablation.model_copy(update={"rows": ablation.rows[:1]}), reader) == "", "one row is no comparison"
     assert highest(ablation.model_copy(update={"rows": []}), reader) == ""
 

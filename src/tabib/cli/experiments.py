@@ -146,11 +146,12 @@ def leaky_twin(
     pages = write_twins(found, place)
     lines = [*scale_lines({found.honest.scale}), f"as it is: {_headlines(found.honest)}"]
     lines += ["the split is given, and set aside by the ways that draw; drawn by patient from the same images:"] if found.drawn else []
-    for each in [*([found.drawn] if found.drawn else []), *found.twins]:
+    others = [*filter(None, [found.drawn]), *found.twins]
+    for each in others:
         lines.append(f"{each.way}: {_headlines(each.line) if each.line else f'not run. {each.reason}'}")
         lines += [f"      {plain(told(found, each, language('en')))}"] if each.line and each is not found.drawn else []
     tell({"leaky_twin": found.model_dump(), "pages": pages}, [*lines, *(f"Page: {page}" for page in pages)], as_json)
-    _leave_runs(each.not_run for each in [*([found.drawn] if found.drawn else []), *found.twins])
+    _leave_runs(each.not_run for each in others)
 
 
 def learning_curve(

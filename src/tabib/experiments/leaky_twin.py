@@ -19,7 +19,7 @@ from tabib.evaluation.parts import leaked_rows
 from tabib.experiments.compare import compare_runs
 from tabib.experiments.trainings import GOES_WRONG, Missed, Row, missed, prepare, run_rows
 from tabib.progress import SILENT, Progress
-from tabib.records import Compared, Comparison, LeakyTwin, Twin
+from tabib.records import DRAWN_WAYS, Compared, Comparison, LeakyTwin, Twin
 from tabib.reports import LANGUAGES, write_twin_pages
 from tabib.runs import Run, atomic_write, code_of, fingerprint, list_data, read_run, write_json
 from tabib.training import class_names
@@ -29,9 +29,6 @@ __all__ = ["WAYS", "make_twins", "write_twins", "wrong_study"]
 
 WAYS = ("image", "augmented", "labels")
 """Split by image; augmented before the split; labels drawn by chance."""
-
-DRAWN = ("image", "augmented")
-"""Ways that draw from all images, and so set a given split aside."""
 
 COPIES = 3
 """Changed copies of each image that are made before the split, where the study does not say."""
@@ -78,7 +75,7 @@ def make_twins(
         raise StudyError(_no_twin(missed(error))) from error
     studies = {way: wrong_study(way, study, prepared, folder, progress) for way in ways}
     rows = [Row(way, made, explained=False) for way, made in studies.items() if not isinstance(made, Missed)]
-    aside = any(way in DRAWN for way in ways) and (study.split.given or study.split.file is not None)
+    aside = any(way in DRAWN_WAYS for way in ways) and (study.split.given or study.split.file is not None)
     sound = [Row("drawn by group", _drawn(study, "group"), explained=False)] if aside else []
     ran = run_rows([Row("as it is", study), *sound, *rows], command=command, **told)
     honest, *others = ran.found
@@ -95,7 +92,7 @@ def make_twins(
     def twin_of(way: Any, place: Path | Missed) -> Twin:
         if isinstance(place, Missed):
             return Twin(way=way, not_run=place.why, reason=place.reason)
-        with_ = "group" if aside and way in DRAWN else "honest"
+        with_ = "group" if aside and way in DRAWN_WAYS else "honest"
         beside = _beside(way, with_, lines, there) if way != "group" and with_ in there else {}
         return Twin(way=way, line=lines[way], known=_known(read_run(place)), **beside)
 

@@ -14,7 +14,7 @@ from tabib.experiments.trainings import Missed, Row, run_rows
 from tabib.progress import SILENT, Progress
 from tabib.records import Compared, Pace
 from tabib.reports import LANGUAGES
-from tabib.study_file import MakePhantom, a, load_study, read_fields, written
+from tabib.study_file import MakePhantom, load_study, read_fields, with_article, written
 
 __all__ = ["Series", "changed_study", "changes_in", "only_fields", "read_rows", "read_series", "read_title", "refuse_set", "run_series"]
 
@@ -74,7 +74,7 @@ def read_rows(
     values, listed = read_fields(path, kind=f"{kind} file"), fields[-1]
     if "data" in values:
         raise StudyError(
-            f"{path} is a study, and {a(kind)} was expected: a file that names a study and {listed}, each of which "
+            f"{path} is a study, and {with_article(kind)} was expected: a file that names a study and {listed}, each of which "
             f"changes some of its fields. To run the study: tabib run {path}. To compare what was run: tabib compare RUN RUN"
         )
     only_fields(values, fields, str(path))

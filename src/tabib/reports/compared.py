@@ -8,7 +8,7 @@ from statistics import fmean
 
 from tabib.config import METRICS
 from tabib.records import Compared, Comparison, Measure, Pace, TrainFit
-from tabib.reports.text import Language, Value
+from tabib.reports.text import Language, Value, isolated
 from tabib.reports.views import written_number
 
 __all__ = [
@@ -112,12 +112,13 @@ def highest(comparison: Comparison, reader: Language) -> str:
 
 
 def highest_of(values: Mapping[str, float | None], measure: str, reader: Language) -> str:
-    """Which of several rows is highest, in words that promise no more; nothing where fewer than two have a value."""
+    """Which of several rows is highest, or are, in words that promise no more; nothing where fewer than two have a value."""
     there = {name: value for name, value in values.items() if value is not None}
     if len(there) < 2:
         return ""
-    name = max(there, key=lambda each: there[each])
-    return reader.text("compare.highest", {"name": name, "measure": measure, "value": there[name]})
+    most = max(there.values())
+    names = reader.series([isolated(name) for name, value in there.items() if value == most])
+    return reader.text("compare.highest", {"name": names, "measure": measure, "value": most})
 
 
 def caution(comparison: Comparison, reader: Language) -> str:

@@ -1,9 +1,9 @@
 """From rows to weights, and from weights to a decision."""
 
+from tabib.training.board import draw_checks
 from tabib.training.calibrate import calibrate
 from tabib.training.classify import check_layers, class_names, train
 from tabib.training.doctor import check_settings, check_training
-from tabib.training.drawn import draw_checks
 from tabib.training.loop import Pruned, Watch
 from tabib.training.members import plans
 from tabib.training.overfit import overfit_few
