@@ -879,6 +879,7 @@ class Ablation(Record):
     folds: list[int] = []  # each of which judges once
     rows: list[AblatedRow]  # the study as it is first
     left_out: list[str] = []  # rows of the file that a --set made the study as it is
+    not_asked: list[str] = []  # rows of the file that an --only did not name
     test_rows: int = 0
     test_groups: int = 0
     masked: bool = False

@@ -137,6 +137,12 @@ def test_the_verb_loads_what_is_done(place: Path) -> None:
     assert sorted(json.loads(path.read_text())["test_looks"] for path in judged) == [1, 2, 3, 4, 5, 6], (
         "each has the number of its own look"
     )
+    few = [str(place / "what.yaml"), "--runs", str(place / "runs"), "-o", str(place / "few"), "--only", "from zeros"]
+    done = CliRunner().invoke(app, ["ablate", *few])
+    assert done.exit_code == 0, done.output
+    assert "Not asked for this time: one epoch and without weights." in done.stdout
+    assert "one epoch: " not in done.stdout
+    assert [path.stat().st_mtime_ns for path in (*weights, *judged)] == before
 
 
 @pytest.mark.usefixtures("trained")
@@ -406,6 +412,29 @@ def test_what_a_row_says_itself_stays_as_it_is(place: Path) -> None:
     assert (found.left_out, found.rows[2].against) == (["once"], 0)
     found = read_changes(place / "rates.yaml")
     assert (found.left_out, found.rows[3].against) == ([], 2)
+
+
+def test_only_the_rows_that_are_asked_for_run_with_what_they_are_compared_with(place: Path, ablation: Ablation, tmp_path: Path) -> None:
+    (place / "chain.yaml").write_text(
+        "study: tiny.yaml\nbase: plain\nchanges: [{name: a, set: {training.batch: 8}, against: b}, {name: b, set: {training.epochs: 3}}, "
+        "{name: c, set: {training.epochs: 1}, against: a}, {name: d, set: {training.epochs: 4}, against: b}]"
+    )
+    found = read_changes(place / "chain.yaml", only=["c"])
+    assert [(row.name, row.against) for row in found.rows] == [("plain", 0), ("a", 2), ("b", 0), ("c", 1)]
+    assert found.not_asked == ["d"]
+    found = read_changes(place / "chain.yaml", only=["d", "b"])
+    assert [(row.name, row.against) for row in found.rows] == [("plain", 0), ("b", 0), ("d", 1)]
+    assert found.not_asked == ["a", "c"]
+    assert len(read_changes(place / "chain.yaml").rows) == 5
+    with pytest.raises(StudyError, match=r"chain.yaml: --only: there is no row e\. Rows are plain, a, b, c, d\."):
+        read_changes(place / "chain.yaml", only=["e"])
+    for name, overrides in (("plain", []), ("b", ["training.epochs=3"])):
+        with pytest.raises(StudyError, match="--only asks for nothing but the study as it is"):
+            read_changes(place / "chain.yaml", only=[name], overrides=overrides)
+    pages = write_ablation(ablation.model_copy(update={"not_asked": ["x", "y", "z"]}), tmp_path)
+    english, persian = (re.sub(r"<[^>]*>", "", page.read_text(encoding="utf-8")) for page in pages)
+    assert "Not asked for this time: x, y and z." in plain(english)
+    assert "این بار خواسته نشد: x، y و z" in plain(persian)
 
 
 def test_a_row_that_changes_nothing_is_refused_with_an_override_as_well(place: Path) -> None:

@@ -231,6 +231,10 @@ def _headlines(line: Compared, *, intervals: bool = False) -> str:
 
 def ablate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that names a study, seeds, and changes, one a line.")],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROW", help="Run this row, the study as it is, and what the row is compared with. Give it again for another."),
+    ] = None,
     out: Pages = None,
     set_: Overrides = None,
     phantom: OnPhantom = False,
@@ -240,16 +244,17 @@ def ablate(
 ) -> None:
     """Change a study one thing at a time, with several seeds: differences with intervals, and what the test could have shown."""
     from tabib.experiments import judge_changes, read_changes, run_changes, write_ablation
-    from tabib.reports.ablated import highest, told
+    from tabib.reports.ablated import highest, not_asked, told
     from tabib.reports.text import language, plain
 
     where = _of_several(runs, out, offline)
-    changes = read_changes(file, overrides=set_ or (), phantom=maker_of(phantom, runs))
+    changes = read_changes(file, overrides=set_ or (), only=only or (), phantom=maker_of(phantom, runs))
     trained = run_changes(changes, **where)
     ablation = judge_changes(changes, trained)
     pages = write_ablation(ablation, out or runs / f"ablate-{file.stem}")
     lines = scale_lines({ablation.scale})
     lines += [f"{name}: left out. With what --set says, the study as it is has its change." for name in ablation.left_out]
+    lines += [plain(others)] if (others := not_asked(ablation, language("en"))) else []
     for place, row in enumerate(ablation.rows):
         said = [
             f"{each.name} {sum(there) / len(there):.3f}" + (f" [{each.low:.3f}, {each.high:.3f}]" if each.low is not None else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -71,6 +71,7 @@ class Changes:
     seeds: Sequence[int]
     folds: Sequence[int | None]  # given folds, or drawn ones, that judge in turn; or one None
     left_out: Sequence[str] = ()  # names of rows that an override makes the study as it is
+    not_asked: Sequence[str] = ()  # names of rows that others were asked for without
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Trained:
     pace: Pace | None = None  # of the ablation
 
 
-def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhantom | None = None) -> Changes:
+def read_changes(path: Path, *, overrides: Sequence[str] = (), only: Sequence[str] = (), phantom: MakePhantom | None = None) -> Changes:
     """Read a file of changes.
 
         study: films.yaml
@@ -104,6 +105,7 @@ def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhan
             with the row that `against` names; what a row changes is always told of the first.
         overrides: texts such as `training.epochs=2`, which change every row; what a row says itself stays. A row that is then the study as it
             is, is left out.
+        only: names of rows; no other is run, but for the study as it is and what these are compared with. None: all.
         phantom: as of `load_study`; what a row says under `phantom` is then changed, too.
 
     At a scale that is not `full` the first seed and the first fold are enough, because such figures prove nothing.
@@ -111,7 +113,7 @@ def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhan
     Raises:
         StudyError: with file, and row where one is wrong: two fields changed at once without `together: true`, none, or one that no
             row can change; a row compared with itself, with none that is there, or with one that is compared with it; an override of seeds
-            or folds, which the file says; or one that leaves no row.
+            or folds, which the file says; or one that leaves no row; a name under `only` that no row has.
     """
     values, rows = read_rows(path, kind="ablation", fields=FIELDS, row_fields=ROW_FIELDS)
     place = path.parent / str(values["study"])
@@ -154,6 +156,7 @@ def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhan
             f"--set {' --set '.join(overrides)}: no row is left of {path}: the study itself is then what each of them asks for."
         )
     found = _compared(found, [(where, row) for where, row in rows if row["name"] not in left_out], left_out)
+    found, not_asked = _asked(found, [name for name in only if name not in left_out], path) if only else (found, [])
     folds = _numbers(values, "folds", path)
     split = base.study.split
     if folds and not split.given and (split.turns is None or max(folds) >= split.turns):
@@ -164,7 +167,7 @@ def read_changes(path: Path, *, overrides: Sequence[str] = (), phantom: MakePhan
     seeds = _numbers(values, "seeds", path) or [0]
     if base.study.scale != "full":
         seeds, folds = seeds[:1], folds[:1]
-    return Changes(read_title(values, path), found, seeds, folds or [None], left_out)
+    return Changes(read_title(values, path), found, seeds, folds or [None], left_out, not_asked)
 
 
 def run_changes(
@@ -218,15 +221,37 @@ def _compared(found: Sequence[Changed], rows: Sequence[tuple[str, Mapping[str, A
             raise StudyError(f"{where}: against is {name!r}. Expected the name of one row, as in against: {found[0].name or 'NAME'}")
         other = 0 if name == found[0].name else places.get(name)
         if other is None:
-            near = difflib.get_close_matches(name, places, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"Rows are {', '.join(places)}."
-            raise StudyError(f"{where}: against: there is no row {name}. {hint}")
+            raise StudyError(f"{where}: against: {_no_row(name, places)}")
         if other == place:
             raise StudyError(f"{where}: against names the row itself. Give another, or leave it out to compare it with the study as it is.")
         if 0 < other < place and compared[other].against == place:
             raise StudyError(f"{where}: against: {name} is compared with this row already. One of the two is enough.")
         compared.append(replace(row, against=other))
     return compared
+
+
+def _asked(found: Sequence[Changed], only: Sequence[str], path: Path) -> tuple[list[Changed], list[str]]:
+    """The rows of these names, the study as it is, and what they are compared with, in their order; and the names of the others."""
+    places = {row.name: place for place, row in enumerate(found) if row.name}
+    asked = {0}
+    for name in only:
+        if name not in places:
+            raise StudyError(f"{path}: --only: {_no_row(name, places)}")
+        place = places[name]
+        while place not in asked:
+            asked.add(place)
+            place = found[place].against
+    kept = sorted(asked)
+    if len(kept) == 1:
+        raise StudyError(f"{path}: --only asks for nothing but the study as it is, which always runs. Name a row that changes something.")
+    return [replace(found[place], against=kept.index(found[place].against)) for place in kept], [
+        row.name for place, row in enumerate(found) if place not in asked
+    ]
+
+
+def _no_row(name: str, rows: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, rows, n=1)
+    return f"there is no row {name}. " + (f"Did you mean {near[0]}?" if near else f"Rows are {', '.join(rows)}.")
 
 
 def _numbers(values: Mapping[str, Any], name: str, path: Path) -> list[int]:

@@ -51,6 +51,7 @@ def judge_changes(changes: Changes, trained: Sequence[Trained]) -> Ablation:
         folds=[fold for fold in changes.folds if fold is not None],
         rows=[row.model_copy(update={"differences": each}) for row, each in zip(rows, compared, strict=True)],
         left_out=list(changes.left_out),
+        not_asked=list(changes.not_asked),
         test_rows=len(first.rows) if first else 0,
         test_groups=first.groups if first else 0,
         masked=first is not None and first.cases is not None,

@@ -149,6 +149,12 @@ def highest(ablation: Ablation, reader: Language) -> str:
     return highest_of(means, main_measure(ablation, reader), reader)
 
 
+def not_asked(ablation: Ablation, reader: Language) -> str:
+    """Which rows of the file did not run because others were asked for; nothing where all were."""
+    rows = reader.series([isolated(name) for name in ablation.not_asked])
+    return reader.text("ablate.not_asked", {"rows": rows}) if rows else ""
+
+
 def verdict(ablation: Ablation, row: AblatedRow) -> str:
     """What can be said of a row in the main measure: a key of words."""
     if row.not_compared or not row.differences:
