@@ -289,6 +289,14 @@ def test_what_is_given_stays(films: Path) -> None:
     assert resolved(planted) == planted.study
 
 
+@pytest.mark.parametrize(("epochs", "copies", "left"), [(9, 4, (2, 1)), (1, 0, (1, 0))])
+def test_a_try_out_is_short(films: Path, epochs: int, copies: int, left: tuple[int, int]) -> None:
+    asked = {"training": {"epochs": epochs}, "augment": {"copies": copies, "flip_horizontal": True}}
+    tried, whole = (resolved(plant(films, **asked, scale=scale)) for scale in ("bench", "full"))
+    assert (tried.training.epochs, tried.augment.copies) == left
+    assert (whole.training.epochs, whole.augment.copies) == (epochs, copies)
+
+
 def test_one_colour_image_asks_for_three_channels(films: Path) -> None:
     planted = plant(films, input={"channels": "auto"})
     index = planted.index.with_columns(colour=pl.col("row") == 4)

@@ -462,7 +462,7 @@ class BaseStudy(Part):
     title: Bilingual = Bilingual()
     """Title of the report."""
     scale: Literal["full", "bench", "phantom"] = "full"
-    """`bench` is a try-out of everything on few images (of each class 40 train, 20 choose and 20 judge) in 2 epochs; `phantom`, which `--phantom` sets, says that the images are made up. Figures of both say nothing of the study, and every page says so."""
+    """`bench` is a try-out of everything on few images (of each class 40 train, 20 choose and 20 judge; at most one copy of each) in 2 epochs; `phantom`, which `--phantom` sets, says that the images are made up. Figures of both say nothing of the study, and every page says so."""
     split: Split = Split()
     report: Report = Report()
     expect: list[str] = []

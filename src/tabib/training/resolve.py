@@ -82,6 +82,7 @@ def resolve_study(
     training = study.training
     if study.scale == "bench":
         training = training.model_copy(update={"epochs": min(training.epochs, _BENCH_EPOCHS)})
+        study = study.model_copy(update={"augment": study.augment.model_copy(update={"copies": min(study.augment.copies, 1)})})
     device = find_device(training.device)
     threads = available_threads() if training.threads == "auto" else training.threads
     study = study.model_copy(update={"training": training.model_copy(update={"device": device, "threads": threads})})
