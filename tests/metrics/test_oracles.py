@@ -108,7 +108,8 @@ def test_a_difference_of_areas_has_delongs_correlated_variance(rows: int) -> Non
     exact = (rows - 1) / rows * (np.var(gaps[0], ddof=1) / (ill - 1) + np.var(gaps[1], ddof=1) / (well - 1))
     assert found.error == pytest.approx(exact**0.5)
     assert found.error == pytest.approx(variance**0.5, rel=1 / min(ill, well))
-    assert found.freedom == rows - 1
+    welch = (1 / ill + 1 / well) ** 2 / (1 / ill**2 / (ill - 1) + 1 / well**2 / (well - 1))
+    assert found.freedom == pytest.approx(min(rows - 1, welch))
 
 
 def discordant(first: int, second: int, rows: int) -> PairedMeasure:

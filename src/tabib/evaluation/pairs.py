@@ -45,6 +45,7 @@ class Moves:
     of: str | None
     value: float
     left_out: np.ndarray  # (K,)
+    carriers: Sequence[int]  # how many groups it is about: of a sensitivity those with a positive image, of an AUC those of each class
 
 
 def moves_of(labels: Sequence[Answers]) -> list[Moves]:
@@ -52,14 +53,23 @@ def moves_of(labels: Sequence[Answers]) -> list[Moves]:
     first = labels[0]
     if len(labels) == 1:
         asked = [(name, None) for name in OF_TWO] if len(first.classes) == 2 else OF_MANY
-        return [_moves(name, of, partial(_value, first, name, of), first) for name, of in asked]
-    right = np.all([answers.truth == answers.predicted for answers in labels], axis=0)
+        return [_moves(name, of, partial(_value, first, name, of), first, _carriers(name, first)) for name, of in asked]
+    right, rarest = (
+        np.all([each.truth == each.predicted for each in labels], axis=0),
+        min((_carriers("auc", each) for each in labels), key=min),
+    )
     return [
         *(
-            _moves(name, MACRO, lambda weights, name=name: np.mean([_value(each, name, None, weights) for each in labels], axis=0), first)
+            _moves(
+                name,
+                MACRO,
+                lambda weights, name=name: np.mean([_value(each, name, None, weights) for each in labels], axis=0),
+                first,
+                rarest,
+            )
             for name in OF_LABELS
         ),
-        _moves("exact_match", None, lambda weights: weights @ right / weights.sum(-1), first),
+        _moves("exact_match", None, lambda weights: weights @ right / weights.sum(-1), first, [first.group_count]),
     ]
 
 
@@ -78,7 +88,8 @@ def answer_differences(
     for ones, others in zip(zip(*first, strict=True), zip(*second, strict=True), strict=True):
         values = np.array([one.value - other.value for one, other in zip(ones, others, strict=True)])
         left_out = np.stack([one.left_out - other.left_out for one, other in zip(ones, others, strict=True)])
-        found.append(_measure(ones[0].name, ones[0].of, values, left_out, rows=len(answers.truth), groups=answers.group_count, sure=sure))
+        said = {"rows": len(answers.truth), "groups": answers.group_count, "carriers": ones[0].carriers}
+        found.append(_measure(ones[0].name, ones[0].of, values, left_out, **said, sure=sure))
     return found
 
 
@@ -93,7 +104,8 @@ def answer_intervals(trainings: Sequence[Sequence[Moves]], answers: Answers, sur
     found = []
     for each in zip(*trainings, strict=True):
         values, left_out = np.array([move.value for move in each]), np.stack([move.left_out for move in each])
-        found.append((each[0].name, each[0].of, trainings_interval(values, left_out, groups=answers.group_count, sure=sure)))
+        said = {"groups": answers.group_count, "carriers": each[0].carriers}
+        found.append((each[0].name, each[0].of, trainings_interval(values, left_out, **said, sure=sure)))
     return found
 
 
@@ -113,7 +125,7 @@ def case_differences(first: Sequence[Cases], second: Sequence[Cases], structures
     found = []
     for name, of, read in asked_of_cases(first[0], structures):
         values, left_out, rows, number = _means(_read(first, keys, read) - _read(second, keys, read), [first[0][key].group for key in keys])
-        found.append(_measure(name, of, values, left_out, rows=rows, groups=number, sure=sure))
+        found.append(_measure(name, of, values, left_out, rows=rows, groups=number, carriers=[number], sure=sure))
     return found
 
 
@@ -166,9 +178,9 @@ def asked_of_cases(cases: Cases, structures: Sequence[str]) -> list[tuple[str, s
 
 
 def _measure(
-    name: str, of: str | None, values: np.ndarray, left_out: np.ndarray, *, rows: int, groups: int, sure: Sureness
+    name: str, of: str | None, values: np.ndarray, left_out: np.ndarray, *, rows: int, groups: int, carriers: Sequence[int], sure: Sureness
 ) -> PairedMeasure:
-    tested = paired_test(values, left_out, groups=groups, sure=sure)
+    tested = paired_test(values, left_out, groups=groups, sure=sure, carriers=carriers)
     measure = made_measure(name, of, float(values.mean()), tested.interval, rows=rows, groups=groups)
     return PairedMeasure(**measure.model_dump(), p=tested.p, error=tested.error, freedom=tested.freedom, pairs=len(values))
 
@@ -200,9 +212,20 @@ def _means(values: np.ndarray, groups: Sequence[str]) -> tuple[np.ndarray, np.nd
     return values.mean(1) if number else np.full(len(values), math.nan), left_out, len(there), number
 
 
-def _moves(name: str, of: str | None, statistic: Callable[[np.ndarray], np.ndarray], answers: Answers) -> Moves:
+def _moves(name: str, of: str | None, statistic: Callable[[np.ndarray], np.ndarray], answers: Answers, carriers: Sequence[int]) -> Moves:
     whole = float(statistic(np.ones((1, len(answers.truth))))[0]) if len(answers.truth) else math.nan
-    return Moves(name, of, whole, leave_groups_out(statistic, answers.groups) if answers.group_count >= FEWEST else np.array([math.nan]))
+    left_out = leave_groups_out(statistic, answers.groups) if answers.group_count >= FEWEST else np.array([math.nan])
+    return Moves(name, of, whole, left_out, carriers)
+
+
+def _carriers(name: str, answers: Answers) -> list[int]:
+    """How many groups have an image of the class that a measure is of, or of each class there is; of an accuracy all."""
+    if name == "accuracy":
+        return [answers.group_count]
+    held = [len(np.unique(answers.groups[answers.truth == place])) for place in range(len(answers.classes))]
+    if name in ("sensitivity", "specificity"):
+        return [held[1 if name == "sensitivity" else 0]]
+    return [number for number in held if number] or [0]
 
 
 def _value(answers: Answers, name: str, of: str | None, weights: np.ndarray) -> np.ndarray:

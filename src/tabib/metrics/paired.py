@@ -39,7 +39,7 @@ class Paired:
     freedom: float | None = None  # degrees of freedom that it is known with
 
 
-def paired_test(values: np.ndarray, left_out: np.ndarray, *, groups: int, sure: Sureness) -> Paired:
+def paired_test(values: np.ndarray, left_out: np.ndarray, *, groups: int, sure: Sureness, carriers: Sequence[int] | None = None) -> Paired:
     """How sure the mean of `values` is, differences between -1 and 1 of two methods.
 
     Args:
@@ -47,15 +47,19 @@ def paired_test(values: np.ndarray, left_out: np.ndarray, *, groups: int, sure: 
         left_out: (S, K) the same with each group, or bundle of groups, left out, as of `leave_groups_out`.
         groups: number of groups.
         sure: how sure; nothing is drawn.
+        carriers: numbers of groups that the values are about: of a sensitivity those with a positive image, of an AUC those of each class; all where they
+            are not given. The spread is known from them: three patients who are ill say as little among a hundred as alone.
 
     Returns:
         The interval over groups and, where there are several, seeds, by Student's t bent so that it stays between -1 and 1; `p` of
         the test that agrees with it. With one training each, the interval is of the groups alone.
     """
-    return _test(values, left_out, groups=groups, sure=sure, reach=1.0)
+    return _test(values, left_out, groups=groups, carriers=carriers, sure=sure, reach=1.0)
 
 
-def trainings_interval(values: np.ndarray, left_out: np.ndarray, *, groups: int, sure: Sureness) -> Interval:
+def trainings_interval(
+    values: np.ndarray, left_out: np.ndarray, *, groups: int, sure: Sureness, carriers: Sequence[int] | None = None
+) -> Interval:
     """Interval of the mean of `values`, a measure between 0 and 1 of several trainings, over groups and trainings.
 
     Args:
@@ -63,26 +67,28 @@ def trainings_interval(values: np.ndarray, left_out: np.ndarray, *, groups: int,
         left_out: (S, K) the same with each group, or bundle of groups, left out, as of `leave_groups_out`.
         groups: number of groups.
         sure: how sure; nothing is drawn.
+        carriers: as of `paired_test`.
 
     Returns:
         The same interval as of `paired_test`, bent so that it stays between 0 and 1; none where that has none.
     """
-    found = _test(2 * values - 1, 2 * left_out - 1, groups=groups, sure=sure, reach=2.0).interval
+    found = _test(2 * values - 1, 2 * left_out - 1, groups=groups, carriers=carriers, sure=sure, reach=2.0).interval
     if found.low is None or found.high is None:
         return found
     return Interval((1 + found.low) / 2, (1 + found.high) / 2, found.method, groups)
 
 
-def _test(values: np.ndarray, left_out: np.ndarray, *, groups: int, sure: Sureness, reach: float) -> Paired:
+def _test(values: np.ndarray, left_out: np.ndarray, *, groups: int, carriers: Sequence[int] | None, sure: Sureness, reach: float) -> Paired:
     """`paired_test` of values between -1 and 1, which a group that was not seen may move by `reach`."""
-    if groups < FEWEST or not np.isfinite(values).all() or not np.isfinite(left_out).all():
+    carriers = [groups] if carriers is None else carriers
+    if groups < FEWEST or min(carriers) < 2 or not np.isfinite(values).all() or not np.isfinite(left_out).all():
         return Paired(Interval(groups=groups))
     value = float(values.mean())
-    variance, freedom = _variance(values, left_out)
+    variance, freedom = _variance(values, left_out, carriers)
     quantile = float(student.ppf((1 + sure.confidence) / 2, freedom))
     if variance < 1e-18 or abs(value) >= 1:
         # No group differs from another: as large a share of groups may as has not been seen among so many.
-        half = reach * wilson(0.0, groups, quantile)[1]
+        half = reach * wilson(0.0, min(carriers), quantile)[1]
         p = float(2 * student.sf(quantile * abs(value) / half, freedom))
         return Paired(Interval(max(-1.0, value - half), min(1.0, value + half), "jackknife_t", groups), p)
     error, bent = math.sqrt(variance), math.sqrt(variance) / (1 - value**2)
@@ -128,16 +134,18 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def _variance(values: np.ndarray, left_out: np.ndarray) -> tuple[float, float]:
-    """Variance of the mean of `values`, and its degrees of freedom."""
+def _variance(values: np.ndarray, left_out: np.ndarray, carriers: Sequence[int]) -> tuple[float, float]:
+    """Variance of the mean of `values`, and its degrees of freedom: of groups those of the carriers (Welch 1938), or of all where none differs."""
     seeds, groups = left_out.shape
+    numbers = np.array(carriers, dtype=float)
+    known = min(groups - 1.0, (1 / numbers).sum() ** 2 / (1 / numbers**2 / (numbers - 1)).sum())
     pseudo = groups * values[:, None] - (groups - 1) * left_out
     of_groups = seeds * float(pseudo.mean(0).var(ddof=1))
     if seeds == 1:
-        return of_groups / groups, groups - 1
+        return of_groups / groups, known if of_groups else groups - 1
     of_seeds = groups * float(pseudo.mean(1).var(ddof=1))
     rest = pseudo - pseudo.mean(0) - pseudo.mean(1, keepdims=True) + pseudo.mean()
     of_both = float((rest**2).sum()) / ((groups - 1) * (seeds - 1))
     whole = max(of_groups + of_seeds - of_both, of_groups, of_seeds)
-    parts = of_groups**2 / (groups - 1) + of_seeds**2 / (seeds - 1) + of_both**2 / ((groups - 1) * (seeds - 1))
+    parts = of_groups**2 / known + of_seeds**2 / (seeds - 1) + of_both**2 / (known * (seeds - 1))
     return whole / (seeds * groups), max(seeds - 1.0, whole**2 / parts) if parts else groups - 1
