@@ -1072,6 +1072,10 @@ class LabelTrouble(Record):
     pace: Pace | None = None  # of the trainings that were not there before
     several: bool = False  # whether an image may have several labels, each of which is weighed
     thresholds: dict[str, float]  # of a class or label: what the models give it on average where it is given; of a structure the usual Dice
+    reached: list[
+        Measure
+    ] = []  # by these models on what they judged: AUC of two classes, of more its mean, of each label; Dice of each structure
+    confidence: float = 0.95  # of the intervals of `reached`
     doubts: list[LabelDoubt]  # the worst first, in each list
     masked: bool = False  # whether the study is of masks, whose doubts are in `masks`
     masks: list[MaskDoubt] = []

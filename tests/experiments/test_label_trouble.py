@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +20,14 @@ from tabib.cli import app
 from tabib.config import Study
 from tabib.errors import RunError
 from tabib.experiments import find_label_trouble, trainings, write_label_trouble
-from tabib.experiments.label_trouble import weigh_answers
+from tabib.experiments.label_trouble import _area, weigh_answers
 from tabib.images import encode_png
+from tabib.metrics import auc
+from tabib.metrics.intervals import Sureness
 from tabib.phantoms import ChestFilms, make_chest_films
-from tabib.records import LabelTrouble
+from tabib.records import LabelTrouble, Measure
+from tabib.reports.doubted import guessed, reached
+from tabib.reports.text import language, plain
 from tabib.runs import Run
 from tabib.study_file import check_study, dump_study
 from tabib.training.networks import NETWORKS
@@ -59,12 +64,16 @@ def study_of(films: Path, **more: object) -> Study:
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_films(tmp_path_factory.mktemp("trouble") / "films", bright=40)
+
+
+def make_films(folder: Path, *, bright: float) -> Path:
     """The ill have a bright left half, the well a bright right one; some lie in the wrong folder, some have both sides alike."""
-    folder, draws = tmp_path_factory.mktemp("trouble") / "films", np.random.default_rng(3)
+    draws = np.random.default_rng(3)
     for patient in range(40):
         for film in range(2):
             name = f"p{patient:02d}_{film}.png"
-            side = 0 if name in HARD else 40 if patient % 2 else -40
+            side = 0 if name in HARD else bright if patient % 2 else -bright
             seen = draws.normal(120, 25, (SIDE, SIDE)) + np.where(np.arange(SIDE) < SIDE // 2, side, -side)
             place = folder / ("ill" if bool(patient % 2) != (name in WRONG) else "well")
             place.mkdir(parents=True, exist_ok=True)
@@ -120,6 +129,87 @@ def test_a_spreadsheet_takes_no_name_of_the_worklist_for_a_formula(trouble: Labe
         one, other = csv.DictReader(file)
     assert [one[name] for name in ("path", "patient", "label", "suggested")] == [f"'{names['path']}", "'@patient", "-1", "'+ill"]
     assert (other["path"], other["patient"], other["probability_of_label"]) == ("ill/=1.png", "", f"{second.label_probability:.3f}")
+
+
+def test_it_says_how_good_the_models_are(trouble: LabelTrouble, tmp_path: Path) -> None:
+    area = trouble.reached[0]
+    assert (area.name, area.of, area.rows, area.groups, len(trouble.reached)) == ("auc", None, 80, 40, 1)
+    assert area.low is not None
+    assert area.value is not None
+    assert 0.7 < area.low < 0.9 < area.value < 1, "three labels are wrong and two images show nothing"
+    english, persian = (page.read_text(encoding="utf-8") for page in write_label_trouble(trouble, tmp_path))
+    assert f"Area under the ROC curve {area.value:.3f} (95% interval {area.low:.3f}" in plainly(english)
+    assert "مدل‌ها بر همهٔ تصاویر با هم چقدر خوب‌اند" in persian
+    assert "mean nothing" not in english
+    assert "هیچ معنایی ندارند" not in persian
+
+
+def test_lists_of_models_that_guess_are_said_to_mean_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Films that show nothing: half of the labels are still called probably wrong."""
+    monkeypatch.setitem(NETWORKS, "sees", sees)
+    films = make_films(tmp_path / "films", bright=0)
+    (tmp_path / "spots.yaml").write_text(dump_study(study_of(films, training={**TRAINING, "epochs": 3})), encoding="utf-8")
+    said = CliRunner().invoke(app, ["label-trouble", str(tmp_path / "spots.yaml"), "--runs", str(tmp_path / "runs")])
+    assert said.exit_code == 0, said.output
+    found = LabelTrouble.model_validate(json.loads((tmp_path / "runs" / "label-trouble-spots" / "label_trouble.json").read_text()))
+    area = found.reached[0]
+    assert area.low is not None
+    assert area.high is not None
+    assert area.low < 0.5 < area.high
+    assert len(names(found, "wrong")) > 0.2 * found.rows
+    english, persian = (
+        (tmp_path / "runs" / "label-trouble-spots" / f"label_trouble.{code}.html").read_text("utf-8") for code in ("en", "fa")
+    )
+    for text in (said.stdout, plainly(english)):
+        assert f"Area under the ROC curve {area.value:.3f} (95% interval {area.low:.3f} to {area.high:.3f})" in " ".join(text.split())
+        assert "the lists below mean nothing. Train better first" in " ".join(text.split())
+    assert "هیچ معنایی ندارند" in persian
+
+
+def plainly(page: str) -> str:
+    return re.sub("</?bdi[^>]*>", "", page)
+
+
+def test_the_interval_of_the_models_is_of_patients() -> None:
+    draws = np.random.default_rng(0)
+    ill = draws.integers(0, 2, 40)
+    score = np.clip(0.3 * ill + draws.uniform(0, 0.7, 40), 0, 1)
+    table = pl.DataFrame({"row": range(40), "label": np.array(["a", "b"])[ill], "p_a": 1 - score, "p_b": score})
+    alone = _area(table, ["a", "b"], {}, Sureness())
+    often = pl.concat([table.with_columns(row=pl.col("row") + 40 * copy) for copy in range(5)])
+    of_patients = _area(often, ["a", "b"], {row: f"patient {row % 40}" for row in range(200)}, Sureness())
+    of_rows = _area(often, ["a", "b"], {}, Sureness())
+    assert (alone.value, alone.groups) == (pytest.approx(of_patients.value), of_patients.groups)
+    assert width(of_patients) == pytest.approx(width(alone), abs=0.005)
+    assert width(of_patients) > 1.8 * width(of_rows), "five times as many images are no five times as many patients"
+
+
+def width(measure: Measure) -> float:
+    assert measure.low is not None
+    assert measure.high is not None
+    return measure.high - measure.low
+
+
+def test_of_three_classes_it_is_the_mean_area(trouble: LabelTrouble) -> None:
+    sure = [[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]]
+    table = answers_of([*sure, *sure, *sure, sure[0]], "abcabcabcb")
+    found = _area(table, ["a", "b", "c"], {}, Sureness())
+    areas = [float(auc(np.array([label == name for label in "abcabcabcb"]), table[f"p_{name}"].to_numpy())) for name in "abc"]
+    assert (found.name, found.of, found.value) == ("auc", "macro", pytest.approx(np.mean(areas)))
+    said = plain(reached(trouble.model_copy(update={"reached": [found]}), language("en")))
+    assert f"mean over classes: Area under the ROC curve {found.value:.3f}" in said
+
+
+def test_labels_that_are_guessed_are_named(trouble: LabelTrouble) -> None:
+    mass, fluid, few = (
+        Measure(name="auc", of=name, value=0.7, low=low, high=high)
+        for name, low, high in (("MASS", 0.6, 0.8), ("FLUID", 0.5, 0.9), ("FEW", None, None))
+    )
+    found = trouble.model_copy(update={"several": True, "reached": [mass, fluid, few]})
+    assert plain(guessed(found, language("en"))).startswith("The interval of FLUID does not lie above 0.5")
+    assert "FLUID" in guessed(found, language("fa"))
+    assert "FEW: Area under the ROC curve 0.700 (no interval: too few patients or groups)" in plain(reached(found, language("en")))
+    assert guessed(found.model_copy(update={"reached": [mass]}), language("en")) == ""
 
 
 def answers_of(probability: list[list[float]], labels: str) -> pl.DataFrame:
@@ -227,6 +317,7 @@ def test_each_of_several_labels_is_weighed(tmp_path: Path) -> None:
     found = find_label_trouble(check_study(values, source="here"), root=tmp_path / "runs")
     assert found.several
     assert set(found.thresholds) == {"PNEUMONIA", "MASS"}
+    assert [(each.name, each.of, each.groups) for each in found.reached] == [("auc", "PNEUMONIA", 24), ("auc", "MASS", 24)]
     assert {each.label.removeprefix("not ") for each in found.doubts} == {"PNEUMONIA", "MASS"}
     assert "without MASS" in write_label_trouble(found, tmp_path)[0].read_text(encoding="utf-8").replace("<bdi>", "").replace("</bdi>", "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,15 @@ def wrong(trouble: LabelTrouble) -> set[tuple[str, str]]:
 @pytest.mark.slow
 def test_planted_wrong_masks_are_found(trouble: LabelTrouble) -> None:
     assert (trouble.masked, trouble.rows, trouble.groups, trouble.doubts) == (True, 28, 14, [])
+    assert [(each.name, each.of, each.groups, each.rows) for each in trouble.reached] == [
+        ("dice", "disc", 14, 28),
+        ("dice", "square", 14, 28),
+    ]
+    for each in trouble.reached:
+        assert each.value is not None
+        assert 0.5 < (each.low or 0) < each.value < trouble.thresholds[each.of or ""], (
+            "wrong masks count in the mean, and hardly in the usual"
+        )
     assert wrong(trouble) == {(MOVED, "disc"), (SWAPPED, "disc"), (SWAPPED, "square"), (LEFT_OUT, "square")}
     found = {(Path(each.case.path).name, each.structure): each for each in trouble.masks}
     moved, swapped, left_out = found[MOVED, "disc"], found[SWAPPED, "disc"], found[LEFT_OUT, "square"]
@@ -111,6 +121,7 @@ def test_worklist_and_pages_of_masks(trouble: LabelTrouble, tmp_path: Path) -> N
         assert words in page
         assert page.count("<img") == 3 * len(trouble.masks), "the mask, and what each of two trainings drew"
         assert "Iglewicz" in page
+    assert "disc: Dice" in re.sub("</?bdi[^>]*>", "", english)
 
 
 @pytest.mark.slow

@@ -99,6 +99,8 @@ def label_trouble(
 ) -> None:
     """List labels or masks that are probably wrong, and hard images, by models that had not seen them."""
     from tabib.experiments import find_label_trouble, write_label_trouble
+    from tabib.reports.doubted import guessed, reached
+    from tabib.reports.text import language, plain
 
     where = _of_several(runs, out, offline)
     asked = study_in(study, set_, runs=runs, phantom=phantom)
@@ -108,6 +110,7 @@ def label_trouble(
     lists, what = [each.list for each in (*trouble.doubts, *trouble.masks)], "masks" if trouble.masked else "labels"
     found = f"{lists.count('wrong'):,} {what} probably wrong, {lists.count('hard'):,} hard"
     lines = [*scale_lines({trouble.scale}), f"{trouble.rows:,} images of {trouble.groups:,} groups judged: {found}"]
+    lines += [plain(said) for each in (reached, guessed) if (said := each(trouble, language("en")))]
     lines += [f"{trouble.missed} turns were not run, and their images are not looked at."] if trouble.missed else []
     lines += [f"{trouble.fewer} trainings of the other turns were not run: fewer seeds judged their images."] if trouble.fewer else []
     lines += ["Stopped before the end. The same command goes on from here."] if trouble.stopped else []

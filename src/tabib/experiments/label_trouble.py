@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from tabib.config import AnyStudy, Study
+from tabib.config import AnyStudy, Goals, Study
 from tabib.dataset import without
 from tabib.errors import RunError
+from tabib.evaluation.answers import MACRO, Answers
 from tabib.evaluation.labels import predictions_of_label
+from tabib.evaluation.mask_measures import numbered
+from tabib.evaluation.measures import measure_all
 from tabib.experiments.cross_validation import turns_of
-from tabib.experiments.mask_trouble import weigh_masks
+from tabib.experiments.mask_trouble import measured_dice, weigh_masks
 from tabib.experiments.trainings import Missed, Row, run_rows
 from tabib.metrics import weigh_labels
+from tabib.metrics.intervals import Sureness
 from tabib.progress import SILENT, Progress
-from tabib.records import LabelDoubt, LabelTrouble
+from tabib.records import LabelDoubt, LabelTrouble, Measure
 from tabib.reports import LANGUAGES, write_label_trouble_pages
 from tabib.runs import Run, atomic_write, for_spreadsheet, read_run, write_json
 
@@ -110,7 +114,8 @@ def find_label_trouble(
     if not done:
         raise KeyboardInterrupt if stopped else RunError(f"Not one turn could be run, so nobody judged the labels. {missed[-1].reason}")
     unjudged = judged.count(None)
-    found = _of_masks(runs) if not isinstance(study, Study) else _of_labels(runs, several=study.several)
+    sure = Sureness(study.evaluate.confidence, study.evaluate.draws)
+    found = _of_masks(runs, sure) if not isinstance(study, Study) else _of_labels(runs, sure, several=study.several)
     return LabelTrouble(
         title=study.title.model_dump(exclude_none=True) or dict.fromkeys(LANGUAGES, study.name),
         run=str(done[0].folder),
@@ -122,6 +127,7 @@ def find_label_trouble(
         pace=ran.pace,
         stopped=stopped,
         scale=study.scale,
+        confidence=study.evaluate.confidence,
         **found,
     )
 
@@ -161,22 +167,46 @@ def _mask_lines(trouble: LabelTrouble) -> list[tuple[str | None, ...]]:
     ]
 
 
-def _of_masks(runs: Sequence[Sequence[Run]]) -> dict[str, Any]:
+def _of_masks(runs: Sequence[Sequence[Run]], sure: Sureness) -> dict[str, Any]:
     masks, usual = weigh_masks(runs)
-    return {"masked": True, "masks": masks, "thresholds": usual, "doubts": []}
+    return {"masked": True, "masks": masks, "thresholds": usual, "doubts": [], "reached": measured_dice(runs, sure)}
 
 
-def _of_labels(runs: Sequence[Sequence[Run]], *, several: bool) -> dict[str, Any]:
+def _of_labels(runs: Sequence[Sequence[Run]], sure: Sureness, *, several: bool) -> dict[str, Any]:
     answers = [pl.concat([_judged(run) for run in each]) for each in runs if each]
     classes: list[str] = next(run for each in runs for run in each).read("evaluation").classes
-    doubts, thresholds = [], {}
+    groups = {row: group for each in runs for run in each for row, group in _groups(run)}
+    doubts, thresholds, reached = [], {}, []
     for label in classes if several else [None]:
         tables = [table if label is None else predictions_of_label(table, label) for table in answers]
-        found, reached = weigh_answers(tables, classes if label is None else [without(label), label])
+        asked = classes if label is None else [without(label), label]
+        found, usual = weigh_answers(tables, asked)
         doubts += found
-        thresholds |= reached if label is None else {label: reached[label]}
+        thresholds |= usual if label is None else {label: usual[label]}
+        area = _area(_mean_answers(tables, asked), asked, groups, sure)
+        reached.append(area if label is None else area.model_copy(update={"of": label}))
     doubts.sort(key=lambda each: (each.list == "hard", each.label_probability - each.suggested_probability, each.path))
-    return {"several": several, "thresholds": thresholds, "doubts": doubts}
+    return {"several": several, "thresholds": thresholds, "doubts": doubts, "reached": reached}
+
+
+def _groups(run: Run) -> Iterable[tuple[int, str]]:
+    """The group in which each row was split."""
+    split: pl.DataFrame = run.read("split")
+    return split.filter(pl.col("group").is_not_null()).select("row", "group").iter_rows()
+
+
+def _area(table: pl.DataFrame, classes: Sequence[str], groups: Mapping[int, str], sure: Sureness) -> Measure:
+    """The AUC of the answers in a table of `_mean_answers`, of more than two classes the mean; a row without a group is its own."""
+    probability = table.select(f"p_{name}" for name in classes).to_numpy()
+    answers = Answers(
+        classes=tuple(classes),
+        rows=table["row"].to_numpy(),
+        truth=_numbers(table, classes),
+        predicted=probability.argmax(1),
+        probability=probability,
+        groups=numbered([groups.get(row, f"row {row}") for row in table["row"]]),
+    )
+    return measure_all(answers, {}, Goals(), sure, only=[("auc", MACRO if len(classes) > 2 else None)])[0]
 
 
 def _judged(run: Run) -> pl.DataFrame:
@@ -190,15 +220,9 @@ def weigh_answers(tables: Sequence[pl.DataFrame], classes: Sequence[str]) -> tup
 
     A row is weighed by the trainings that answered it, each of them once.
     """
-    names = [f"p_{name}" for name in classes]
-    answered = pl.concat(tables).filter(pl.col("label").is_in(classes)).with_columns(likeliest=pl.concat_list(names).list.arg_max())
-    table = (
-        answered.group_by("row", maintain_order=True)
-        .agg(pl.first("path", "group", "label"), pl.mean(*names), disagree=pl.col("likeliest").n_unique() > 1)
-        .sort("row")
-    )
-    probability, disagree = table.select(names).to_numpy(), table["disagree"].to_numpy()
-    labels = np.array([classes.index(label) for label in table["label"]], dtype=np.int64)
+    table = _mean_answers(tables, classes)
+    probability, disagree = table.select(f"p_{name}" for name in classes).to_numpy(), table["disagree"].to_numpy()
+    labels = _numbers(table, classes)
     found = weigh_labels(labels, probability)
     wrong = (found.confident >= 0) & (found.confident != labels)
     hard = ~wrong & ((found.margin < UNSURE) | disagree)
@@ -218,3 +242,19 @@ def weigh_answers(tables: Sequence[pl.DataFrame], classes: Sequence[str]) -> tup
         for place in np.flatnonzero(wrong | hard).tolist()
     ]
     return doubts, {name: float(value) for name, value in zip(classes, found.thresholds, strict=True) if np.isfinite(value)}
+
+
+def _mean_answers(tables: Sequence[pl.DataFrame], classes: Sequence[str]) -> pl.DataFrame:
+    """Of each row with a label the mean of what the trainings said, and whether they `disagree`."""
+    names = [f"p_{name}" for name in classes]
+    answered = pl.concat(tables).filter(pl.col("label").is_in(classes)).with_columns(likeliest=pl.concat_list(names).list.arg_max())
+    return (
+        answered.group_by("row", maintain_order=True)
+        .agg(pl.first("path", "group", "label"), pl.mean(*names), disagree=pl.col("likeliest").n_unique() > 1)
+        .sort("row")
+    )
+
+
+def _numbers(table: pl.DataFrame, classes: Sequence[str]) -> np.ndarray:
+    """The number of each label."""
+    return np.array([classes.index(label) for label in table["label"]], dtype=np.int64)

@@ -11,12 +11,14 @@ import polars as pl
 
 from tabib.config import Segmentation
 from tabib.dataset import case_of, open_data, read_case, read_predicted
+from tabib.evaluation.mask_measures import mean_measure, numbered
 from tabib.metrics import weigh_dice
+from tabib.metrics.intervals import Sureness
 from tabib.metrics.segmentation import Overlap
-from tabib.records import MaskDoubt, MeasuredCase, Outlined, SameCase
+from tabib.records import MaskDoubt, Measure, MeasuredCase, Outlined, SameCase
 from tabib.runs import Run
 
-__all__ = ["CALLED", "FAR", "UNLIKE", "weigh_masks"]
+__all__ = ["CALLED", "FAR", "UNLIKE", "measured_dice", "weigh_masks"]
 
 FAR, UNLIKE = 3.5, 2.0
 """Deviations below the usual Dice from which a mask is probably wrong, and a case hard."""
@@ -48,9 +50,7 @@ def weigh_masks(trainings: Sequence[Sequence[Run]]) -> tuple[list[MaskDoubt], di
     index: pl.DataFrame = first.read("index")
     data = open_data(study.data, first.cache_folder).data
     assert isinstance(data, type(study.data))
-    each_training = [_drawn(runs) for runs in trainings]
-    rows = sorted(set[int]().union(*each_training))
-    drawn = [[each[row] for each in each_training if row in each] for row in rows]
+    rows, drawn = _of_cases(trainings)
     alike = np.full((len(rows), len(data.structures)), np.nan)
     for place, row in enumerate(rows):
         if len(drawn[place]) > 1:
@@ -61,7 +61,7 @@ def weigh_masks(trainings: Sequence[Sequence[Run]]) -> tuple[list[MaskDoubt], di
             )
     doubts, usual = [], {}
     for number, structure in enumerate(data.structures):
-        dice = np.array([np.mean([_number(each.case.structures[number].dice) for each in one]) for one in drawn])
+        dice = _dice(drawn, number)
         weighed, agreed = weigh_dice(dice), weigh_dice(alike[:, number])
         if not np.isfinite(weighed.usual):
             continue
@@ -83,6 +83,26 @@ def weigh_masks(trainings: Sequence[Sequence[Run]]) -> tuple[list[MaskDoubt], di
             for place in np.flatnonzero(wrong | hard).tolist()
         ]
     return sorted(doubts, key=lambda each: (each.list == "hard", -each.deviations, each.case.path, each.structure)), usual
+
+
+def measured_dice(trainings: Sequence[Sequence[Run]], sure: Sureness) -> list[Measure]:
+    """How good the models are that `weigh_masks` asks: of each structure the mean Dice over cases, with an interval over patients."""
+    _, drawn = _of_cases(trainings)
+    groups = numbered([one[0].case.group for one in drawn])
+    names = [each.structure for each in drawn[0][0].case.structures]
+    return [mean_measure("dice", name, _dice(drawn, number).tolist(), groups, sure) for number, name in enumerate(names)]
+
+
+def _of_cases(trainings: Sequence[Sequence[Run]]) -> tuple[list[int], list[list[_Drawn]]]:
+    """The rows of the cases, and of each what every training has that judged it."""
+    each_training = [_drawn(runs) for runs in trainings]
+    rows = sorted(set[int]().union(*each_training))
+    return rows, [[each[row] for each in each_training if row in each] for row in rows]
+
+
+def _dice(drawn: Sequence[Sequence[_Drawn]], number: int) -> np.ndarray:
+    """Of each case the mean Dice of a structure over the trainings; nan where it has none."""
+    return np.array([np.mean([_number(each.case.structures[number].dice) for each in one]) for one in drawn])
 
 
 def _drawn(runs: Sequence[Run]) -> dict[int, _Drawn]:

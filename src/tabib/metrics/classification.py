@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 __all__ = [
+    "CHANCE",
     "accuracy",
     "auc",
     "average_precision",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 Numbers = float | np.ndarray
+
+CHANCE = 0.5
+"""The AUC of an answer that knows nothing."""
 
 SMALLEST = float(np.finfo(np.float64).eps)
 LARGEST_LOSS = -float(np.log(SMALLEST))

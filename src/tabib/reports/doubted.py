@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 from tabib.dataset import without
-from tabib.records import LabelDoubt, LabelTrouble, MaskDoubt
+from tabib.metrics.classification import CHANCE
+from tabib.records import LabelDoubt, LabelTrouble, MaskDoubt, Measure
 from tabib.reports.text import Language, Value, isolated
 
-__all__ = ["LISTS", "SHOWN", "drawn_words", "key", "label_name", "listed", "listed_masks", "rows"]
+__all__ = ["LISTS", "SHOWN", "drawn_words", "guessed", "key", "label_name", "listed", "listed_masks", "reached", "rows"]
 
 LISTS = ("wrong", "hard")
 """Lists of a worklist, in the order of the page."""
 
 SHOWN = 100
 """Labels or masks of each list on the page; the table has all of them."""
+
+
+def reached(trouble: LabelTrouble, reader: Language) -> str:
+    """How good the models are that were asked; "" where that is not known."""
+    said = [_reached(trouble, each, reader) for each in trouble.reached]
+    return reader.text("doubt.reached") + " " + reader.words["words"]["semicolon"].join(said) + "." if said else ""
+
+
+def guessed(trouble: LabelTrouble, reader: Language) -> str:
+    """That the lists mean nothing, where the models are not shown to do more than guess; else ""."""
+    guesses = [each for each in trouble.reached if each.name == "auc" and each.low is not None and each.low <= CHANCE]
+    if not trouble.several:
+        return reader.text("doubt.guessed") if guesses else ""
+    return reader.text("doubt.guessed_labels", {"labels": reader.series([isolated(str(each.of)) for each in guesses])}) if guesses else ""
+
+
+def _reached(trouble: LabelTrouble, measure: Measure, reader: Language) -> str:
+    ends = [None if end is None else reader.value(end, "measure") for end in (measure.low, measure.high)]
+    figures: dict[str, Value] = {"measure": measure.name, "value": measure.value, "confidence": trouble.confidence}
+    if None in ends:
+        said = reader.text("doubt.reached_unsure", figures)
+    else:
+        said = reader.text("doubt.reached_by", {**figures, "interval": reader.interval(*filter(None, ends))})
+    if measure.of is None:
+        return said
+    of = isolated(measure.of) if trouble.several or trouble.masked else reader.name("averages", measure.of)
+    return f"{of}: {said}"
 
 
 def listed(trouble: LabelTrouble, name: str) -> list[LabelDoubt]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tabib.metrics.classification import CHANCE
 from tabib.records import Compared, LeakyTwin, Measure, Twin
 from tabib.reports.ablated import signed
 from tabib.reports.compared import NOT_RUN, Cell, measured
@@ -13,9 +14,6 @@ __all__ = ["MEASURES", "NOT_RUN", "cell", "columns", "said_of", "told"]
 
 MEASURES = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1", "dice", "iou", "panoptic_quality")
 """Columns, as they are there; the first is told of in words."""
-
-CHANCE = 0.5
-"""The AUC of an answer that knows nothing."""
 
 
 def columns(twin: LeakyTwin) -> list[str]:
