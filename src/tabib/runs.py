@@ -39,7 +39,7 @@ import polars as pl
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tabib.config import TASKS, AnyStudy, BaseData, Segmentation, Study, run_named
-from tabib.errors import RunError, StudyError
+from tabib.errors import DataError, RunError, StudyError, TabibError, WeightsError
 from tabib.records import (
     INDEX_SCHEMA,
     SPLIT_SCHEMA,
@@ -586,16 +586,34 @@ def open_run(
     """Start the run of a study, or continue the one it has.
 
     `must_exist` is for those who mean to continue: a study that has changed has another run, and that is an error that
-    says what changed. Raises `RunError`.
+    says what changed. Raises `RunError`; `DataError` and `WeightsError` where a file that the study names cannot be read.
     """
     if not study.data.folder.exists():
         raise RunError(f"There is no data at {study.data.folder}. Check data.folder: it is relative to the study file.")
+    _refuse_lost(study)
     keep_apart(root, study.data.folder)
     study = _with_paths(study, lambda path: Path(os.path.abspath(path)))
     folder = root / study.name / study_id(study)
     if must_exist and not folder.exists():
         raise RunError(_what_changed(study, folder))
     return Run(folder, study, command=command, until=until, on_step=on_step)
+
+
+def _refuse_lost(study: AnyStudy) -> None:
+    """Raise `DataError` or `WeightsError` where a file that a study names beside its images is not there, or no file."""
+    named: tuple[tuple[str, object, str, type[TabibError]], ...] = (
+        ("table", study.data.table, "data.table", DataError),
+        ("split file", study.split.file, "split.file", DataError),
+        ("file of weights", study.model.weights, "model.weights", WeightsError),
+    )
+    for what, path, field, error in named:
+        if isinstance(path, Path):
+            try:
+                path.open("rb").close()
+            except OSError as lost:
+                raise error(
+                    f"The {what} {path} cannot be read: {lost.strerror}. Check {field}; it is relative to the study file."
+                ) from None
 
 
 def keep_apart(root: Path, images: Path) -> None:

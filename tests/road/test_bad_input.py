@@ -204,6 +204,24 @@ def test_a_file_that_is_not_there_is_called_what_it_should_be(tabib: Tabib, tmp_
         assert re.search(words, said["error"]), said
 
 
+@pytest.mark.parametrize(
+    ("field", "what"),
+    [("data.table", "The table"), ("split.file", "The split file"), ("model.weights", "The file of weights")],
+    ids=["table", "split", "weights"],
+)
+def test_a_file_that_the_study_names_and_that_is_none_is_said(tabib: Tabib, tmp_path: Path, field: str, what: str) -> None:
+    place = study(fill(tmp_path / "films", {"A": names(6), "B": names(6, "other{:02}_1.png")}))
+    (tmp_path / "nope.csv").mkdir()
+    for verb in ("run", "check", "split", "leaky-twin", "learning-curve", *["label-trouble"] * (field != "split.file")):
+        for name, why in (("lost.csv", "No such file or directory"), ("nope.csv", "Is a directory")):
+            table = ["--set", "data.layout=table"] if field == "data.table" else []
+            code, said = tabib(verb, place, "--set", f"{field}={name}", *table)
+            told = json.dumps(said)
+            assert code in (1, 2, 3)
+            assert f"{what} {tmp_path / name} cannot be read: {why}. Check {field}; it is relative to the study file." in told, (verb, told)
+            assert not list(tmp_path.glob("runs/bad/*/manifest.json")), "nothing was begun"
+
+
 def test_a_file_where_a_folder_is_to_be_written_is_said_before_the_work(tabib: Tabib, tmp_path: Path) -> None:
     folder = fill(tmp_path / "films", {"NORMAL": names(12), "SICK": names(12)})
     assert tabib("split", study(folder))[0] == 0
