@@ -1017,6 +1017,7 @@ class Searched(Record):
     fields: list[SearchedField]
     trials: list[SearchTrial]
     best: int | None = None  # number of the winner
+    guessed: float | None = None  # of the measure what guessing reaches; None where that depends on the images
     best_study: str | None = None  # its study file
     ensemble: list[int] = []
     rows: int = 0  # validation images

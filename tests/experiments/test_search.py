@@ -662,6 +662,29 @@ def test_a_page_of_a_try_out_says_that_it_is_one(place: Path, scale: str) -> Non
     assert all(f"scale: {scale}" in page.read_text(encoding="utf-8") for page in pages)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "guesses"), [(0.13, 0.676, True), (0.5, 0.8, True), (0.13, 0.4, True), (0.501, 0.8, False), (None, None, False)]
+)
+def test_a_best_that_may_guess_is_said_to(place: Path, whole: Ledger, low: float | None, high: float | None, guesses: bool) -> None:
+    search = asked(place, TRIALS)
+    found = judge_search(search, whole)
+    assert found.guessed == 0.5
+    best = next(trial for trial in found.trials if trial.number == found.best)
+    assert best.measure is not None
+    unsure = best.model_copy(update={"measure": best.measure.model_copy(update={"low": low, "high": high})})
+    trials = [unsure if trial is best else trial for trial in found.trials]
+    _, pages = write_search(search, found.model_copy(update={"trials": trials}), place / "runs" / "guesses")
+    english, persian = (page.read_text(encoding="utf-8") for page in pages)
+    assert ("This interval does not lie above 0.5, which guessing gives" in english) == guesses
+    assert ("این بازه بالاتر از ۰٫۵ نیست" in persian) == guesses
+
+
+@pytest.mark.parametrize(("measure", "guessed"), [("auc", 0.5), ("balanced_accuracy", 0.5), ("accuracy", None)])
+def test_what_guessing_reaches_is_known_of_some_measures(place: Path, whole: Ledger, measure: str, guessed: float | None) -> None:
+    assert judge_search(asked(place, TRIALS + f"measure: {measure}\n", "measured.yaml"), whole).guessed == guessed
+    assert searched._guessed("balanced_accuracy", 4) == 0.25
+
+
 def test_nothing_finished_is_said(place: Path) -> None:
     search = asked(place, SEARCH + "trials: 2\n")
     found = judge_search(search, Ledger())

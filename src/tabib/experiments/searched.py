@@ -17,6 +17,7 @@ from tabib.evaluation.parts import seed_of
 from tabib.experiments.same_rows import Said, differences, validation_of
 from tabib.experiments.search import Choices, Range, Search
 from tabib.experiments.trials import Ledger, study_of
+from tabib.metrics.classification import CHANCE
 from tabib.metrics.intervals import FEWEST
 from tabib.records import Measure, PairedMeasure, Searched, SearchedField, SearchTrial
 from tabib.reports import write_search_pages
@@ -58,6 +59,7 @@ def judge_search(search: Search, ledger: Ledger) -> Searched:
         fields=[_field(name, values, before.get(name, ""), done) for name, values in search.fields.items()],
         trials=[trial.model_copy(update={"difference": told.get(trial.number)}) for trial in ledger.trials],
         best=best.number if best else None,
+        guessed=_guessed(search.measure, len(found.names)) if found else None,
         ensemble=list(search.ensemble),
         rows=len(found.rows) if found else 0,
         groups=found.groups if found else 0,
@@ -85,6 +87,11 @@ def write_search(search: Search, searched: Searched, folder: Path) -> tuple[Sear
 
 def _score(trial: SearchTrial) -> float:
     return -math.inf if trial.measure is None or trial.measure.value is None else trial.measure.value
+
+
+def _guessed(measure: str, classes: int) -> float | None:
+    """What an answer reaches that knows nothing; None where that depends on the images."""
+    return {"auc": CHANCE, "balanced_accuracy": 1 / classes}.get(measure)
 
 
 def _said(trial: SearchTrial) -> Said | None:

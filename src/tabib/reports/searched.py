@@ -100,6 +100,9 @@ def told(searched: Searched, reader: Language) -> list[str]:
         "confidence": searched.confidence,
     }
     said = [reader.text("search.best" if cell.interval else "search.best_unsure", figures)]
+    found = trial.measure
+    if searched.guessed is not None and found.low is not None and found.low <= searched.guessed:
+        said.append(reader.text("search.guessed", {"guessed": searched.guessed}))
     compared = [other for other in searched.trials if other.difference is not None and other.difference.p is not None]
     if compared:
         same = len(alike(searched))
