@@ -122,7 +122,13 @@ def test_labels_drawn_by_chance_are_the_same_labels_in_another_order(films: Path
 def test_pages_tell_of_each_way(twins: LeakyTwin, tmp_path: Path) -> None:
     english, persian = (page.read_text(encoding="utf-8") for page in write_twins(twins, tmp_path))
     assert LeakyTwin.model_validate(json.loads((tmp_path / "leaky_twin.json").read_text())) == twins
-    for words in ("Split by image", "Augmented before the split", "Labels drawn by chance", "may have seen the patient", "nothing leaks"):
+    for words in (
+        "Split by image",
+        "Augmented before the split",
+        "Labels drawn by chance",
+        "may have seen the patient",
+        "no leak of this kind",
+    ):
         assert words in english
     assert "همزاد نشتی" in persian
     assert "at work at a time" in english
@@ -220,6 +226,21 @@ def test_a_way_is_called_flattering_only_where_chance_is_excluded(low: float | N
     assert "common to both" not in plain(told(found, twin.model_copy(update={"shared": 20}), language("en")))
     missing = found.model_copy(update={"drawn": Twin(way="group", not_run="memory", reason="full")})
     assert "was not run" in told(missing, twin, language("en"))
+
+
+def test_labels_by_chance_at_chance_show_no_more_than_they_can() -> None:
+    lines = [
+        Compared(name=name, network="x", rows=20, measures=[Measure(name="auc", value=value, low=value - 0.2, high=value + 0.2)])
+        for name, value in (("a", 0.7), ("b", 0.52))
+    ]
+    twin = Twin(way="labels", line=lines[1])
+    found = LeakyTwin(title={"en": "x", "fa": "x"}, honest=lines[0], twins=[twin])
+    english, persian = (plain(told(found, twin, language(each))) for each in ("en", "fa"))
+    assert "no leak of this kind is shown. A patient on both sides does not show here" in english
+    assert "the less this says" in english
+    assert "نشتی از این گونه نشان داده نشد" in persian
+    few = lines[1].model_copy(update={"measures": [Measure(name="auc", value=0.5)]})
+    assert "no leak" not in plain(told(found, twin.model_copy(update={"line": few}), language("en")))
 
 
 def face(number: int) -> bytes:
