@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, chi2, norm
+from scipy.stats import binom, binomtest, chi2, multinomial, norm
 from statsmodels.stats.multitest import multipletests
 
 from tabib.evaluation import answer_differences, moves_of
 from tabib.evaluation.answers import Answers
 from tabib.metrics import auc
 from tabib.metrics.intervals import LEFT_OUT, Sureness, _delong, _stratified_variance, auc_interval
-from tabib.metrics.paired import holm
+from tabib.metrics.paired import holm, paired_test
 from tabib.records import PairedMeasure
 
 SURE = Sureness()
@@ -143,6 +143,62 @@ def test_clear_cases_have_mcnemars_verdict(first: int, second: int) -> None:
     assert exact < 0.005 or exact > 0.5
     assert found.p is not None
     assert (found.p < 0.05) == (exact < 0.05) == (not (found.low or 0) <= 0 <= (found.high or 0))
+
+
+def mid_p(first: int, second: int) -> float:
+    """McNemar's test with half of the probability of what was seen: of all tests of discordant rows alone the one nearest to its level."""
+    less, both = min(first, second), first + second
+    return min(1.0, float(2 * binom.cdf(less, both, 0.5) - binom.pmf(less, both, 0.5)))
+
+
+@pytest.mark.parametrize(("first", "p", "exact"), [(3, 0.083, 0.25), (4, 0.045, 0.125), (5, 0.025, 0.0625), (6, 0.014, 0.03125)])
+def test_few_discordant_rows_of_100_have_the_documented_p(first: int, p: float, exact: float) -> None:
+    """As decision 12 and the study of cats and dogs have them: with 4 or 5 discordant rows the verdict is not that of the exact test."""
+    found = discordant(first, 0, 100)
+    assert found.p == pytest.approx(p, abs=0.0005)
+    assert binomtest(first, first).pvalue == exact
+    assert ((found.low or 0) <= 0) == (first == 3), "3 against 0 are not shown to differ"
+
+
+@pytest.mark.parametrize("rows", [40, 100, LEFT_OUT])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [*((k, 0) for k in range(1, 8)), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (5, 2), (6, 2), (8, 2), (9, 2), (7, 3)],
+)
+def test_with_few_discordant_rows_p_lies_between_mid_p_and_the_exact_one(first: int, second: int, rows: int) -> None:
+    """Bolder than both where the most is at stake, by no more than 0.6 of mid-p, and never more careful than the exact test."""
+    found = discordant(first, second, rows)
+    assert found.p is not None
+    assert 0.6 * mid_p(first, second) < found.p < binomtest(first, first + second).pvalue
+
+
+@pytest.mark.parametrize(
+    ("wrong", "ours", "conditional"), [(0.03, 0.047, 0.012), (0.05, 0.043, 0.021), (0.1, 0.046, 0.029), (0.2, 0.049, 0.031)]
+)
+def test_of_equal_methods_one_in_twenty_is_called_better(wrong: float, ours: float, conditional: float) -> None:
+    """Two methods that err apart from one another in a share `wrong` of 100 rows: every outcome, weighed by its probability."""
+    rows, most = 100, 60
+    share = wrong * (1 - wrong)  # of rows in which one alone is right
+    level = level_of_exact = seen = 0.0
+    for first in range(most + 1):
+        for second in range(most + 1 - first):
+            chance = float(multinomial.pmf([first, second, rows - first - second], rows, [share, share, 1 - 2 * share]))
+            seen += chance
+            if chance > 1e-9:
+                level += chance * (p_of(first, second, rows) < 0.05)
+                level_of_exact += chance * (first + second > 0 and binomtest(first, first + second).pvalue < 0.05)
+    assert seen == pytest.approx(1, abs=1e-6)
+    assert level == pytest.approx(ours, abs=0.0006)
+    assert level_of_exact == pytest.approx(conditional, abs=0.0006)
+    assert level <= 0.05
+
+
+def p_of(first: int, second: int, rows: int) -> float:
+    """As of `discordant`, by the test itself."""
+    gaps = np.r_[np.ones(first), -np.ones(second), np.zeros(rows - first - second)]
+    found = paired_test(gaps.mean(keepdims=True), ((gaps.sum() - gaps) / (rows - 1))[None], groups=rows, sure=SURE)
+    assert found.p is not None
+    return found.p
 
 
 def test_several_images_of_a_patient_never_take_delong() -> None:
