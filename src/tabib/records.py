@@ -935,6 +935,7 @@ class LeakyTwin(Record):
     twins: list[Twin]
     pace: Pace | None = None  # of the trainings that were not there before
     masked: bool = False
+    only_image: Literal["masks", "files"] | None = None  # why no other way is shown of such a study, where that is so
 
     def sound(self, way: str) -> Compared | None:
         """What a way is compared with: the study as it is, or drawn by group where the way sets the given split aside. None if not run."""

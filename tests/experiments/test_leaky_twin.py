@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 
 from planted_masks import write_pictures
+from tabib.cli import main
 from tabib.config import Study
 from tabib.errors import StudyError
 from tabib.experiments import make_twins, write_twins
@@ -25,7 +26,7 @@ from tabib.images import encode_png
 from tabib.progress import SILENT
 from tabib.records import Compared, LeakyTwin, Measure, Twin
 from tabib.reports.text import language, plain
-from tabib.reports.twins import told
+from tabib.reports.twins import only_image, told
 from tabib.runs import Reached, Run, open_run, read_run
 from tabib.study import run_study
 from tabib.study_file import check_study, dump_study
@@ -331,7 +332,9 @@ def test_copies_are_written_once_and_again_where_they_are_not_whole(films: Path,
     assert not set(times(study.model_copy(update={"split": study.split.model_copy(update={"seed": 4})})).items()) & set(first.items())
 
 
-def test_a_way_that_cannot_be_is_said(tmp_path: Path) -> None:
+def test_a_way_that_cannot_be_is_said_and_not_tried_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_pictures(tmp_path / "pictures", patients=12)
     values = {
         "task": "segmentation",
@@ -345,7 +348,37 @@ def test_a_way_that_cannot_be_is_said(tmp_path: Path) -> None:
     assert of(twins, "image").line is not None
     assert of(twins, "labels").line is None
     assert "Of masks" in of(twins, "labels").reason
-    assert "Dice" in write_twins(twins, tmp_path)[0].read_text(encoding="utf-8")
+    english, persian = (page.read_text(encoding="utf-8") for page in write_twins(twins, tmp_path))
+    assert "Dice" in english
+    assert "Of masks only the split by image is shown." in english
+    assert "برای ماسک‌ها تنها تقسیم بر پایهٔ تصویر نشان داده می‌شود" in persian
+    assert "Of masks" not in persian, "every reason is told in the language of the page"
+    (tmp_path / "planted.yaml").write_text(dump_study(check_study(values, source="here")), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["tabib", "leaky-twin", str(tmp_path / "planted.yaml"), "--runs", str(tmp_path / "runs")])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert not left.value.code, "by itself only the ways that there are"
+    told_ = capsys.readouterr().out
+    assert "image: dice" in told_
+    assert "not run" not in told_
+    assert "Of masks only the split by image is shown." in told_
+
+
+def test_of_several_labels_only_the_split_by_image_is_there(tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / "films").mkdir(exist_ok=True)
+        (tmp_path / "films" / f"{number}.png").write_bytes(face(number))
+    lines = [f"{number}.png,{number % 2},{number // 2 % 2},{number // 4}" for number in range(40)]
+    (tmp_path / "films.csv").write_text("\n".join(["path,cough,fever,who", *lines]))
+    columns = {"labels": ["cough", "fever"], "group": "who"}
+    data = {"folder": str(tmp_path / "films"), "layout": "table", "table": str(tmp_path / "films.csv"), "columns": columns}
+    study = study_of(tmp_path, data=data, positive=None, model={"network": "remembers"}, scale="bench")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "remembers", remembers)
+        found = make_twins(study, root=tmp_path / "runs", folder=tmp_path / "twin")
+    assert [(each.way, each.not_run) for each in found.twins] == [("image", None)]
+    assert "only the split by image is shown" in only_image(found, language("en"))
+    assert "برای این مطالعه تنها تقسیم بر پایهٔ تصویر" in only_image(found, language("fa"))
 
 
 def test_another_way_is_refused_with_the_ways_there_are(films: Path, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def leaky_twin(
         typer.Option(
             "--way",
             metavar="WAY",
-            help="image (split by image), augmented (before the split) or labels (drawn by chance); all three by itself.",
+            help="image (split by image), augmented (before the split) or labels (drawn by chance); all that there are for such a study by itself.",
         ),
     ] = None,
     out: Pages = None,
@@ -138,14 +138,14 @@ def leaky_twin(
     as_json: AsJson = False,
 ) -> None:
     """Run a study as it is and again the wrong way, and show what that would have claimed."""
-    from tabib.experiments import WAYS, make_twins, write_twins
+    from tabib.experiments import make_twins, write_twins
     from tabib.reports.text import language, plain
-    from tabib.reports.twins import told
+    from tabib.reports.twins import only_image, told
 
     where = _of_several(runs, out, offline)
     asked = study_in(study, set_, runs=runs, phantom=phantom)
     place = out or runs / f"leaky-twin-{asked.name}"
-    found = make_twins(asked, ways=way or WAYS, folder=place, **where)
+    found = make_twins(asked, ways=way or (), folder=place, **where)
     pages = write_twins(found, place)
     lines = [*scale_lines({found.honest.scale}), f"as it is: {_headlines(found.honest)}"]
     lines += ["the split is given, and set aside by the ways that draw; drawn by patient from the same images:"] if found.drawn else []
@@ -153,6 +153,7 @@ def leaky_twin(
     for each in others:
         lines.append(f"{each.way}: {_headlines(each.line) if each.line else f'not run. {each.reason}'}")
         lines += [f"      {plain(told(found, each, language('en')))}"] if each.line and each is not found.drawn else []
+    lines += [plain(only)] if (only := only_image(found, language("en"))) else []
     tell({"leaky_twin": found.model_dump(), "pages": pages}, [*lines, *(f"Page: {page}" for page in pages)], as_json)
     _leave_runs(each.not_run for each in others)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -30,6 +30,12 @@ __all__ = ["WAYS", "make_twins", "write_twins", "wrong_study"]
 WAYS = ("image", "augmented", "labels")
 """Split by image; augmented before the split; labels drawn by chance."""
 
+ONLY_IMAGE = {
+    "masks": "Of masks the only wrong way that is shown is the split by image.",
+    "files": "It is shown of images in files with one class each.",
+}
+"""Why a study has no other way than the split by image."""
+
 COPIES = 3
 """Changed copies of each image that are made before the split, where the study does not say."""
 
@@ -39,7 +45,7 @@ def make_twins(
     *,
     root: Path,
     folder: Path,
-    ways: Sequence[str] = WAYS,
+    ways: Sequence[str] = (),
     command: Sequence[str] = (),
     offline: bool = False,
     progress: Progress = SILENT,
@@ -54,7 +60,7 @@ def make_twins(
         study: a sound one.
         root: where run folders are kept.
         folder: what a wrong way needs is written there: copies that are made before the split, or a table of labels drawn by chance.
-        ways: of `WAYS`, in the order of the page.
+        ways: of `WAYS`, in the order of the page; those that there are for such a study where none is named.
         command: for the manifests.
         offline: download nothing.
         progress: told of everything.
@@ -63,6 +69,8 @@ def make_twins(
     Raises:
         StudyError: there is no such way, the study leaks already, or it could not be run as it is.
     """
+    only = _only_image(study)
+    ways = ways or (WAYS[:1] if only else WAYS)
     for way in ways:
         if way not in WAYS:
             raise StudyError(f"There is no way {way!r} to be wrong here. Ways are {', '.join(WAYS)}.")
@@ -104,6 +112,7 @@ def make_twins(
         twins=[twin_of(way, place) for way, place in found],
         pace=ran.pace,
         masked=compared.masked,
+        only_image=only,
     )
 
 
@@ -112,6 +121,13 @@ def write_twins(twin: LeakyTwin, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "leaky_twin.json", twin.model_dump(mode="json"))
     return write_twin_pages(twin, folder)
+
+
+def _only_image(study: AnyStudy) -> Literal["masks", "files"] | None:
+    """Why no other way than the split by image can be shown of a study, where that is so; of `ONLY_IMAGE`."""
+    if isinstance(study, Segmentation):
+        return "masks"
+    return "files" if study.several or study.data.layout in ("npz", "dicom") else None
 
 
 def _no_twin(honest: Missed) -> str:
@@ -150,10 +166,9 @@ def wrong_study(way: str, study: AnyStudy, run: Run, folder: Path, progress: Pro
     """
     if way == "image":
         return _drawn(study, "image").model_copy(update={"data": study.data.model_copy(update={"copies": "keep"})})
-    if isinstance(study, Segmentation):
-        return Missed("error", "Of masks the only wrong way that is shown is the split by image.")
-    if study.several or study.data.layout in ("npz", "dicom"):
-        return Missed("error", "It is shown of images in files with one class each.")
+    only = _only_image(study)
+    if only or isinstance(study, Segmentation):
+        return Missed("error", ONLY_IMAGE[only or "masks"])
     evaluate = study.evaluate.model_copy(update={"subgroups": []})
     if way == "labels":
         table = _labels_by_chance(run, folder / "labels.csv", seed=study.split.seed)

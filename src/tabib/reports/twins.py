@@ -10,7 +10,7 @@ from tabib.reports.ablated import signed
 from tabib.reports.compared import NOT_RUN, Cell, measured
 from tabib.reports.text import END, LEFT_TO_RIGHT, Language, Value
 
-__all__ = ["MEASURES", "NOT_RUN", "cell", "columns", "said_of", "told"]
+__all__ = ["MEASURES", "NOT_RUN", "cell", "columns", "only_image", "said_of", "told"]
 
 MEASURES = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1", "dice", "iou", "panoptic_quality")
 """Columns, as they are there; the first is told of in words."""
@@ -31,6 +31,11 @@ def cell(line: Compared, more: Sequence[Measure], name: str, reader: Language) -
 def said_of(way: str, reader: Language) -> tuple[str, str, str]:
     """What a way is called, what was done, and why it flatters."""
     return reader.text(f"twin.way_{way}"), reader.text(f"twin.what_{way}"), reader.text(f"twin.why_{way}")
+
+
+def only_image(twin: LeakyTwin, reader: Language) -> str:
+    """Why no other way than the split by image is shown of such a study; nothing where others are."""
+    return reader.text(f"twin.only_{twin.only_image}") if twin.only_image else ""
 
 
 def told(twin: LeakyTwin, each: Twin, reader: Language) -> str:
