@@ -253,6 +253,26 @@ def test_a_planted_fault_of_layers(films: Path, monkeypatch: pytest.MonkeyPatch,
         assert figures(checks, code)["names"] == names
 
 
+class Calls(nn.Module):
+    """As `idling`, with functions in place of modules where `called`."""
+
+    def __init__(self, channels: int, *, called: bool) -> None:
+        super().__init__()
+        self.first, self.called = nn.Conv2d(channels, 8, 3), called
+        self.one, self.other = nn.ReLU(), nn.ReLU()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        made = self.first(images)
+        return (made.relu().relu() if self.called else self.other(self.one(made))).mean((2, 3))
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_activations_are_looked_at_where_they_are_modules(films: Path, monkeypatch: pytest.MonkeyPatch, called: bool) -> None:
+    """As docs/how-to/check.md says: a function is no layer."""
+    monkeypatch.setitem(NETWORKS, "calls", lambda channels, height, width: Calls(channels, called=called))
+    assert ("layers_do_nothing" in codes(check(plant(films, model={"network": "calls"})))) != called
+
+
 @pytest.mark.parametrize("network", ["blast_cnn", "mri_cnn_selected", "small_resnet", "seresnet18", "mobilenetv3_small_050"])
 def test_sound_networks_have_sound_layers(films: Path, network: str) -> None:
     checks = check(plant(films, model={"network": network}, input={"height": 32, "width": 32}, training={"learning_rate": 1e-3}))
