@@ -41,6 +41,7 @@ __all__ = [
     "signed",
     "tag",
     "told",
+    "trained_once",
     "verdict",
 ]
 
@@ -214,9 +215,18 @@ def _sentence(measure: PairedMeasure, family: Sequence[PairedMeasure], against: 
     return reader.text(f"ablate.{_judged(measure, confidence)}", figures)
 
 
+def trained_once(ablation: Ablation) -> bool:
+    """Whether no difference is over several trainings, so that nothing covers another one."""
+    return _pairs(ablation) <= 1
+
+
+def _pairs(ablation: Ablation) -> int:
+    return max((each.pairs for row in ablation.rows for each in row.differences), default=0)
+
+
 def notes(ablation: Ablation) -> list[str]:
     """Keys of what must be said of all differences."""
-    pairs = max((each.pairs for row in ablation.rows for each in row.differences), default=0)
+    pairs = _pairs(ablation)
     found = ["ablate.one_training"] if pairs == 1 else ["ablate.two_trainings"] if pairs == 2 else []
     return [*found, *(["ablate.of_folds"] if ablation.folds else [])]
 
