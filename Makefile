@@ -52,8 +52,9 @@ FOLDER_cats_dogs = cats_dogs
 FOLDER_nuclei = nuclei/stained
 FOLDER_nuclei_fluorescence = nuclei/fluorescence
 WITH = --set scale=$(SCALE) --set data.folder=$(abspath $(DATA))/$(FOLDER_$(1))
+BESIDE = $(if $(filter full,$(SCALE)),,-$(SCALE))
 STUDY = $(BIN)/tabib $(1) studies/$(2).yaml $(call WITH,$(firstword $(subst ., ,$(2)))) $(SET) \
-	|| { test $$? -eq 3 && ! grep -s '"not_run": "error"' runs/$(1)-$(2)/*.json; }
+	|| { test $$? -eq 3 && ! grep -s '"not_run": "error"' runs/$(1)-$(2)$(BESIDE)/*.json; }
 FINISHED = $$($(BIN)/tabib run studies/$(1).yaml $(call WITH,$(1)) $(2) --json | $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["run"])')
 
 studies: study-chest_xray study-cardiac_lv study-blast_cells study-alzheimer study-cats_dogs study-nuclei  ## all six

@@ -161,4 +161,4 @@ def test_the_verb(films: Path, done: Comparison) -> None:
     said = subprocess.run(command, cwd=films.parent, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     assert "All turns together" in said.stdout
-    assert (films.parent / "runs" / "cross-validation-tiny" / "compare.fa.html").exists()
+    assert (films.parent / "runs" / "cross-validation-tiny-bench" / "compare.fa.html").exists()

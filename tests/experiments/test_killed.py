@@ -140,7 +140,7 @@ def test_a_killed_search_goes_on_to_the_same_winner(places: tuple[Path, Path], p
     torn = start(killed, "search", "search.yaml", processes=processes, file="trials", write=4)
     torn.communicate(timeout=1200)
     assert torn.returncode == -signal.SIGKILL
-    (ledger,) = killed.glob("runs/search-search/trials-*.json")
+    (ledger,) = killed.glob("runs/search-search-phantom/trials-*.json")
     assert len(json.loads(ledger.read_text())["trials"]) == 2, "the third was finished, and what was said of it was torn"
     assert list(ledger.parent.glob(".trials-*.part"))
     first = trained(killed)

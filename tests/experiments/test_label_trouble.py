@@ -336,4 +336,4 @@ def test_the_verb(films: Path, tmp_path: Path) -> None:
     assert said.returncode == 0, said.stderr
     assert "images of 40 groups judged" in said.stdout
     for name in ("worklist.csv", "label_trouble.fa.html"):
-        assert (tmp_path / "runs" / "label-trouble-spots" / name).exists()
+        assert (tmp_path / "runs" / "label-trouble-spots-bench" / name).exists()

@@ -401,4 +401,4 @@ def test_the_verb(films: Path, tmp_path: Path) -> None:
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     assert "as it is: accuracy" in said.stdout
-    assert (tmp_path / "runs" / "leaky-twin-faces" / "leaky_twin.fa.html").exists()
+    assert (tmp_path / "runs" / "leaky-twin-faces-bench" / "leaky_twin.fa.html").exists()

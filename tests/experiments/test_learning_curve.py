@@ -182,4 +182,4 @@ def test_the_verb(films: Path, tmp_path: Path) -> None:
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     assert "Would more patients help?" in said.stdout
-    assert (tmp_path / "runs" / "learning-curve-tiny" / "learning_curve.fa.html").exists()
+    assert (tmp_path / "runs" / "learning-curve-tiny-bench" / "learning_curve.fa.html").exists()

@@ -130,10 +130,11 @@ def test_make_leaves_the_other_stain_where_it_lies() -> None:
     assert "scale=full" in fluorescence
 
 
+@pytest.mark.parametrize(("scale", "beside"), [("full", ""), ("bench", "-bench")])
 @pytest.mark.parametrize(("why", "code"), [("weights", 0), ("error", 1)])
-def test_make_stops_where_a_training_broke(why: NotRun, code: int, tmp_path: Path) -> None:
-    (step,) = [step for step in made("blast_cells").splitlines() if "ablate" in step]
-    pages = tmp_path / "runs" / "ablate-blast_cells.ablate"
+def test_make_stops_where_a_training_broke(why: NotRun, code: int, scale: str, beside: str, tmp_path: Path) -> None:
+    (step,) = [step for step in made("blast_cells", f"SCALE={scale}").splitlines() if "ablate" in step]
+    pages = tmp_path / "runs" / f"ablate-blast_cells.ablate{beside}"
     pages.mkdir(parents=True)
     (pages / "ablation.json").write_text(AblatedRun(seed=0, not_run=why).model_dump_json(indent=2))
     _, _, after = step.partition(" || ")

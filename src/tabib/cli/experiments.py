@@ -16,7 +16,7 @@ from tabib.errors import StudyError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tabib.records import Compared, Comparison, NotRun
+    from tabib.records import Compared, Comparison, NotRun, Scale
 
 __all__ = ["ablate", "compare", "cross_validate", "label_trouble", "leaky_twin", "learning_curve", "search"]
 
@@ -46,7 +46,7 @@ def compare(
         series, progress = read_series(first, overrides=set_ or (), phantom=maker_of(phantom, runs)), ConsoleProgress()
         done, pace = run_series(series, root=runs, command=sys.argv, offline=offline, progress=progress, on_step=progress.step)
         comparison = compare_runs(done, title=series.title, names=[row.name for row in series.rows], pace=pace)
-        place = out or runs / f"compare-{first.stem}"
+        place = out or _place(runs, f"compare-{first.stem}", series.rows[0].study.scale)
     else:
         if set_ or phantom:
             raise StudyError("--set and --phantom change the rows of a series, and run folders were given. They stay as they are.")
@@ -72,7 +72,7 @@ def cross_validate(
     where = _of_several(runs, out, offline)
     asked = study_in(study, set_, runs=runs, phantom=phantom)
     comparison = cross_validate(asked, **where)
-    pages = write_comparison(comparison, out or runs / f"cross-validation-{asked.name}")
+    pages = write_comparison(comparison, out or _place(runs, f"cross-validation-{asked.name}", asked.scale))
     missed = sum(line.run is None for line in comparison.lines)
     lines = [f"{missed} of {len(comparison.lines)} turns were not run, and the others are not put together."] if missed else []
     if comparison.pooled is not None:
@@ -104,7 +104,7 @@ def label_trouble(
 
     where = _of_several(runs, out, offline)
     asked = study_in(study, set_, runs=runs, phantom=phantom)
-    place = out or runs / f"label-trouble-{asked.name}"
+    place = out or _place(runs, f"label-trouble-{asked.name}", asked.scale)
     trouble = find_label_trouble(asked, seeds=seed or (), **where)
     pages = write_label_trouble(trouble, place)
     lists, what = [each.list for each in (*trouble.doubts, *trouble.masks)], "masks" if trouble.masked else "labels"
@@ -144,7 +144,7 @@ def leaky_twin(
 
     where = _of_several(runs, out, offline)
     asked = study_in(study, set_, runs=runs, phantom=phantom)
-    place = out or runs / f"leaky-twin-{asked.name}"
+    place = out or _place(runs, f"leaky-twin-{asked.name}", asked.scale)
     found = make_twins(asked, ways=way or (), folder=place, **where)
     pages = write_twins(found, place)
     lines = [*scale_lines({found.honest.scale}), f"as it is: {_headlines(found.honest)}"]
@@ -185,7 +185,7 @@ def learning_curve(
     refuse_set(set_ or (), {"training.seeds": "--seed"})
     asked = study_in(study, set_, runs=runs, phantom=phantom)
     curve = draw_learning_curve(asked, shares=share or SHARES, seeds=seed or [0], **where)
-    pages = write_learning_curve(curve, out or runs / f"learning-curve-{asked.name}")
+    pages = write_learning_curve(curve, out or _place(runs, f"learning-curve-{asked.name}", asked.scale))
     said = f"Would more patients help? {plain(told(curve, language('en')))}"
     scales = scale_lines({curve.ablation.scale})
     tell({"learning_curve": curve.model_dump(), "pages": pages}, [*scales, said, *(f"Page: {page}" for page in pages)], as_json)
@@ -200,6 +200,11 @@ def _of_several(runs: Path, out: Path | None, offline: bool) -> dict[str, Any]:
     check_folder_place(out or runs)
     progress = ConsoleProgress()
     return {"root": runs, "command": sys.argv, "offline": offline, "progress": progress, "on_step": progress.step}
+
+
+def _place(runs: Path, name: str, scale: Scale) -> Path:
+    """Where pages are written: those of a try-out, or of made-up images, beside those that count, and not over them."""
+    return runs / (name if scale == "full" else f"{name}-{scale}")
 
 
 def _leave_runs(why: Iterable[NotRun | None]) -> None:
@@ -255,7 +260,7 @@ def ablate(
     changes = read_changes(file, overrides=set_ or (), only=only or (), phantom=maker_of(phantom, runs))
     trained = run_changes(changes, **where)
     ablation = judge_changes(changes, trained)
-    pages = write_ablation(ablation, out or runs / f"ablate-{file.stem}")
+    pages = write_ablation(ablation, out or _place(runs, f"ablate-{file.stem}", ablation.scale))
     lines = scale_lines({ablation.scale})
     lines += [f"{name}: left out. With what --set says, the study as it is has its change." for name in ablation.left_out]
     lines += [plain(others)] if (others := not_asked(ablation, language("en"))) else []
@@ -290,7 +295,7 @@ def search(
 
     where = _of_several(runs, out, offline)
     asked = read_search(file, overrides=set_ or (), phantom=maker_of(phantom, runs))
-    place = out or runs / f"search-{file.stem}"
+    place = out or _place(runs, f"search-{file.stem}", asked.study.scale)
     ledger = run_trials(asked, folder=place, **where)
     found, pages = write_search(asked, judge_search(asked, ledger), place)
     lines = [*scale_lines({found.scale}), *(plain(sentence) for sentence in told(found, language("en")))]
