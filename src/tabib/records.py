@@ -946,6 +946,7 @@ class LearningPoint(Record):
     """How many images and groups trained."""
 
     share: float  # of the training groups
+    also: list[float] = []  # smaller shares that were asked for and are the same images, the largest first
     rows: int
     groups: int
     measures: list[Measure] = []  # on test, with intervals over its groups; none of several trainings: their mean says more

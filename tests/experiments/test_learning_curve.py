@@ -17,7 +17,7 @@ from tabib.errors import StudyError
 from tabib.experiments import draw_learning_curve, write_learning_curve
 from tabib.phantoms import ChestFilms, make_chest_films
 from tabib.records import LearningCurve, PairedMeasure
-from tabib.reports.learned import figure, told
+from tabib.reports.learned import figure, same, told
 from tabib.reports.text import language, plain
 from tabib.runs import read_run
 from tabib.study_file import check_study, dump_study
@@ -45,6 +45,15 @@ def test_fewer_patients_train_and_the_same_images_judge(curve: LearningCurve) ->
     for split in splits[1:]:
         for part in ("validation", "test"):
             assert split.filter(part=part)["row"].equals(splits[0].filter(part=part)["row"])
+
+
+def test_shares_that_are_the_same_images_are_trained_once_and_said(films: Path, curve: LearningCurve, tmp_path: Path) -> None:
+    found = draw_learning_curve(tiny_study(films), root=films.parent / "runs", shares=[0.5, 0.2, 0.1999, 0.9999])
+    assert [(point.share, point.also) for point in found.points] == [(1.0, [0.9999]), (0.5, []), (0.2, [0.1999])]
+    assert found.ablation.rows == curve.ablation.rows, "no comparison more, and no other figure"
+    for page, said in zip(write_learning_curve(found, tmp_path), ("they were trained once", "یک بار آموزش داده شدند"), strict=True):
+        assert page.read_text(encoding="utf-8").count(said) == 2
+    assert not same(curve, language("en"))
 
 
 def test_pages_hold_every_share(curve: LearningCurve, tmp_path: Path) -> None:

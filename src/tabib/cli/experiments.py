@@ -178,7 +178,7 @@ def learning_curve(
 ) -> None:
     """Train with fewer patients, to see whether more would help."""
     from tabib.experiments import SHARES, draw_learning_curve, refuse_set, write_learning_curve
-    from tabib.reports.learned import told
+    from tabib.reports.learned import same, told
     from tabib.reports.text import language, plain
 
     where = _of_several(runs, out, offline)
@@ -188,7 +188,8 @@ def learning_curve(
     pages = write_learning_curve(curve, out or _place(runs, f"learning-curve-{asked.name}", asked.scale))
     said = f"Would more patients help? {plain(told(curve, language('en')))}"
     scales = scale_lines({curve.ablation.scale})
-    tell({"learning_curve": curve.model_dump(), "pages": pages}, [*scales, said, *(f"Page: {page}" for page in pages)], as_json)
+    once = [plain(each) for each in same(curve, language("en"))]
+    tell({"learning_curve": curve.model_dump(), "pages": pages}, [*scales, *once, said, *(f"Page: {page}" for page in pages)], as_json)
     _leave_runs(run.not_run for row in curve.ablation.rows for run in row.runs)
 
 

@@ -15,7 +15,7 @@ from tabib.reports.figures import Line, Plot, plot, ticks
 from tabib.reports.text import END, LEFT_TO_RIGHT, Language, Value
 from tabib.reports.views import written_number
 
-__all__ = ["figure", "notes", "picture", "rows", "told"]
+__all__ = ["figure", "notes", "picture", "rows", "same", "told"]
 
 
 def rows(curve: LearningCurve) -> list[tuple[LearningPoint, AblatedRow]]:
@@ -65,6 +65,22 @@ def notes(curve: LearningCurve) -> list[str]:
     """What the intervals cover, and what not."""
     one = len(curve.ablation.seeds) == 1
     return ["learning.one_seed" if one else "learning.several_seeds", "learning.one_draw"]
+
+
+def same(curve: LearningCurve, reader: Language) -> list[str]:
+    """Which shares are the same training images as a larger one, a sentence for each that stands for others."""
+    return [
+        reader.text(
+            "learning.same",
+            {
+                "share": reader.percent(point.share),
+                "others": reader.series([reader.percent(each) for each in point.also]),
+                "groups": point.groups,
+            },
+        )
+        for point in curve.points
+        if point.also
+    ]
 
 
 def told(curve: LearningCurve, reader: Language) -> str:
