@@ -317,7 +317,7 @@ def test_each_of_several_labels_is_weighed(tmp_path: Path) -> None:
     found = find_label_trouble(check_study(values, source="here"), root=tmp_path / "runs")
     assert found.several
     assert set(found.thresholds) == {"PNEUMONIA", "MASS"}
-    assert [(each.name, each.of, each.groups) for each in found.reached] == [("auc", "PNEUMONIA", 24), ("auc", "MASS", 24)]
+    assert [(each.name, each.of, each.groups) for each in found.reached] == [("auc", "MASS", 24), ("auc", "PNEUMONIA", 24)]
     assert {each.label.removeprefix("not ") for each in found.doubts} == {"PNEUMONIA", "MASS"}
     assert "without MASS" in write_label_trouble(found, tmp_path)[0].read_text(encoding="utf-8").replace("<bdi>", "").replace("</bdi>", "")
 
