@@ -334,7 +334,7 @@ def test_a_trial_that_cannot_be_trained_is_a_row(place: Path) -> None:
         ("done", None),
         ("failed", "weights"),
         ("failed", "error"),
-        ("failed", "error"),
+        ("failed", "weights"),  # files are looked for first
     ]
     assert "adam_rate_high" in ledger.trials[2].reason
 
