@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ from tabib.phantoms import ChestFilms, make_chest_films
 from tabib.records import Compared, Comparison
 from tabib.reports.compared import highest, measures_of
 from tabib.reports.text import language, plain
-from tabib.runs import read_run
+from tabib.runs import Reached, open_run, read_run
+from tabib.study import run_study
+from tabib.study_file import load_study
 from tabib.training.networks import build_network
 
 STUDY = """
@@ -185,12 +188,12 @@ def test_pages_hold_every_figure_in_both_languages(done: list[Path | Compared], 
     assert "different questions" in write_comparison(other, tmp_path)[0].read_text(encoding="utf-8")
 
 
-def test_an_unfinished_run_is_said(place: Path, done: list[Path | Compared]) -> None:
-    unfinished = next(
-        path.parent for path in (place / "runs" / "tiny").glob("*/split.csv") if not (path.parent / "evaluation.json").exists()
-    )
+def test_an_unfinished_run_is_said(place: Path) -> None:
+    study = load_study(place / "tiny.yaml", overrides=["split.seed=9"])
+    with open_run(study, root=place / "runs", until="split") as run, suppress(Reached):
+        run_study(study, run)
     with pytest.raises(RunError, match="its run is not finished"):
-        compare_runs([unfinished], title={"en": "One"})
+        compare_runs([run.folder], title={"en": "One"})
 
 
 def test_the_same_run_twice_is_refused(tmp_path: Path) -> None:

@@ -140,14 +140,15 @@ def _told_apart(first: Features, second: Features) -> float | None:
     ]
     if min(len(set(each)) for each in groups) < FEWEST_GROUPS:
         return None
-    values = np.concatenate([each.values[places] for each, places in zip((first, second), kept, strict=True)])
+    values = np.concatenate([each.values[places] for each, places in zip((first, second), kept, strict=True)], dtype=np.float64)
     truth = np.repeat([0, 1], [len(places) for places in kept])
     parts = min(COMPONENTS, values.shape[1], len(values) // FOLDS)
     classifier = make_pipeline(
         StandardScaler(), PCA(parts, svd_solver="full"), LogisticRegression(C=0.1, max_iter=500, class_weight="balanced")
     )
     folds = GroupKFold(FOLDS, shuffle=True, random_state=0)
-    score = np.asarray(cross_val_predict(classifier, values, truth, groups=groups[0] + groups[1], cv=folds, method="decision_function"))
+    with np.errstate(invalid="ignore"):  # OpenBLAS's products set this flag for finite numbers too (numpy issue 24067); others PCA refuses
+        score = np.asarray(cross_val_predict(classifier, values, truth, groups=groups[0] + groups[1], cv=folds, method="decision_function"))
     return float(auc(truth, score))
 
 
