@@ -188,11 +188,12 @@ def test_pages_hold_every_figure_in_both_languages(done: list[Path | Compared], 
     assert "different questions" in write_comparison(other, tmp_path)[0].read_text(encoding="utf-8")
 
 
-def test_an_unfinished_run_is_said(place: Path) -> None:
+@pytest.mark.parametrize(("until", "file"), [("split", "study.yaml"), ("model", "evaluation.json")])
+def test_an_unfinished_run_is_said(place: Path, until: str, file: str) -> None:
     study = load_study(place / "tiny.yaml", overrides=["split.seed=9"])
-    with open_run(study, root=place / "runs", until="split") as run, suppress(Reached):
+    with open_run(study, root=place / "runs", until=until) as run, suppress(Reached):
         run_study(study, run)
-    with pytest.raises(RunError, match="its run is not finished"):
+    with pytest.raises(RunError, match=f"has no {file}: .* Run: tabib run"):
         compare_runs([run.folder], title={"en": "One"})
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from tabib.config import AnyStudy, Study
-from tabib.errors import RunError, StudyError
+from tabib.errors import StudyError
 from tabib.evaluation import corrected, training_facts
 from tabib.experiments.compare_masks import shown_cases, structure_figures
 from tabib.experiments.same_rows import differences, read_said
@@ -76,9 +76,6 @@ def compare_runs(
             lines.append(run)
             continue
         opened = read_run(run)
-        for step in ("model", "evaluation", "predictions"):
-            if not opened.path(step).exists():
-                raise RunError(f"{run} has no {opened.path(step).name}: its run is not finished. Finish it with: tabib run STUDY")
         study = opened.read("study")
         if studies and study.task != tasks[-1]:
             raise StudyError(
