@@ -84,6 +84,7 @@ __all__ = [
     "Subgroup",
     "Twin",
     "Typical",
+    "label_columns",
     "labels_of",
     "prediction_schema",
 ]
@@ -168,6 +169,14 @@ def labels_of(label: str | None, *, several: bool) -> list[str]:
     if label is None:
         return []
     return [name for name in label.split(LABEL_SEPARATOR) if name] if several else [label]
+
+
+def label_columns(classes: list[str], *, several: bool) -> list[pl.Expr]:
+    """Of a table with a column `label`, how another table says it that Tabib reads: the class, or of `several` labels 1 or 0 for each."""
+    if not several:
+        return [pl.col("label")]
+    present = pl.col("label").str.split(LABEL_SEPARATOR).list
+    return [present.contains(name).cast(pl.UInt8).alias(name) for name in classes]
 
 
 def prediction_schema(classes: list[str]) -> dict[str, pl.DataType]:

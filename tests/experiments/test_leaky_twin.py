@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tabib.config import Study
 from tabib.errors import StudyError
 from tabib.experiments import make_twins, write_twins
 from tabib.experiments.leaky_twin import wrong_study
+from tabib.experiments.trainings import Missed
 from tabib.images import encode_png
 from tabib.progress import SILENT
 from tabib.records import Compared, LeakyTwin, Measure, Twin
@@ -364,15 +366,60 @@ def test_a_way_that_cannot_be_is_said_and_not_tried_by_itself(
     assert "Of masks only the split by image is shown." in told_
 
 
-def test_of_several_labels_only_the_split_by_image_is_there(tmp_path: Path) -> None:
-    for number in range(40):
-        (tmp_path / "films").mkdir(exist_ok=True)
-        (tmp_path / "films" / f"{number}.png").write_bytes(face(number))
-    lines = [f"{number}.png,{number % 2},{number // 2 % 2},{number // 4}" for number in range(40)]
-    (tmp_path / "films.csv").write_text("\n".join(["path,cough,fever,who", *lines]))
-    columns = {"labels": ["cough", "fever"], "group": "who"}
-    data = {"folder": str(tmp_path / "films"), "layout": "table", "table": str(tmp_path / "films.csv"), "columns": columns}
-    study = study_of(tmp_path, data=data, positive=None, model={"network": "remembers"}, scale="bench")
+def study_of_findings(films: Path, folder: Path, first: str = "cough") -> Study:
+    """A study of two findings, of the same faces: each patient has one, both or none, as chance has said."""
+    paths = sorted(path.relative_to(films).as_posix() for path in films.rglob("*.png"))
+    has = np.random.default_rng(3).integers(0, 2, (PATIENTS, 2))
+    lines = [f"{path},{has[who, 0]},{has[who, 1]},{who}" for path in paths for who in [int(path[-8:-6])]]
+    (folder / "films.csv").write_text("\n".join([f"file,{first},fever,who", *lines]))
+    columns = {"path": "file", "labels": ["fever", first], "group": "who"}
+    data = {"folder": str(films), "layout": "table", "table": str(folder / "films.csv"), "columns": columns}
+    return study_of(films, data=data, positive=None)
+
+
+@pytest.mark.slow
+def test_several_labels_have_every_way(films: Path, tmp_path: Path) -> None:
+    study = study_of_findings(films, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "remembers", remembers)
+        found = make_twins(study, root=tmp_path / "runs", folder=tmp_path / "twin")
+    assert [(each.way, each.not_run) for each in found.twins] == [(way, None) for way in ("image", "augmented", "labels")]
+    assert auc(found.honest) < 0.75
+    assert auc(of(found, "image").line) > 0.9
+    assert auc(of(found, "augmented").line) > 0.9
+    assert auc(of(found, "labels").line) < 0.75
+    given = pl.read_csv(tmp_path / "films.csv").rename({"file": "path"})
+    drawn = pl.read_csv(tmp_path / "twin/labels.csv")
+    assert drawn.columns == ["path", "group", "cough", "fever", "part"]
+    together = [sorted(table.select("fever", "cough").rows()) for table in (drawn, given)]
+    assert together[0] == together[1], "labels of an image stay together"
+    moved = drawn.join(given, on="path").filter((pl.col("fever") != pl.col("fever_right")) | (pl.col("cough") != pl.col("cough_right")))
+    assert moved.height > 0.5 * given.height
+    copies = pl.read_csv(tmp_path / "twin/copies/copies.csv").join(given, left_on="original", right_on="path")
+    assert copies.height == 3 * given.height
+    assert (copies["fever"] == copies["fever_right"]).all()
+    assert (copies["cough"] == copies["cough_right"]).all()
+
+
+def test_a_finding_called_like_a_column_is_refused(films: Path, tmp_path: Path) -> None:
+    study = study_of_findings(films, tmp_path, first="group")
+    with open_run(study, root=tmp_path / "runs", until="split") as run, suppress(Reached):
+        run_study(study, run)
+    for way in ("labels", "augmented"):
+        missed = wrong_study(way, study, run, tmp_path / "twin", SILENT)
+        assert isinstance(missed, Missed)
+        assert "A finding is called group" in missed.reason
+
+
+def test_images_of_an_array_have_only_the_split_by_image(tmp_path: Path) -> None:
+    draws = np.random.default_rng(5)
+    arrays = {
+        f"{part}_images": draws.integers(0, 255, (count, 28, 28), dtype=np.uint8)
+        for part, count in (("train", 40), ("val", 20), ("test", 20))
+    }
+    arrays |= {name.replace("images", "labels"): draws.integers(0, 2, (len(images), 1)) for name, images in arrays.items()}
+    np.savez(tmp_path / "films.npz", **arrays)
+    study = study_of(tmp_path, data={"folder": str(tmp_path / "films.npz"), "layout": "npz"}, positive=None, scale="bench")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(NETWORKS, "remembers", remembers)
         found = make_twins(study, root=tmp_path / "runs", folder=tmp_path / "twin")

@@ -19,7 +19,7 @@ from tabib.evaluation.parts import leaked_rows
 from tabib.experiments.compare import compare_runs
 from tabib.experiments.trainings import GOES_WRONG, Missed, Row, missed, prepare, run_rows
 from tabib.progress import SILENT, Progress
-from tabib.records import DRAWN_WAYS, Compared, Comparison, LeakyTwin, Twin
+from tabib.records import DRAWN_WAYS, Compared, Comparison, LeakyTwin, Twin, label_columns
 from tabib.reports import LANGUAGES, write_twin_pages
 from tabib.runs import Run, atomic_write, code_of, fingerprint, list_data, read_run, write_json
 from tabib.training import class_names
@@ -32,9 +32,12 @@ WAYS = ("image", "augmented", "labels")
 
 ONLY_IMAGE = {
     "masks": "Of masks the only wrong way that is shown is the split by image.",
-    "files": "It is shown of images in files with one class each.",
+    "files": "It is shown of images that are files of their own, and no DICOM.",
 }
 """Why a study has no other way than the split by image."""
+
+_COLUMNS = {"path", "group", "part", "copy", "original"}
+"""Columns of the tables that are written here, beside the labels."""
 
 COPIES = 3
 """Changed copies of each image that are made before the split, where the study does not say."""
@@ -127,7 +130,7 @@ def _only_image(study: AnyStudy) -> Literal["masks", "files"] | None:
     """Why no other way than the split by image can be shown of a study, where that is so; of `ONLY_IMAGE`."""
     if isinstance(study, Segmentation):
         return "masks"
-    return "files" if study.several or study.data.layout in ("npz", "dicom") else None
+    return "files" if study.data.layout in ("npz", "dicom") else None
 
 
 def _no_twin(honest: Missed) -> str:
@@ -169,19 +172,23 @@ def wrong_study(way: str, study: AnyStudy, run: Run, folder: Path, progress: Pro
     only = _only_image(study)
     if only or isinstance(study, Segmentation):
         return Missed("error", ONLY_IMAGE[only or "masks"])
+    classes = class_names(run.read("split"), study)
+    if study.several and (taken := sorted(_COLUMNS & {*classes})):
+        return Missed("error", f"A finding is called {taken[0]}, as a column of the table that this way needs. Rename the finding.")
+    columns = Columns(labels=classes if study.several else [], group="group")
     evaluate = study.evaluate.model_copy(update={"subgroups": []})
     if way == "labels":
-        table = _labels_by_chance(run, folder / "labels.csv", seed=study.split.seed)
-        columns = Columns(group="group", part="part" if study.split.given else None)
+        table = _labels_by_chance(run, folder / "labels.csv", classes, study)
+        columns = columns.model_copy(update={"part": "part" if study.split.given else None})
         data = study.data.model_copy(update={"layout": "table", "table": table, "columns": columns, "group": None, "pattern": None})
         return study.model_copy(update={"data": data, "evaluate": evaluate})
-    copies = _copies_first(run, study, folder / "copies", progress)
+    copies = _copies_first(run, study, folder / "copies", classes, progress)
     data = study.data.model_copy(
         update={
             "folder": copies,
             "layout": "table",
             "table": copies / "copies.csv",
-            "columns": Columns(group="group"),
+            "columns": columns,
             "group": None,
             "pattern": None,
             "copies": "keep",
@@ -190,35 +197,33 @@ def wrong_study(way: str, study: AnyStudy, run: Run, folder: Path, progress: Pro
     return _drawn(study, "image").model_copy(update={"data": data, "evaluate": evaluate})
 
 
-def _labels_by_chance(run: Run, path: Path, *, seed: int) -> Path:
-    """Write a table of the images in which their labels are exchanged by chance."""
+def _labels_by_chance(run: Run, path: Path, classes: list[str], study: Study) -> Path:
+    """Write a table of the images in which their labels are exchanged by chance; several labels of an image stay together."""
     split: pl.DataFrame = run.read("split")
     index: pl.DataFrame = run.read("index")
     used = split.filter(pl.col("part") != "left_out").join(index.select("row", "given"), on="row").sort("content", "path")
-    order = np.random.default_rng(seed).permutation(len(used))
+    order = np.random.default_rng(study.split.seed).permutation(len(used))
+    labels = [column.gather(order) for column in label_columns(classes, several=study.several)]
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
-        used.select("path", "group", pl.col("label").gather(order), part=pl.col("given").str.strip_prefix(FOLD)).write_csv(file)
+        used.select("path", "group", *labels, part=pl.col("given").str.strip_prefix(FOLD)).write_csv(file)
     return path
 
 
-def _copies_first(run: Run, study: Study, folder: Path, progress: Progress) -> Path:
+def _copies_first(run: Run, study: Study, folder: Path, classes: list[str], progress: Progress) -> Path:
     """Write changed copies of every image, and a table of them; those of an earlier start stay where they are whole, and of the same."""
     resolved: Study = run.read("study")
     split: pl.DataFrame = run.read("split")
     index: pl.DataFrame = run.read("index")
     used = split.filter(pl.col("part") != "left_out")
     augment = resolved.augment.model_copy(update={"copies": resolved.augment.copies or COPIES})
-    classes, seed = class_names(split, resolved), study.split.seed
-    made, mark = (
-        fingerprint(used, augment, resolved.input, *classes, seed, code_of(write_copies.__module__)),
-        folder.with_name("copies.json"),
-    )
+    seed, mark = study.split.seed, folder.with_name("copies.json")
+    made = fingerprint(used, augment, resolved.input, *classes, seed, code_of(write_copies.__module__))
     if _whole(mark, {"made": made, "files": list_data(folder)}):
         return folder
     mark.unlink(missing_ok=True)
     cache = build_cache(open_data(study.data, run.cache_folder).data, index, resolved.input, folder=run.cache_folder, progress=progress)
-    write_copies(folder, cache, used, augment, classes=classes, seed=seed)
+    write_copies(folder, cache, used, augment, classes=classes, seed=seed, several=study.several)
     write_json(mark, {"made": made, "files": list_data(folder)})
     return folder
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from tabib.config import Augment
 from tabib.dataset import Cache
 from tabib.images import encode_png, overlay, to_eight_bit
-from tabib.records import labels_of
+from tabib.records import label_columns, labels_of
 from tabib.runs import atomic_write
 from tabib.training.augment import apply
 from tabib.training.batches import copy_keys, in_order, load_samples
@@ -136,7 +136,8 @@ def write_copies(
                     file.write(encode_png((picture[0] * 65535).round().numpy().astype(np.uint16) if deep else eight_bit(picture)))
     copies = train.join(pl.DataFrame({"copy": range(1, augment.copies + 1)}), how="cross")
     with atomic_write(folder / "copies.csv") as file:
-        copies.select(pl.format("{}_{}.png", "row", "copy").alias("path"), "label", "group", "copy", original="path").write_csv(file)
+        named = pl.format("{}_{}.png", "row", "copy").alias("path")
+        copies.select(named, *label_columns(classes, several=several), "group", "copy", original="path").write_csv(file)
 
 
 def eight_bit(image: Tensor) -> np.ndarray:
