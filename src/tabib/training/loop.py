@@ -26,8 +26,8 @@ __all__ = ["Pruned", "Watch", "fit"]
 _LOOK_EVERY = 10
 """Steps between looks at whether the loss is a number: each look waits for a GPU."""
 
-_CHECKPOINT_SHARE = 0.05
-"""Share of the time that checkpoints may take; where epochs are shorter than that allows, some are not written."""
+_CHECKPOINT_SHARE = 0.01
+"""Share of the time that checkpoints may take; where epochs are shorter than that allows, some are not written, and a kill costs a few epochs."""
 
 
 class Pruned(Exception):
