@@ -908,6 +908,7 @@ class Comparison(Record):
     pictures: list[SamePicture] = []  # none where the pictures are not the same
     masked: bool = False  # whether the runs are segmenters; their labels are structures
     turns: bool = False  # whether the lines are turns of a cross-validation
+    seed: int | None = None  # of each training, where the lines are rows of an ablation: it has their differences
     pooled: Compared | None = None  # all turns together, where none is missing
     differences: list[Difference] = []  # of runs that judged the same rows, each pair
     cases: list[SameCase] = []

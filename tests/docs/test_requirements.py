@@ -44,9 +44,14 @@ def test_every_verb_field_finding_and_file_that_is_named_exists() -> None:
     verbs = {f"tabib {verb}" for verb in get_command(app).commands}  # pyright: ignore[reportAttributeAccessIssue]
     written = {"manifest.json", "study.yaml", *(Path(file.path).name for file in FILES.values())}
     known = verbs | fields() | set(finding_codes()) | written
-    named = {(item, word) for item, _, answer in ROWS for word in re.findall(r"`([^`]+)`", answer)}
+    named = {(item, _verb(word)) for item, _, answer in ROWS for word in re.findall(r"`([^`]+)`", answer)}
     assert {(item, word) for item, word in named if word not in known and not there(word)} == set()
     assert len(named) > 200
+
+
+def _verb(word: str) -> str:
+    """Of a whole command its verb."""
+    return " ".join(word.split()[:2]) if word.startswith("tabib ") else word
 
 
 def there(word: str) -> bool:

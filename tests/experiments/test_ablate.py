@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 
 from tabib.cli import app
 from tabib.errors import RunError, StudyError
-from tabib.experiments import Changes, Series, Trained, judge_changes, read_changes, read_series, run_changes, write_ablation
+from tabib.experiments import Changes, Series, Trained, compare_rows, judge_changes, read_changes, read_series, run_changes, write_ablation
 from tabib.experiments import trainings as running
 from tabib.metrics.intervals import Sureness, leave_groups_out
 from tabib.metrics.paired import holm, trainings_interval
 from tabib.phantoms import ChestFilms, make_chest_films
-from tabib.records import Ablation
+from tabib.records import Ablation, Comparison
 from tabib.reports.ablated import highest, main_measure
 from tabib.reports.text import language, plain
 from tabib.runs import Run, read_run
@@ -143,6 +143,45 @@ def test_the_verb_loads_what_is_done(place: Path) -> None:
     assert "Not asked for this time: one epoch and without weights." in done.stdout
     assert "one epoch: " not in done.stdout
     assert [path.stat().st_mtime_ns for path in (*weights, *judged)] == before
+
+
+def test_rows_are_put_side_by_side_by_their_first_seed(place: Path, trained: list[Trained], ablation: Ablation) -> None:
+    write_ablation(ablation, place / "ablate-side")
+    done = CliRunner().invoke(app, ["compare", str(place / "ablate-side"), "--runs", str(place / "runs"), "--json"])
+    assert done.exit_code == 3, done.output
+    said = json.loads(done.stdout)
+    comparison = Comparison.model_validate(said["comparison"])
+    assert [line.name for line in comparison.lines] == ["tiny", "one epoch", "from zeros", "without weights"]
+    assert [line.run for line in comparison.lines] == [
+        str(each.found) if isinstance(each.found, Path) else None for each in trained if each.seed == 0
+    ]
+    assert [line.not_run for line in comparison.lines] == [None, None, None, "weights"]
+    assert "nowhere.safetensors" in comparison.lines[3].reason
+    assert (comparison.title, comparison.seed, comparison.same_test) == (ablation.title, 0, True)
+    assert comparison.differences == [], "those of the ablation are over all seeds"
+    assert [Path(page).parent for page in said["pages"]] == [place / "runs" / "compare-side"] * 2
+    assert Comparison.model_validate(json.loads((place / "runs/compare-side/comparison.json").read_text())) == comparison
+    for page, words in zip(said["pages"], ("each by its training with seed 0", "هر یک با آموزش بذر ۰"), strict=True):
+        text = re.sub("<[^>]*>|[\u2066-\u2069]", " ", Path(page).read_text(encoding="utf-8"))
+        assert words in re.sub(r"\s+", " ", text)
+        assert len(re.findall(r"one epoch\s+training\.epochs\s+2\s+1\s", text)) == 1, "what the row changes"
+
+
+def test_an_ablation_of_folds_and_one_whose_run_has_gone_are_refused(place: Path, ablation: Ablation) -> None:
+    write_ablation(ablation.model_copy(update={"folds": [0, 1]}), place / "ablate-folds")
+    with pytest.raises(StudyError, match=r"2 folds, which judge different images.*tabib compare RUN RUN"):
+        compare_rows(place / "ablate-folds")
+    row = ablation.rows[1]
+    gone = row.model_copy(update={"runs": [row.runs[0].model_copy(update={"run": "runs/tiny/gone"}), *row.runs[1:]]})
+    write_ablation(ablation.model_copy(update={"rows": [ablation.rows[0], gone]}), place / "ablate-gone")
+    with pytest.raises(
+        RunError, match=r"ablate-gone/ablation\.json names the run runs/tiny/gone \(one epoch, seed 0\).*start tabib ablate again"
+    ):
+        compare_rows(place / "ablate-gone")
+    for more in (["--phantom"], [str(place / "ablate-gone")]):
+        refused = CliRunner().invoke(app, ["compare", str(place / "ablate-folds"), *more])
+        assert isinstance(refused.exception, StudyError)
+        assert ("change the rows of a series" if more == ["--phantom"] else "Give one ablation") in str(refused.exception)
 
 
 @pytest.mark.usefixtures("trained")

@@ -126,7 +126,7 @@ def test_every_phantom_can_be_asked_for_and_is_made_once(tmp_path: Path) -> None
 
 def test_every_verb_of_a_study_takes_the_option() -> None:
     verbs = get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
-    of_a_study = {"STUDY", "FILE", "SERIES|RUN..."}
+    of_a_study = {"STUDY", "FILE", "SERIES|ABLATION|RUN..."}
     first = {name: str(verb.params[0].metavar) for name, verb in verbs.items()}
     asked = {name for name in verbs if first[name] in of_a_study}
     assert {"run", "compare", "ablate", "search"} < asked

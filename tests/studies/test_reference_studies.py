@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from places import REAL, needs_real
 from tabib.cli import app
 from tabib.experiments import read_changes
-from tabib.records import AblatedRun, NotRun
+from tabib.records import AblatedRun, Comparison, NotRun
 from tabib.runs import Reached, Run, open_run, read_run
 from tabib.study import run_study
 from tabib.study_file import load_study
@@ -37,6 +38,8 @@ NEED_WEIGHTS = {  # rows whose weights no package brings
     },
     "nuclei": {"on VGG19"},
 }
+
+LATIN_DIGITS = str.maketrans("۰۱۲۳۴۵۶۷۸۹٫", "0123456789.")
 
 MADE_UP = {"en": "scale: phantom", "fa": "تصاویر ساختگی"}
 
@@ -95,6 +98,45 @@ def test_ablate_trains_every_row_whose_weights_are_there_and_finds_what_each_exp
     missed = {row["name"]: {run["not_run"] for run in row["runs"]} - {None} for row in rows}
     assert {row: why for row, why in missed.items() if why} == {row: {"weights"} for row in NEED_WEIGHTS.get(name, ())}
     assert {row["name"]: row["expected"] for row in rows if row["seeds"] and 0 in row["expected"].values()} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("chest_xray")
+def test_compare_shows_what_report_b_asks_of_the_rows_of_its_ablation(tabib: Invoke) -> None:
+    rows = told(tabib("ablate", "chest_xray.ablate.yaml"), 3)  # read where they have been run
+    folder = Path(rows["pages"][0]).parent
+    compared = CliRunner().invoke(app, ["compare", str(folder), "--runs", str(folder.parent), "--json"])
+    pages = told(compared, 3)["pages"]
+    assert {Path(page).parent.name for page in pages} == {"compare-chest_xray.ablate-phantom"}
+    assert say_that_the_images_are_made_up(pages)
+    comparison = Comparison.model_validate_json((folder.parent / "compare-chest_xray.ablate-phantom" / "comparison.json").read_bytes())
+    ran = [line for line in comparison.lines if line.run]
+    assert {line.name for line in comparison.lines if line.not_run == "weights"} == NEED_WEIGHTS["chest_xray"]
+    assert {line.name for line in comparison.lines} == {row["name"] for row in rows["ablation"]["rows"]}
+    published = load_study(STUDIES / "chest_xray.yaml").notes.past_work
+    assert [work.name for work in comparison.published] == [work.name for work in published]
+    assert comparison.pictures
+    for picture in comparison.pictures:
+        assert [answer.name for answer in picture.answers] == [line.name for line in ran]
+    for page in pages:
+        text = re.sub("<[^>]*>|[\u2066-\u2069]", " ", Path(page).read_text(encoding="utf-8")).translate(LATIN_DIGITS)
+        for line in ran:
+            assert line.counts is not None
+            assert sum(line.counts.values()) == line.rows
+            counts = r"\s+".join(str(line.counts[kind]) for kind in ("tn", "fp", "fn", "tp"))
+            assert re.search(rf"{re.escape(line.name)}\s+{line.rows}\s*\(\s*{line.groups}\s*\)\s+{counts}\s", text), line.name
+        for work in published:
+            assert work.name in text
+            assert all(f"{figure:.3f}" in text for figure in work.figures.model_dump(exclude_none=True).values())
+        assert len(re.findall(r'<figure class="tile">', Path(page).read_text(encoding="utf-8"))) == len(comparison.pictures)
+
+
+@pytest.mark.parametrize(("scale", "beside"), [("full", ""), ("bench", "-bench")])
+def test_make_compares_the_rows_of_report_b_before_its_leaky_twin(scale: str, beside: str) -> None:
+    steps = [step for step in made("chest_xray", f"SCALE={scale}").splitlines() if "tabib" in step]
+    (ablated, compared, twin) = steps[-3:]
+    assert [" ablate " in ablated, " leaky-twin " in twin] == [True, True]
+    assert f" compare runs/ablate-chest_xray.ablate{beside} || test $? -eq 3" in compared
 
 
 @pytest.mark.parametrize("name", SIX)

@@ -23,7 +23,10 @@ __all__ = ["ablate", "compare", "cross_validate", "label_trouble", "leaky_twin",
 
 def compare(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="SERIES|RUN...", help="A series file, whose rows are run first, or run folders.")
+        list[Path],
+        typer.Argument(
+            metavar="SERIES|ABLATION|RUN...", help="A series file, whose rows are run first; the folder of an ablation; or run folders."
+        ),
     ],
     out: Pages = None,
     set_: Overrides = None,
@@ -32,14 +35,15 @@ def compare(
     runs: Runs = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Put runs side by side: settings, figures, counts, what others published, and the same pictures."""
+    """Put runs, or the rows of an ablation, side by side: settings, figures, counts, what others published, and the same pictures."""
     from tabib.console import ConsoleProgress
-    from tabib.experiments import compare_runs, read_series, run_series, write_comparison
+    from tabib.experiments import ABLATION, compare_rows, compare_runs, read_series, run_series, write_comparison
     from tabib.reports import LANGUAGES
     from tabib.runs import check_folder_place
 
     check_folder_place(out or runs)
     first, *others = sources
+    ablated = next((source for source in sources if (source / ABLATION).is_file()), None)
     if first.suffix in (".yaml", ".yml"):
         if others:
             raise StudyError(f"{first} is a series, and {others[0]} was given as well. Give one series, or run folders.")
@@ -47,12 +51,22 @@ def compare(
         done, pace = run_series(series, root=runs, command=sys.argv, offline=offline, progress=progress, on_step=progress.step)
         comparison = compare_runs(done, title=series.title, names=[row.name for row in series.rows], pace=pace)
         place = out or _place(runs, f"compare-{first.stem}", series.rows[0].study.scale)
+    elif set_ or phantom:
+        raise StudyError("--set and --phantom change the rows of a series, and folders were given. They stay as they are.")
+    elif ablated is not None:
+        if others:
+            raise StudyError(f"{ablated} is an ablation, and another folder was given as well. Give one ablation, or run folders.")
+        comparison = compare_rows(ablated)
+        place = out or runs / f"compare-{ablated.resolve().name.removeprefix('ablate-')}"
     else:
-        if set_ or phantom:
-            raise StudyError("--set and --phantom change the rows of a series, and run folders were given. They stay as they are.")
         comparison = compare_runs(sources, title=dict.fromkeys(LANGUAGES, " · ".join(path.name for path in sources)))
         place = out or runs / "compare"
     lines = [] if comparison.same_test else ["The runs were judged on different test images: figures beside one another do not compare."]
+    lines += (
+        []
+        if comparison.seed is None
+        else [f"Each row by its training with seed {comparison.seed}. The page of the ablation has the differences, over all seeds."]
+    )
     _tell_comparison(comparison, write_comparison(comparison, place), lines, as_json)
     _leave_runs(line.not_run for line in comparison.lines)
 

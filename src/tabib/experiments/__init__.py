@@ -1,7 +1,7 @@
 """More than one run: a study changed one thing at a time, values searched, rows of a series, and runs side by side."""
 
 from tabib.experiments.ablate import Changes, Trained, read_changes, run_changes
-from tabib.experiments.ablated import judge_changes, write_ablation
+from tabib.experiments.ablated import ABLATION, compare_rows, judge_changes, write_ablation
 from tabib.experiments.compare import compare_runs, write_comparison
 from tabib.experiments.cross_validation import cross_validate
 from tabib.experiments.label_trouble import find_label_trouble, write_label_trouble
@@ -14,6 +14,7 @@ from tabib.experiments.trainings import Row, run_rows
 from tabib.experiments.trials import run_trials
 
 __all__ = [
+    "ABLATION",
     "SHARES",
     "WAYS",
     "Changes",
@@ -21,6 +22,7 @@ __all__ = [
     "Search",
     "Series",
     "Trained",
+    "compare_rows",
     "compare_runs",
     "cross_validate",
     "draw_learning_curve",

@@ -1,4 +1,4 @@
-"""What an ablation found: figures of every row, differences to another, and whether what was expected came."""
+"""What an ablation found: figures of every row, differences to another, whether what was expected came; and its rows side by side."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tabib.errors import RunError
+from tabib.errors import RunError, StudyError
 from tabib.evaluation import corrected, training_facts
 from tabib.experiments.ablate import Changed, Changes, Trained, fields_in_which
-from tabib.experiments.compare import watched_by
+from tabib.experiments.compare import compare_runs, watched_by
 from tabib.experiments.same_rows import Said, differences, figures, intervals, read_said
 from tabib.metrics.intervals import Interval
-from tabib.records import AblatedRow, AblatedRun, Ablation, Change, SeedFigures, SegmentationModel
+from tabib.records import AblatedRow, AblatedRun, Ablation, Change, Compared, Comparison, SeedFigures, SegmentationModel
 from tabib.reports import write_ablation_pages
-from tabib.runs import Run, fingerprint, read_run, write_json
+from tabib.runs import Run, fingerprint, read_record, read_run, write_json
 from tabib.study_file import written_fields
 
-__all__ = ["judge_changes", "write_ablation"]
+__all__ = ["ABLATION", "compare_rows", "judge_changes", "write_ablation"]
+
+ABLATION = "ablation.json"
+"""By which the folder of an ablation is known."""
 
 
 def judge_changes(changes: Changes, trained: Sequence[Trained]) -> Ablation:
@@ -65,8 +68,44 @@ def judge_changes(changes: Changes, trained: Sequence[Trained]) -> Ablation:
 def write_ablation(ablation: Ablation, folder: Path) -> list[Path]:
     """Write `ablation.json` and a page per language into a folder. Returns the pages."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "ablation.json", ablation.model_dump(mode="json"))
+    write_json(folder / ABLATION, ablation.model_dump(mode="json"))
     return write_ablation_pages(ablation, folder)
+
+
+def compare_rows(folder: Path) -> Comparison:
+    """Put the rows of an ablation side by side, each by its training with the first seed.
+
+    Args:
+        folder: as `write_ablation` left it. The runs lie where they did, seen from the working directory where their paths are relative.
+
+    Returns:
+        A line for each row, under its name; the study as it is has the study's where the file gives it none.
+
+    Raises:
+        StudyError: several folds judged in turn.
+        RunError: the file is damaged, or a run that it names is no longer there.
+    """
+    ablation = read_record(folder / ABLATION, Ablation)
+    if len(ablation.folds) > 1:
+        raise StudyError(
+            f"{folder} is an ablation of {len(ablation.folds)} folds, which judge different images: no training of it stands for a row. Its own page "
+            "puts the folds together. To see runs of one fold side by side give their folders: tabib compare RUN RUN"
+        )
+    runs = [next(run for run in row.runs if run.seed == ablation.seeds[0]) for row in ablation.rows]
+    for row, run in zip(ablation.rows, runs, strict=True):
+        if run.run is not None and not Path(run.run).is_dir():
+            raise RunError(
+                f"{folder / ABLATION} names the run {run.run} ({row.name or 'as it is'}, seed {run.seed}), and no such folder is there. Compare "
+                "where tabib ablate was started; if the run was moved or deleted, start tabib ablate again, which makes what is missing."
+            )
+    study = next((read_run(Path(run.run)).given.name for run in runs if run.run is not None), "as it is")
+    names = [row.name or study for row in ablation.rows]
+    missed = [
+        Compared(name=name, network=row.network, not_run=run.not_run, reason=run.reason)
+        for name, row, run in zip(names, ablation.rows, runs, strict=True)
+    ]
+    found = [line if run.run is None else Path(run.run) for line, run in zip(missed, runs, strict=True)]
+    return compare_runs(found, title=ablation.title, names=names, seed=ablation.seeds[0])
 
 
 def _row(

@@ -44,7 +44,12 @@ _Seen = tuple[Compared, Run, pl.DataFrame]
 
 
 def compare_runs(
-    runs: Sequence[Path | Compared], *, title: Mapping[str, str], names: Sequence[str] = (), pace: Pace | None = None
+    runs: Sequence[Path | Compared],
+    *,
+    title: Mapping[str, str],
+    names: Sequence[str] = (),
+    pace: Pace | None = None,
+    seed: int | None = None,
 ) -> Comparison:
     """Put finished runs side by side.
 
@@ -53,6 +58,7 @@ def compare_runs(
         title: of the comparison, by language.
         names: of the runs; the study's name and the id where there are none.
         pace: at which they were trained, where that was for this comparison.
+        seed: of their trainings, where they are rows of an ablation; its own page has their differences, over all seeds.
 
     Returns:
         Everything from the files of the runs: what differs in their settings, their figures on test, and their answers to
@@ -108,7 +114,8 @@ def compare_runs(
         published=list(published.values()),
         pictures=_pictures(seen) if same and seen and not masked else [],
         masked=masked,
-        differences=_differences(seen),
+        seed=seed,
+        differences=_differences(seen) if seed is None else [],
         cases=shown_cases([(line, run) for line, run, _ in seen]) if masked and same else [],
         watched=watched,
         pace=pace,
