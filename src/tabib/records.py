@@ -266,7 +266,8 @@ class Sweep(Record):
     checks: list[Finding]
     tried: list[TriedRate]  # in the order of the rates
     steps: int  # with each, at most
-    best: float | None  # None where the loss falls with none
+    best: float | None  # None where the loss falls with none that may be chosen
+    below: float | None = None  # only lower rates are chosen, as the optimizer does not train with others; None where it has no limit
 
 
 class Round(Record):

@@ -421,7 +421,7 @@ def test_rounds_are_told_with_their_rates_and_with_what_they_began(films: tuple[
     began = [plain(row.began) for row in rows]
     assert began[0] == "the starting weights"
     assert began[1] == "the weights after epoch 2, as validation improved"
-    assert began[2] == "the best weights, of epoch 2, and the best of 2 learning rates tried"
+    assert began[2] == "the best weights, of epoch 2, and a rate chosen from 2 learning rates tried"
     dots = [figure.drawing.count("mark round") for figure in training_plots(told, language("en"))]
     assert dots == [2] * len(dots), "in every curve, where a round begins that is not the first"
     assert round_rows(facts, language("en")) == []

@@ -53,6 +53,8 @@ def test_a_rate_is_chosen_once_and_stands_in_the_study_and_the_report(films: Pat
         assert len(re.findall(r"<figure", chapter)) == 1, "the curve of the rates"
         said = re.sub(r"<[^>]*>|[\u200f\u2066-\u2069]", "", chapter)
         assert ("10% of where it began" if code == "en" else "۱۰٪ مقدار آغازین") in said, "how far the loss of the few had to fall"
+        never = "At 0.03 and above the optimiser does not train" if code == "en" else "بهینه‌ساز با نرخ ۰٫۰۳ و بالاتر از آن آموزش نمی‌دهد"
+        assert never in said, "why a lower loss beside the mark was not chosen"
 
 
 def drawn(run: Run) -> EventAccumulator:

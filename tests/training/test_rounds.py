@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from listens import Killed, KillsAfter, Listens
 from planted import Planted, history_of, plant, train_planted, weights_of
+from tabib.config import BaseTraining
 from tabib.dataset import build_cache
 from tabib.records import Model, Round, TriedRate
 from tabib.training import loop, rounds
@@ -17,7 +19,8 @@ from tabib.training.batches import load_samples
 from tabib.training.checkpoint import State
 from tabib.training.class_work import ClassWork
 from tabib.training.classify import build
-from tabib.training.rates import RATES, losses_at, try_rates
+from tabib.training.doctor import high_rate
+from tabib.training.rates import RATES, losses_at, too_high, try_rates
 from tabib.training.rounds import next_round
 from tabib.training.step import start, train_step
 
@@ -59,7 +62,9 @@ def test_rounds_go_on_while_validation_improves_and_return_when_it_does_not(whol
             assert after.from_epoch == best
             assert [one.rate for one in after.tried] == sorted(one.rate for one in after.tried)
             assert {0.0, *RATES} < {one.rate for one in after.tried}
-            assert after.rate == min((one for one in after.tried if one.end is not None), key=lambda one: one.end or 0).rate
+            assert after.rate < too_high("adamw")
+            usable = (one for one in after.tried if one.end is not None and one.rate < too_high("adamw"))
+            assert after.rate == min(usable, key=lambda one: one.end or 0).rate
     returns = sum(each.from_epoch is not None for each in member.rounds)
     assert returns <= 2
     assert listens.heard.count("learning rates") in (returns, returns + 1)
@@ -115,7 +120,7 @@ def test_ends_where_no_rate_helps(planted: Planted, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(rounds, "losses_at", lambda *given, rate, **told: [0.5 + rate] * 10)
     listens = Listens()
     assert not next_round(state, work, progress=listens)
-    assert "no learning rate brings the loss below" in listens.said[-1]
+    assert "no learning rate that adamw trains with brings the loss below" in listens.said[-1]
 
 
 def test_what_is_tried_leaves_no_trace(planted: Planted) -> None:
@@ -129,14 +134,41 @@ def test_what_is_tried_leaves_no_trace(planted: Planted) -> None:
 
 def test_the_finer_rates_are_beside_the_best() -> None:
     ends = {0.1: float("nan"), 0.01: 0.3, 0.001: 0.2, 0.0001: 0.4, 0.00001: 0.5, 0.000316: 0.25, 0.00316: 0.1}
-    found, best = try_rates(lambda rate: [ends[rate]] * 10, falls=lambda one: one.end is not None)
+    found, best = try_rates(lambda rate: [ends[rate]] * 10, falls=lambda one: one.end is not None, below=math.inf)
     assert best == 0.00316
     assert [one.rate for one in found] == sorted(ends)
     assert found[-1] == TriedRate(rate=0.1, losses=[], end=None)
-    assert try_rates(lambda rate: [1.0], falls=lambda one: False) == (
+    assert try_rates(lambda rate: [1.0], falls=lambda one: False, below=math.inf) == (
         [TriedRate(rate=rate, losses=[1.0], end=1.0) for rate in sorted(RATES)],
         None,
     )
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "best", "finer"),
+    [
+        ("adamw", 0.01, (0.00316, 0.0316)),
+        ("adam", 0.01, (0.00316, 0.0316)),
+        ("rmsprop", 0.00316, (0.000316, 0.00316)),
+        ("sgd", 0.1, (0.0316, 0.316)),
+    ],
+)
+def test_a_rate_that_the_doctor_refuses_is_tried_and_never_chosen(optimizer: str, best: float, finer: tuple[float, float]) -> None:
+    found, chosen = try_rates(lambda rate: [abs(rate - 0.1)], falls=lambda one: True, below=too_high(optimizer))
+    assert chosen == best
+    assert [one.rate for one in found] == sorted([*RATES, *finer]), "what is refined is the neighbourhood of what may be chosen"
+    assert high_rate(BaseTraining.model_validate({"optimizer": optimizer, "learning_rate": chosen})) == []
+    every, none = try_rates(lambda rate: [1.0], falls=lambda one: one.rate == 0.1, below=0.1)
+    assert ([one.rate for one in every], none) == (sorted(RATES), None)
+
+
+def test_a_round_never_begins_with_a_rate_that_the_doctor_refuses(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, work = made(planted)
+    state.epoch, state.best_epoch, state.best = 4, 2, dict(state.network.state_dict())
+    state.rounds = [Round(number=1, first_epoch=1, rate=0.02), Round(number=2, first_epoch=3, rate=0.02)]
+    monkeypatch.setattr(rounds, "losses_at", lambda *given, rate, **told: [1.0 - rate] * 10)
+    assert next_round(state, work)
+    assert (state.rounds[-1].rate, state.rounds[-1].tried[-1].rate) == (0.01, 0.1)
 
 
 def made(planted: Planted) -> tuple[State, ClassWork]:

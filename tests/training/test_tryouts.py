@@ -15,8 +15,9 @@ from planted_masks import plant_masks
 from tabib.errors import StudyError
 from tabib.records import Finding, Overfit, Sweep
 from tabib.training import overfit_few, sweep_rates, with_rate
+from tabib.training.doctor import high_rate
 from tabib.training.networks import NETWORKS
-from tabib.training.rates import RATES
+from tabib.training.rates import RATES, too_high
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +102,10 @@ def test_the_best_of_many_rates(films: Path) -> None:
     assert {round(one.rate, 12) for one in found.tried} >= set(RATES)
     assert len(found.tried) == len(RATES) + 2
     assert len({one.losses[0] for one in found.tried}) == 1, "each starts from the same weights with the same batch"
-    ends = {one.rate: one.end for one in found.tried if one.end is not None}
+    assert found.below == too_high("adamw") == 0.03
+    ends = {one.rate: one.end for one in found.tried if one.end is not None and one.rate < 0.03}
     assert found.best == min(ends, key=lambda rate: ends[rate])
-    assert 1e-3 <= (found.best or 0) <= 0.1
+    assert 1e-3 <= (found.best or 0) < 0.03
     assert [check.code for check in found.checks] == ["rate_swept"]
     assert sweep(planted) == found, "the same study gives the same answer"
 
@@ -114,6 +116,17 @@ def test_the_choice_stands_in_the_study(films: Path) -> None:
     assert [check.code for check in found.checks] == ["rate_chosen"]
     assert found.best == sweep(planted).best
     assert with_rate(planted.study, found).training.rate == found.best
+
+
+@pytest.mark.parametrize(("optimizer", "best"), [("adamw", 0.01), ("rmsprop", 0.00316), ("sgd", 0.1)])
+def test_the_doctor_takes_every_rate_that_was_chosen(films: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, best: float) -> None:
+    monkeypatch.setattr("tabib.training.sweep.losses_of", lambda made, *, rate, steps: [1.0, abs(rate - 0.1)])
+    planted = plant(films)
+    found = sweep(planted, "sweep", optimizer=optimizer)
+    assert (found.best, found.below) == (best, None if optimizer == "sgd" else too_high(optimizer))
+    assert {one.rate for one in found.tried} >= set(RATES), "the others are tried and shown"
+    study = planted.study.model_copy(update={"training": planted.study.training.model_copy(update={"optimizer": optimizer})})
+    assert high_rate(with_rate(study, found).training) == []
 
 
 def test_a_rate_that_is_far_off_is_said(films: Path) -> None:

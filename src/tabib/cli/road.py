@@ -132,7 +132,11 @@ def check(
     asked = study_in(study, set_, runs=runs, phantom=phantom)
     run, refused = _travel_study(asked, runs=runs, offline=offline, checks_only=True)
     checks, overfit, sweep = (run.read(name) for name in ("checks", "overfit", "sweep"))
-    tried = [f"      {one.rate:<8g} {'ran away' if one.end is None else f'{one.end:.4g}'}" for one in sweep.tried]
+    tried = [
+        f"      {one.rate:<8g} {'ran away' if one.end is None else f'{one.end:.4g}'}"
+        + ("  (never chosen: too high for the optimizer)" if sweep.below is not None and one.rate >= sweep.below else "")
+        for one in sweep.tried
+    ]
     lines = [
         *finding_lines([*checks.checks, *overfit.checks, *sweep.checks]),
         f"      rate     training loss after {sweep.steps} steps",

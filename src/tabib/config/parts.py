@@ -342,7 +342,7 @@ class BaseTraining(Part):
     optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
     """The rule of the step."""
     learning_rate: Positive | Literal["sweep"] = 1e-3
-    """Learning rate: the peak of `one_cycle` and `cosine`, the start of `plateau`, of the first of `rounds`, the value of `constant`. `sweep` tries 0.1, 0.01, ... 0.00001 and two finer ones for some steps before training, and writes the best into the resolved study."""
+    """Learning rate: the peak of `one_cycle` and `cosine`, the start of `plateau`, of the first of `rounds`, the value of `constant`. `sweep` tries 0.1, 0.01, ... 0.00001 and two finer ones for some steps before training, and writes the best that the optimizer trains with into the resolved study."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD (Nesterov); first beta of AdamW and Adam. RMSprop has none."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01

@@ -27,6 +27,7 @@ from tabib.training.networks import Network
 from tabib.training.one_pass import layers_found, look_through
 from tabib.training.other_run import seen_before
 from tabib.training.prefix import UNCHANGED, cut_off, features_of, find_cut
+from tabib.training.rates import too_high
 from tabib.training.rounds import steps_of_returns
 from tabib.training.session import running
 from tabib.training.step import seconds_per_step, start
@@ -46,9 +47,6 @@ __all__ = [
 _LOOKED_AT = 4 * INFERENCE_BATCH
 _FED = 128  # images of each part whose scale is looked at
 _LOSS_FACTOR = 1.5
-_HIGH_RATES = {"adamw": 0.03, "adam": 0.03, "rmsprop": 0.01}
-"""Rates at which nothing is trained, where a step moves each weight by about the rate. RMSprop's first is three times as long as
-Adam's; how long a step of SGD is depends on the gradient, and no number holds for all."""
 _LEAST_SHARE, _MOST_SHARE = 0.5, 1.5  # of the share that a part is asked to hold
 _FRAMED, _UNLIKE = 64, 0.2  # images whose border is looked at; how far, as a fraction of the range, the filled value may be from it
 
@@ -203,9 +201,9 @@ def frozen_from_nothing(network: Network, trainable: int) -> list[Finding]:
 
 
 def high_rate(training: BaseTraining) -> list[Finding]:
-    """`adam_rate_high` where the optimizer does not train with the rate."""
-    highest = _HIGH_RATES.get(training.optimizer)
-    if highest is None or training.rate < highest:
+    """`adam_rate_high` where the optimizer does not train with the rate (`too_high`), which a sweep never chooses either."""
+    highest = too_high(training.optimizer)
+    if training.rate < highest:
         return []
     figures = {"optimizer": training.optimizer, "learning_rate": training.rate, "highest": highest}
     return [Finding(code="adam_rate_high", level="fail", figures=figures)]

@@ -12,13 +12,25 @@ from tabib.training.freezing import set_training
 from tabib.training.networks import Network
 from tabib.training.step import B, Work, start, train_step
 
-__all__ = ["RATES", "TRIES", "losses_at", "tried", "try_rates"]
+__all__ = ["RATES", "TRIES", "losses_at", "too_high", "tried", "try_rates"]
 
 RATES = (0.1, 0.01, 0.001, 0.0001, 0.00001)
 TRIES = len(RATES) + 2
+_TOO_HIGH = {"adamw": 0.03, "adam": 0.03, "rmsprop": 0.01}
+"""Rates from which on nothing is trained, where a step moves each weight by about the rate. RMSprop's first is three times as long as
+Adam's; how long a step of SGD is depends on the gradient, and no number holds for all."""
 _FINER = 10**0.5
 _LAST = 10
 """Steps, at the end, whose mean loss judges a rate."""
+
+
+def too_high(optimizer: str) -> float:
+    """The lowest rate that an optimizer does not train with, though the loss may fall in some steps; infinite where no number holds for all.
+
+    >>> too_high("adamw"), too_high("sgd")
+    (0.03, inf)
+    """
+    return _TOO_HIGH.get(optimizer, math.inf)
 
 
 def losses_at(
@@ -61,28 +73,32 @@ def losses_at(
     return losses
 
 
-def try_rates(attempt: Callable[[float], Sequence[float]], *, falls: Callable[[TriedRate], bool]) -> tuple[list[TriedRate], float | None]:
+def try_rates(
+    attempt: Callable[[float], Sequence[float]], *, falls: Callable[[TriedRate], bool], below: float
+) -> tuple[list[TriedRate], float | None]:
     """Try 0.1, 0.01, ... 0.00001, then half powers of ten beside the best.
 
     Args:
         attempt: the losses of some steps with a rate.
         falls: whether the loss came down in the end, as it must with the best rate.
+        below: only lower rates are chosen (`too_high`); others are tried, so that they can be shown.
 
     Returns:
-        What was tried, in the order of the rates, and the rate with the lowest mean loss of the last ten steps; None where the loss falls with none.
+        What was tried, in the order of the rates, and of the rates that may be chosen the one with the lowest mean loss of the last ten steps;
+        None where the loss falls with none of them.
     """
+
+    def best() -> float | None:
+        ends = {one.rate: one.end for one in found if one.rate < below and one.end is not None and falls(one)}
+        return min(ends, key=lambda rate: ends[rate]) if ends else None
+
     found = [tried(rate, attempt(rate)) for rate in RATES]
-    if (coarse := _best(found, falls)) is not None:
+    if (coarse := best()) is not None:
         found += [tried(rate, attempt(rate)) for rate in (float(f"{coarse / _FINER:.3g}"), float(f"{coarse * _FINER:.3g}"))]
-    return sorted(found, key=lambda one: one.rate), _best(found, falls)
+    return sorted(found, key=lambda one: one.rate), best()
 
 
 def tried(rate: float, losses: Sequence[float]) -> TriedRate:
     """What steps with a rate came to."""
     end = float(np.mean(losses[-_LAST:])) if math.isfinite(losses[-1]) else None
     return TriedRate(rate=rate, losses=[loss for loss in losses if math.isfinite(loss)], end=end)
-
-
-def _best(found: Sequence[TriedRate], falls: Callable[[TriedRate], bool]) -> float | None:
-    ends = {one.rate: one.end for one in found if one.end is not None and falls(one)}
-    return min(ends, key=lambda rate: ends[rate]) if ends else None

@@ -8,7 +8,7 @@ from tabib.progress import SILENT, Progress
 from tabib.records import Round, TriedRate
 from tabib.training.checkpoint import State
 from tabib.training.optimise import build_optimizer
-from tabib.training.rates import TRIES, losses_at, tried, try_rates
+from tabib.training.rates import TRIES, losses_at, too_high, tried, try_rates
 from tabib.training.step import B, Work
 
 __all__ = ["next_round", "steps_of_returns"]
@@ -22,7 +22,8 @@ def next_round(state: State, work: Work[B], *, progress: Progress = SILENT) -> b
 
     A round in which the watched validation metric reached a new best is followed by one with the same rate. After one that did not, the best
     weights are taken back with a fresh optimizer, rates are tried from them (Karpathy's recipe, C. S. 231n 2015: back to the search from
-    the best model), and the one with the lowest training loss begins the next, if its loss is lower than that of the weights left as they are.
+    the best model), and of those that the optimizer trains with (`too_high`) the one with the lowest training loss begins the next, if its loss is
+    lower than that of the weights left as they are.
 
     What is decided follows from the state after the last epoch alone, so a training that is killed here decides the same again.
     """
@@ -51,7 +52,8 @@ def next_round(state: State, work: Work[B], *, progress: Progress = SILENT) -> b
     state.seconds += time.perf_counter() - began
     if best is None:
         progress.say(
-            f"Round {last.number} improved nothing, and no learning rate brings the loss below that of epoch {state.best_epoch}: training ends."
+            f"Round {last.number} improved nothing, and no learning rate that {training.optimizer} trains with brings the loss below that of "
+            f"epoch {state.best_epoch}: training ends."
         )
         return False
     state.rounds.append(Round(number=number, first_epoch=first, rate=best, from_epoch=state.best_epoch, tried=found))
@@ -67,7 +69,7 @@ def steps_of_returns(work: Work[B]) -> int:
 
 
 def _sweep(state: State, work: Work[B], *, progress: Progress) -> tuple[list[TriedRate], float | None]:
-    """Rates tried from the state's weights, the rate 0 first, and the best, with which the loss is lower than with that."""
+    """Rates tried from the state's weights, the rate 0 first, and the best that may be chosen, with which the loss is lower than with that."""
     steps = _steps(work)
     with progress.bar("learning rates", 1 + TRIES) as advance:
 
@@ -77,7 +79,11 @@ def _sweep(state: State, work: Work[B], *, progress: Progress) -> tuple[list[Tri
             return losses
 
         still = tried(0.0, attempt(0.0))
-        found, best = try_rates(attempt, falls=lambda one: one.end is not None and still.end is not None and one.end < still.end)
+        found, best = try_rates(
+            attempt,
+            falls=lambda one: one.end is not None and still.end is not None and one.end < still.end,
+            below=too_high(work.training.optimizer),
+        )
         advance(0 if best else 2)  # beside the best, where there is one
     return [still, *found], best
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from tabib.config import AnyStudy
 from tabib.errors import StudyError
 from tabib.progress import SILENT, Progress
 from tabib.records import Finding, Sweep, TriedRate
-from tabib.training.rates import TRIES, try_rates
+from tabib.training.rates import TRIES, too_high, try_rates
 from tabib.training.resolve import resolve_study
 from tabib.training.segment_resolve import resolve_segmentation
 from tabib.training.starting import losses_of, starting
@@ -41,11 +42,12 @@ def sweep_rates(
     """Train 40 steps (160 where the loss falls with none) at each of 0.1, 0.01, ... 0.00001, then at half powers of ten beside the best.
 
     Each starts from the same weights, with the study's optimizer and its momentum, sees the same batches, and keeps its rate. The best is the one
-    with the lowest mean loss of its last ten steps. (The first step of the search by hand of CS231n, Karpathy and Li 2015; a step instead of the
+    with the lowest mean loss of its last ten steps, of those that the optimizer trains with (`too_high`): the others are tried and shown, and
+    never chosen, as the loss may fall in a few steps with a rate that a training goes wrong with. (The first step of the search by hand of CS231n, Karpathy and Li 2015; a step instead of the
     rising rate of Smith 2017, so that a rate is judged by its own steps alone.) The same study gives the same answer.
 
     `rate_swept`: what is best, and that the study's rate is within a factor of ten of it. `rate_far_from_sweep`: it is not.
-    `rate_none_learns`: the loss falls with none.
+    `rate_none_learns`: the loss falls with none that may be chosen.
 
     Args:
         index: INDEX_SCHEMA.
@@ -63,7 +65,7 @@ def sweep_rates(
     study = study.model_copy(update={"training": study.training.model_copy(update=update)})
     told = {"cache_folder": cache_folder, "progress": progress} | ({} if own is None else {"own": own})
     study = _RESOLVE[study.task](study, index, split, **told)
-    tried, best, steps = list[TriedRate](), None, 0
+    tried, best, steps, below = list[TriedRate](), None, 0, too_high(study.training.optimizer)
     with (
         starting(index, split, study, cache_folder=cache_folder, own=own, offline=offline, progress=progress) as made,
         progress.bar("learning rates", TRIES) as advance,
@@ -76,7 +78,9 @@ def sweep_rates(
 
         for steps in _STEPS:
             tried, best = try_rates(
-                partial(attempt, steps=steps), falls=lambda one: one.end is not None and one.end < _FALLS * one.losses[0]
+                partial(attempt, steps=steps),
+                falls=lambda one: one.end is not None and one.end < _FALLS * one.losses[0],
+                below=below,
             )
             if best is not None:
                 break
@@ -89,14 +93,14 @@ def sweep_rates(
     else:
         finding = Finding(code="rate_swept", level="pass", figures={"best": best, "given": given})
     progress.tell(finding)
-    return Sweep(checks=[finding], tried=tried, steps=steps, best=best)
+    return Sweep(checks=[finding], tried=tried, steps=steps, best=best, below=below if math.isfinite(below) else None)
 
 
 def with_rate(study: AnyStudy, sweep: Sweep) -> AnyStudy:
     """The study of `learning_rate: sweep` with the rate that was chosen. Raises `StudyError` where none was."""
     if sweep.best is None:
         raise StudyError(
-            "training.learning_rate is sweep, and the training loss falls with none of the rates tried. Something else keeps the network from "
-            "learning: give a rate, as in 0.001, and run tabib check."
+            "training.learning_rate is sweep, and the training loss falls with none of the rates tried that the optimizer trains with. Something "
+            "else keeps the network from learning: give a rate, as in 0.001, and run tabib check."
         )
     return study.model_copy(update={"training": study.training.model_copy(update={"learning_rate": sweep.best})})
