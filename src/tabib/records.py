@@ -1035,6 +1035,7 @@ class Searched(Record):
     ensemble: list[int] = []
     rows: int = 0  # validation images
     groups: int = 0
+    gone: list[int] = []  # numbers of finished trials whose run folders, and with them their answers, are no longer there
     folds: int | None = None  # whose validation images are all development images
     chosen_again: float | None = None  # the score of the best of other patients, on those it was not chosen on
     pace: Pace | None = None

@@ -523,6 +523,45 @@ def test_the_page_says_how_sure_the_best_is_in_both_languages(written: Path) -> 
         assert "search." not in re.sub(r'(href|src)="[^"]*"|<code.*?</code>', "", page), "a key without words"
 
 
+def test_a_search_without_the_folders_of_trials_says_what_is_missing(place: Path, whole: Ledger) -> None:
+    search = asked(place, TRIALS)
+    before = judge_search(search, whole)
+    finished = [trial.number for trial in whole.trials if trial.state == "done"]
+    assert before.best is not None
+    assert before.gone == []
+    best = searched._said(next(trial for trial in whole.trials if trial.number == before.best))
+    assert best is not None
+    assert (before.rows, before.groups) == (len(best.rows), best.groups)
+    other = next(number for number in finished if number != before.best)
+
+    def without(*gone: int) -> tuple[Searched, str, str]:
+        trials = [trial.model_copy(update={"run": str(place / "gone")}) if trial.number in gone else trial for trial in whole.trials]
+        found, pages = write_search(search, judge_search(search, whole.model_copy(update={"trials": trials})), place / "runs" / "gone")
+        said = " ".join(plain(sentence) for sentence in told(found, language("en")))
+        english, persian = (page.read_text(encoding="utf-8") for page in pages)
+        assert english.count(">answers gone<") == persian.count(">پاسخ‌ها از دست رفته<") == len({*gone} - {found.best})
+        assert (found.best, found.rows, found.groups, found.guessed) == (before.best, before.rows, before.groups, before.guessed)
+        assert found.gone == sorted(gone)
+        return found, said, persian
+
+    found, said, persian = without(other)
+    assert "The run folders of 1 other finished trial are no longer there" in said
+    assert "این‌ها با بهترین مقایسه نشدند" in persian
+    compared = [trial.number for trial in found.trials if trial.difference is not None]
+    assert compared == [number for number in finished if number not in (other, before.best)]
+    assert f"of the {len(compared)} trials compared with it" in said or f"every one of the {len(compared)} trials compared with it" in said
+    assert (found.chosen_again is not None) == (f"only among the {len(finished) - 1} trials whose answers are there" in said)
+
+    for gone in ([before.best], finished):
+        found, said, persian = without(*gone)
+        assert f"on {before.rows} validation images of {before.groups} patients or groups" in said
+        assert "whether it can be told apart from the other trials" in said
+        assert f"The answers of {len(gone)} finished trial{' is' if len(gone) == 1 else 's are'} gone in all." in said
+        assert "پوشهٔ اجرای آن" in persian
+        assert all(trial.difference is None for trial in found.trials)
+        assert found.chosen_again is None
+
+
 def test_the_verb_says_the_best(place: Path, whole: Ledger) -> None:
     (place / "verb.yaml").write_text(TRIALS, encoding="utf-8")
     done = CliRunner().invoke(

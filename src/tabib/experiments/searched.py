@@ -34,11 +34,16 @@ DRAWS = 500
 
 
 def judge_search(search: Search, ledger: Ledger) -> Searched:
-    """Say what the finished trials of a search show, on the validation images that all of them answered."""
+    """Say what the finished trials of a search show, on the validation images that all of them answered.
+
+    A trial whose run folder was deleted keeps its score and stays among those from which the best is chosen. Its answers have gone with the
+    folder, so it is not compared (`gone`).
+    """
     done = [trial for trial in ledger.trials if trial.state == "done" and trial.measure is not None]
     best = max(done, key=lambda trial: (_score(trial), -trial.number), default=None)
     said = {trial.number: found for trial in done if (found := _said(trial)) is not None}
     found = said.get(best.number) if best else None
+    names = next((len(each.names) for each in said.values()), None)
     alike = {number: other for number, other in said.items() if found is not None and found.like(other)}
     told = _differences(best.number, alike, best.measure, of=len(done)) if best and best.measure and best.number in alike else {}
     before = written_fields(search.study)
@@ -59,10 +64,11 @@ def judge_search(search: Search, ledger: Ledger) -> Searched:
         fields=[_field(name, values, before.get(name, ""), done) for name, values in search.fields.items()],
         trials=[trial.model_copy(update={"difference": told.get(trial.number)}) for trial in ledger.trials],
         best=best.number if best else None,
-        guessed=_guessed(search.measure, len(found.names)) if found else None,
+        guessed=_guessed(search.measure, names),
         ensemble=list(search.ensemble),
-        rows=len(found.rows) if found else 0,
-        groups=found.groups if found else 0,
+        rows=best.measure.rows if best and best.measure else 0,
+        groups=best.measure.groups if best and best.measure else 0,
+        gone=[trial.number for trial in done if trial.number not in said],
         folds=search.study.split.folds,
         chosen_again=_chosen_again(list(alike.values()), best.measure) if best and best.measure and len(alike) > 1 else None,
         pace=ledger.pace,
@@ -89,9 +95,9 @@ def _score(trial: SearchTrial) -> float:
     return -math.inf if trial.measure is None or trial.measure.value is None else trial.measure.value
 
 
-def _guessed(measure: str, classes: int) -> float | None:
-    """What an answer reaches that knows nothing; None where that depends on the images."""
-    return {"auc": CHANCE, "balanced_accuracy": 1 / classes}.get(measure)
+def _guessed(measure: str, classes: int | None) -> float | None:
+    """What an answer reaches that knows nothing; None where that depends on the images, or on the number of classes and that is not known."""
+    return {"auc": CHANCE, "balanced_accuracy": 1 / classes if classes else None}.get(measure)
 
 
 def _said(trial: SearchTrial) -> Said | None:

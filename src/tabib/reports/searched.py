@@ -108,10 +108,15 @@ def told(searched: Searched, reader: Language) -> list[str]:
         same = len(alike(searched))
         said.append(reader.text("search.alike" if same else "search.apart", {"same": same, "compared": len(compared)}))
     done = sum(other.state == "done" for other in searched.trials)
+    if searched.gone and done > 1:
+        key = "search.gone_best" if searched.best in searched.gone else "search.gone_others"
+        said.append(reader.text(key, {"gone": len(searched.gone)}))
     if done > 1:
         said.append(reader.text("search.optimistic", {"trials": done}))
     if searched.chosen_again is not None:
         said.append(reader.text("search.chosen_again", {"value": written_number(reader, searched.chosen_again, _PLACES)}))
+        if searched.gone:
+            said.append(reader.text("search.chosen_among", {"trials": done - len(searched.gone)}))
     return said
 
 
@@ -164,6 +169,8 @@ def state(searched: Searched, trial: SearchTrial, reader: Language) -> tuple[str
         return reader.text(f"search.{trial.state}"), "open" if trial.state == "pruned" else "fail"
     if trial.number == searched.best:
         return reader.text("search.winner"), "pass"
+    if trial.number in searched.gone:
+        return reader.text("search.gone"), "open"
     found = trial.difference
     if found is None or found.p is None:
         return "", ""
