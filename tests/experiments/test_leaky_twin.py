@@ -225,6 +225,7 @@ def test_a_way_is_called_flattering_only_where_chance_is_excluded(low: float | N
     found = LeakyTwin(title={"en": "x", "fa": "x"}, honest=lines[0], twins=[twin])
     said = plain(told(found, twin, language("en")))
     assert words in said
+    assert "The model may have seen the patient, or a version, of 9 of the 20 test images." in said
     assert "4 test images of these 20 are common to both" in said
     assert "common to both" not in plain(told(found, twin.model_copy(update={"shared": 20}), language("en")))
     missing = found.model_copy(update={"drawn": Twin(way="group", not_run="memory", reason="full")})
