@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -35,6 +36,24 @@ class Listens:
     def tell(self, finding: Finding) -> None:
         self.said.append(finding.code)
         self.heard.append(finding.code)
+
+
+class Interrupts(Listens):
+    """Presses Ctrl-C, once or more often, after so many batches."""
+
+    def __init__(self, batches: int, times: int = 1) -> None:
+        super().__init__()
+        self.batches, self.times, self.done = batches, times, 0
+
+    @contextmanager
+    def bar(self, name: str, total: int) -> Iterator[Advance]:
+        def advance(units: int) -> None:
+            self.done += name.startswith("epoch")
+            if self.done == self.batches:
+                for _ in range(self.times):
+                    signal.raise_signal(signal.SIGINT)
+
+        yield advance
 
 
 class Killed(BaseException):

@@ -133,7 +133,7 @@ def test_ctrl_c_keeps_what_is_finished(films: Path, tmp_path: Path, set_pace: Se
     rows = [rows_of(films)[place] for place in (0, 3, 4)]
     ran, _, said = steps_of(rows, tmp_path)
     assert [getattr(each, "why", None) for each in ran.found] == [None, "stopped", "stopped"]
-    assert said[-1] == "Stopped. Nothing is lost: the same command goes on from here."
+    assert said[-1] == "Stopped. What is done is kept: the same command goes on from here."
     monkeypatch.setattr(trainings, "prepare", lambda *told, **where: stopped_at_once())
     assert {found.why for found in run_rows(rows, root=tmp_path).found if isinstance(found, Missed)} == {"stopped"}
 

@@ -141,7 +141,7 @@ def test_a_training_says_what_it_took(films: Path, tmp_path: Path) -> None:
 
 def test_the_most_memory_survives_an_interruption(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planted, held = plant(films, training={"epochs": 4}), iter([5, 7, 3])
-    monkeypatch.setattr(loop, "_CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(loop, "_KILLED_EVERY", 0.0)
     monkeypatch.setattr(loop, "memory_held", lambda device: next(held))
     with pytest.raises(StopIteration):  # of the fourth epoch: as a kill would
         train_planted(planted, tmp_path)

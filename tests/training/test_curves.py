@@ -73,7 +73,7 @@ def test_epochs_and_settings_and_never_online(tmp_path: Path, begun: list[Record
 
 
 def test_a_training_that_goes_on_is_drawn_whole_and_once(tmp_path: Path, begun: list[Recorded], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tabib.training.loop._CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr("tabib.training.loop._KILLED_EVERY", 0.0)
     planted, run = plant(tmp_path, training=WANDB | {"seeds": [1]}), tmp_path / "runs/films/0123456789ab"
     with pytest.raises(Killed):
         train_planted(planted, run, progress=KillsAfter(8))

@@ -7,16 +7,17 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from listens import Killed, KillsAfter, Listens
-from planted import Planted, history_of, plant, train_planted, weights_of
-from tabib.training import loop
+from listens import Interrupts, Killed, KillsAfter, Listens
+from planted import CHECKS, Planted, history_of, plant, train_planted, weights_of
+from tabib.progress import Advance
+from tabib.training import loop, train
 
 EVERYTHING: dict[str, Any] = {
     "model": {"dropout": [0.5]},
@@ -68,7 +69,7 @@ def test_killed_again_and_again(planted: Planted, uninterrupted: Any, tmp_path: 
 def test_killed_beside_a_checkpoint(
     planted: Planted, uninterrupted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int, when: str
 ) -> None:
-    monkeypatch.setattr(loop, "_CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(loop, "_KILLED_EVERY", 0.0)
     _kill_at(monkeypatch, loop, "write_checkpoint", write, when)
     run = tmp_path / "killed"
     with pytest.raises(Killed):
@@ -88,6 +89,105 @@ def test_killed_inside_a_write(planted: Planted, uninterrupted: Any, tmp_path: P
             train_planted(planted, run)
     train_planted(planted, run)
     assert (weights_of(run), history_of(run)) == uninterrupted
+
+
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """Ctrl-C as it is for a person: who runs the tests may have set it aside."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler, "what was held back is let go"
+
+
+@pytest.mark.parametrize("batches", [1, 3, 5, 7, 20])
+def test_ctrl_c_repeats_no_step(planted: Planted, uninterrupted: Any, tmp_path: Path, terminal: None, batches: int) -> None:
+    """Wherever in an epoch of five batches: after a step, and after the last one."""
+    run = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        train_planted(planted, run, progress=Interrupts(batches))
+    listens = Listens()
+    train_planted(planted, run, progress=listens)
+    assert (weights_of(run), history_of(run)) == uninterrupted
+    assert listens.said[1] == f"seed0: continued after epoch {(batches - 1) // 5} and step {(batches - 1) % 5 + 1} of the next."
+
+
+def test_ctrl_c_in_the_validation_waits_for_its_end(
+    planted: Planted, uninterrupted: Any, tmp_path: Path, terminal: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = loop._record, iter(range(99))
+
+    def measured(*args: Any, **named: Any) -> Any:
+        if next(calls) == 1:
+            signal.raise_signal(signal.SIGINT)
+        return real(*args, **named)
+
+    monkeypatch.setattr(loop, "_record", measured)
+    monkeypatch.setattr(loop, "_KILLED_EVERY", 1e9)
+    with pytest.raises(KeyboardInterrupt):
+        train_planted(planted, tmp_path / "stopped")
+    listens = Listens()
+    train_planted(planted, tmp_path / "stopped", progress=listens)
+    assert listens.said[1] == "seed0: continued after epoch 2."
+    assert (weights_of(tmp_path / "stopped"), history_of(tmp_path / "stopped")) == uninterrupted
+
+
+def test_a_second_ctrl_c_does_not_wait(planted: Planted, uninterrupted: Any, tmp_path: Path, terminal: None) -> None:
+    """It may come in the middle of a step, so nothing is written of it."""
+    run = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        train_planted(planted, run, progress=Interrupts(3, times=2))
+    assert not list(run.rglob("checkpoint*"))
+    train_planted(planted, run)
+    assert (weights_of(run), history_of(run)) == uninterrupted
+
+
+def test_ctrl_c_that_somebody_set_aside_stays_aside(planted: Planted, uninterrupted: Any, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        train_planted(planted, tmp_path / "run", progress=Interrupts(3))
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert weights_of(tmp_path / "run") == uninterrupted[0]
+
+
+def test_what_is_stopped_after_an_epoch_repeats_none(planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whoever watches, as a search does whose time is over."""
+    monkeypatch.setattr(loop, "_KILLED_EVERY", 1e9)
+
+    def watch(member: str, history: Sequence[Mapping[str, Any]]) -> None:
+        if len(history) == 3:
+            raise loop.Pruned
+
+    place = {"place": tmp_path / "model", "cache_folder": planted.cache_folder}
+    with pytest.raises(loop.Pruned):
+        train(planted.index, planted.split, CHECKS, planted.study, **place, watch=watch)
+    listens = Listens()
+    train(planted.index, planted.split, CHECKS, planted.study, **place, progress=listens)
+    assert listens.said[1] == "seed0: continued after epoch 3."
+
+
+def test_a_checkpoint_is_written_as_often_as_it_pays(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 6 s each, with a kill an hour: every root of 2 * 6 * 3600 = 208 s, here of epochs of 30 s."""
+    now, write, written = [0.0], loop.write_checkpoint, list[int]()
+
+    class Clock:
+        perf_counter = staticmethod(lambda: now[0])
+
+    class Passes(Listens):
+        def bar(self, name: str, total: int) -> AbstractContextManager[Advance]:
+            now[0] += 30 * name.startswith("epoch")
+            return super().bar(name, total)
+
+    def takes_six(path: Path, state: Any, *, key: str) -> None:
+        write(path, state, key=key)
+        written.append(state.epoch)
+        now[0] += 6
+
+    monkeypatch.setattr(loop, "time", Clock)
+    monkeypatch.setattr(loop, "write_checkpoint", takes_six)
+    train_planted(plant(films, training={"epochs": 16}), tmp_path / "run", progress=Passes())
+    assert written == [1, 8, 15]
 
 
 def test_a_damaged_checkpoint_is_not_used(planted: Planted, uninterrupted: Any, tmp_path: Path) -> None:
@@ -153,10 +253,11 @@ sys.path.insert(0, {tests!r})
 import torch._dynamo, torch.utils.tensorboard  # what takes seconds to import
 from pathlib import Path
 from planted import plant, tiny_network, train_planted
-from tabib.training import loop
+from tabib.progress import Advance
+from tabib.training import loop, train
 from tabib.training.networks import NETWORKS
 NETWORKS["tiny"] = tiny_network
-loop._CHECKPOINT_SHARE = 1e9
+loop._KILLED_EVERY = 0.0
 for line in sys.stdin:
     run, seconds = line.rsplit(" ", 1)
     began, child = time.perf_counter(), os.fork()

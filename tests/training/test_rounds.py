@@ -85,7 +85,7 @@ def test_bounded_by_epochs_and_by_returns(planted: Planted, whole: tuple[Path, M
 def test_killed_in_a_round_or_in_a_sweep_and_continued(
     planted: Planted, whole: tuple[Path, Model, Listens], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: str, after: int
 ) -> None:
-    monkeypatch.setattr(loop, "_CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(loop, "_KILLED_EVERY", 0.0)
     with pytest.raises(Killed):
         train_planted(planted, tmp_path, progress=KillsAfter(after, of))
     killed = len(history_of(tmp_path))

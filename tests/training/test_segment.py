@@ -144,7 +144,7 @@ class Killed(Exception):
 def test_killed_and_continued_is_the_same_to_the_bit(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int) -> None:
     planted = plant_masks(pictures, training={"epochs": 3, "patches": 8})
     whole = train(planted, tmp_path / "whole")
-    monkeypatch.setattr(loop, "_CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(loop, "_KILLED_EVERY", 0.0)
     write, written = loop.write_checkpoint, []
 
     def die(*given: Any, **named: Any) -> None:

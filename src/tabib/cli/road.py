@@ -50,7 +50,7 @@ def _travel_study(
         try:
             (check_study if checks_only else run_study)(study, run, offline=offline, progress=progress)
         except KeyboardInterrupt:
-            message = "Stopped. Nothing is lost: the same command goes on from here."
+            message = "Stopped. What is done is kept: the same command goes on from here."
             raise typer.Exit(fail(message, STOPPED, "KeyboardInterrupt")) from None
     return run, count_refused(run.read("index"))
 

@@ -138,7 +138,7 @@ def run_rows(
             advance(len(found))
             keep_busy(work, ask, tell, workers=1 if pace is None else pace.processes)
     except KeyboardInterrupt:
-        progress.say("Stopped. Nothing is lost: the same command goes on from here.")
+        progress.say("Stopped. What is done is kept: the same command goes on from here.")
     stopped = Missed("stopped", "Stopped before it.")
     return Ran([found.get(place, stopped) for place in range(len(rows))], pace)
 

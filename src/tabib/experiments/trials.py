@@ -147,7 +147,7 @@ def run_trials(
         whole, needed = _next(search, ledger, [], asked_of) is None, _needed(search, ledger, one)
         keep(whole=whole, **({} if whole else {"reckoned": needed, "enough": _enough(needed, searched())}))
     except KeyboardInterrupt:
-        progress.say("Stopped. Nothing is lost: the same command goes on from here.")
+        progress.say("Stopped. What is done is kept: the same command goes on from here.")
         return ledger.model_copy(update={"interrupted": True})
     return ledger
 

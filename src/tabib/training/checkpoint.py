@@ -22,7 +22,16 @@ from tabib.runs import atomic_write
 from tabib.training.networks import Network
 from tabib.training.optimise import ReducedRate
 
-__all__ = ["State", "read_checkpoint", "write_checkpoint", "write_weights"]
+__all__ = ["Begun", "State", "read_checkpoint", "write_checkpoint", "write_weights"]
+
+
+@dataclass
+class Begun:
+    """What there is of an epoch that was stopped between two steps."""
+
+    batches: int = 0
+    loss: float = 0.0  # sum over the images
+    seconds: float = 0.0
 
 
 @dataclass
@@ -34,6 +43,7 @@ class State:
     optimizer: Optimizer
     plateau: ReducedRate
     epoch: int = 0  # epochs done
+    begun: Begun = field(default_factory=Begun)  # of the epoch after them
     step: int = 0  # steps done
     seconds: float = 0.0
     memory: int | None = None  # bytes held at most
@@ -65,6 +75,7 @@ def write_checkpoint(path: Path, state: State, *, key: str) -> None:
     }
     numbers = {
         "key": key,
+        "begun": asdict(state.begun),
         "plateau": asdict(state.plateau),
         "remarks": [remark.model_dump() for remark in state.remarks],
         "rounds": [each.model_dump() for each in state.rounds],
@@ -93,6 +104,7 @@ def read_checkpoint(path: Path, state: State, *, key: str) -> bool:
             # In the memory layout of the weight, as the optimizer itself would have made it.
             slot = torch.empty_like(weight) if value.shape == weight.shape else torch.empty_like(value, device=weight.device)
             state.optimizer.state[weight][name] = slot.copy_(value)
+    state.begun = Begun(**numbers.pop("begun"))
     state.plateau = ReducedRate(**numbers.pop("plateau"))
     state.rounds = [Round.model_validate(each) for each in numbers.pop("rounds")]
     state.remarks = [Finding.model_validate(remark) for remark in numbers.pop("remarks")]
