@@ -878,7 +878,7 @@ class AblatedRow(Record):
     figures: list[SeedFigures] = []
     expected: dict[str, int] = {}  # findings that were expected, and in how many runs they were found
     differences: list[PairedMeasure] = []  # to the row `against`
-    not_compared: Literal["rows", "runs"] | None = None  # other test images, or no run of this row or of `against`
+    not_compared: Literal["rows", "runs"] | None = None  # not judged on the same rows, or no run of this row or of `against`
 
 
 class Ablation(Record):
@@ -899,12 +899,15 @@ class Ablation(Record):
     confidence: float = 0.95
 
 
+Apart = Literal["images", "classes", "truth", "groups"]
+
+
 class Comparison(Record):
     """Runs side by side."""
 
     title: dict[str, str]  # by language
     lines: list[Compared]
-    same_test: bool  # whether all judged the same pictures: only then do figures beside one another compare
+    apart: list[Apart] = []  # in what they were judged otherwise than one another
     published: list[Published] = []
     pictures: list[SamePicture] = []  # none where the pictures are not the same
     masked: bool = False  # whether the runs are segmenters; their labels are structures
@@ -916,6 +919,11 @@ class Comparison(Record):
     watched: str = "loss"  # of the curves
     pace: Pace | None = None  # of the trainings that were not there before, where the runs were made for this comparison
     confidence: float = 0.95  # of the intervals of `differences`
+
+    @property
+    def same_test(self) -> bool:
+        """Whether all answered the same question on the same test images: only then do figures beside one another compare."""
+        return not {"images", "classes", "truth"} & {*self.apart}
 
 
 DRAWN_WAYS = ("image", "augmented")

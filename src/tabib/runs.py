@@ -510,7 +510,7 @@ class Run:
         """The result of a step that was done before. Raises `RunError` where it was not."""
         value = read_result(self.folder, name)
         if value is None:
-            raise RunError(f"{self.folder} has no {(FILES | BESIDE)[name].path}: the step '{name}' has not been done. Run: tabib run STUDY")
+            raise self._undone(name)
         if isinstance(value, Study | Segmentation):
             # It may have been resolved before the project was moved, or before what does not count changed.
             model = value.model.model_copy(update={"weights": self.given.model.weights})
@@ -518,6 +518,34 @@ class Run:
             given = {name: getattr(self.given, name) for name in ("data", "split", *words)}
             value = value.model_copy(update={**given, "model": model})
         return value
+
+    def _undone(self, name: str) -> RunError:
+        return RunError(f"{self.folder} has no {(FILES | BESIDE)[name].path}: the step '{name}' has not been done. Run: tabib run STUDY")
+
+    def must_be_whole(self) -> None:
+        """Raise `RunError` where a step up to the evaluation is not done, as in a run that is made anew, or its file is not the one that it wrote.
+
+        The evaluation's own file may be another, which `tabib evaluate` writes again.
+        """
+        for name in list(FILES)[: list(FILES).index("evaluation") + 1]:
+            path, mark = self.path(name), _mark(self.folder / "done" / f"{name}.json")
+            if not path.exists():
+                raise self._undone(name)
+            if mark is None:
+                raise RunError(
+                    f"{self.folder}: the step '{name}' was begun anew and is not done, and what came after it is of before. Finish it: tabib run STUDY"
+                )
+            if name != "evaluation" and mark.get("file") != file_hash(path):
+                raise RunError(
+                    f"{path} is not what the step '{name}' wrote: it was cut short or changed by hand, and what came after it does not belong to it. "
+                    "Copy the run folder whole, or start its run again, which makes it anew."
+                )
+        for member in self.read("model").members:
+            if member.name not in self.histories():
+                raise RunError(
+                    f"{self.folder / 'model' / 'members' / member.name / 'history.jsonl'} is missing: the epochs of member {member.name}. "
+                    "Copy the run folder whole."
+                )
 
     def write(self, name: str, value: object) -> None:
         """Replace the result of a step outside the road (`tabib evaluate` on a finished run)."""
@@ -638,13 +666,16 @@ def read_run(folder: Path) -> Run:
 
 
 def _is_done(done: Path, key: str, path: Path) -> bool:
-    if not (done.exists() and path.exists()):
-        return False
+    mark = _mark(done)
+    return mark is not None and path.exists() and mark.get("key") == key and mark.get("file") == file_hash(path)
+
+
+def _mark(done: Path) -> dict[str, Any] | None:
+    """What is written of a step that is done; None where it is not, or the note is damaged."""
     try:
-        mark = json.loads(done.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        return False
-    return mark.get("key") == key and mark.get("file") == file_hash(path)
+        return json.loads(done.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
 
 
 def file_hash(path: Path) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -178,23 +180,96 @@ def test_pages_hold_every_figure_in_both_languages(done: list[Path | Compared], 
     best = max(reached, key=lambda name: reached[name] or 0)
     assert plain(highest(comparison, EN)).startswith(f"Highest in {EN.text(f'measures.{first}')}: {best}, with")
     assert "chosen on the test images" in plain(highest(comparison, EN))
-    assert highest(comparison.model_copy(update={"same_test": False}), EN) == "", "figures on other images do not compare"
+    assert highest(comparison.model_copy(update={"apart": ["images"]}), EN) == "", "figures on other images do not compare"
     assert "Whether more than chance makes it so" in english
     assert english.count("<symbol") == len(comparison.pictures)
     assert english.count('<polyline class="line row') == persian.count('<polyline class="line row') == 2, "a line for each run"
     assert "different questions" not in english
-    first, *others = comparison.lines
-    other = comparison.model_copy(update={"lines": [first.model_copy(update={"classes": ["nv", "mel", "df"]}), *others]})
-    assert "different questions" in write_comparison(other, tmp_path)[0].read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("until", "file"), [("split", "study.yaml"), ("model", "evaluation.json")])
+@pytest.fixture(scope="module")
+def judged(place: Path) -> dict[str, Path]:
+    """Runs on one split of the same films, with other patients, another class that is looked for, and other labels."""
+    given = place / "given"
+    with open_run(load_study(place / "tiny.yaml"), root=place / "runs", until="split") as run, suppress(Reached):
+        run_study(load_study(place / "tiny.yaml"), run)
+    for path, part in run.read("split").select("path", "part").iter_rows():
+        name = "test" if part == "test" else "train"
+        (given / name / Path(path).parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(place / "films" / path, given / name / path)
+    shutil.copytree(given, place / "relabelled")
+    for film in sorted((place / "relabelled/test/NORMAL").iterdir())[:2]:
+        film.rename(place / "relabelled/test/PNEUMONIA" / film.name)
+    changes = {
+        "plain": [],
+        "alone": ["data.group=none"],
+        "turned": ["positive=NORMAL"],
+        "relabelled": [f"data.folder={place / 'relabelled'}"],
+    }
+    runs = {}
+    for name, overrides in changes.items():
+        study = load_study(place / "tiny.yaml", overrides=["split.given=true", f"data.folder={place / 'given'}", *overrides])
+        with open_run(study, root=place / "runs") as run:
+            run_study(study, run)
+        runs[name] = run.folder
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("other", "apart", "words"),
+    [
+        ("alone", ["groups"], "do not sort them into the same patients"),
+        ("turned", ["classes"], "look for another of them"),
+        ("relabelled", ["truth"], "with different labels"),
+    ],
+)
+def test_runs_that_were_judged_otherwise_are_said_to_be(
+    judged: dict[str, Path], tmp_path: Path, other: str, apart: list[str], words: str
+) -> None:
+    runs = [judged["plain"], judged[other]]
+    said = CliRunner().invoke(app, ["compare", *map(str, runs), "-o", str(tmp_path)])
+    assert said.exit_code == 0, said.output
+    found = Comparison.model_validate(json.loads((tmp_path / "comparison.json").read_text()))
+    assert found.apart == apart
+    assert found.differences == [], "only what was judged alike has paired differences"
+    assert bool(found.pictures) == found.same_test == (other == "alone")
+    assert words in " ".join(said.output.split())
+    assert words in (tmp_path / "compare.en.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("until", "file"), [("split", "study.yaml"), ("model", "model/decision.json")])
 def test_an_unfinished_run_is_said(place: Path, until: str, file: str) -> None:
     study = load_study(place / "tiny.yaml", overrides=["split.seed=9"])
     with open_run(study, root=place / "runs", until=until) as run, suppress(Reached):
         run_study(study, run)
     with pytest.raises(RunError, match=f"has no {file}: .* Run: tabib run"):
         compare_runs([run.folder], title={"en": "One"})
+
+
+def test_a_run_that_is_not_what_it_was_is_refused(judged: dict[str, Path], tmp_path: Path) -> None:
+    """Cut short, half made anew, or copied in part."""
+    history = "model/members/seed0/history.jsonl"
+    damages: dict[str, tuple[Callable[[Path], object], str]] = {
+        "split.csv": (
+            lambda file: file.write_text("".join(file.read_text().splitlines(keepends=True)[:5])),
+            "is not what the step 'split' wrote",
+        ),
+        "done/model.json": (Path.unlink, "the step 'model' was begun anew"),
+        history: (Path.unlink, "history.jsonl is missing: .* Copy the run folder whole"),
+    }
+    for number, (file, (damage, words)) in enumerate(damages.items()):
+        run = tmp_path / str(number)
+        shutil.copytree(judged["plain"], run)
+        damage(run / file)
+        with pytest.raises(RunError, match=words):
+            compare_runs([run], title={"en": "One"})
+
+
+def test_a_run_that_was_judged_again_is_whole(judged: dict[str, Path], tmp_path: Path) -> None:
+    run = shutil.copytree(judged["plain"], tmp_path / "run")
+    file = run / "evaluation.json"
+    file.write_text(json.dumps(json.loads(file.read_text()), indent=2))
+    assert compare_runs([run], title={"en": "One"}).lines[0].rows > 0
 
 
 def test_the_same_run_twice_is_refused(tmp_path: Path) -> None:

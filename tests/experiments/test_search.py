@@ -676,7 +676,7 @@ def said_of(truth: np.ndarray, probability: np.ndarray) -> Said:
     patients = np.arange(len(truth))
     answers = Answers(("a", "b"), patients, truth, (probability > 0.5).astype(int), np.stack([1 - probability, probability], 1), patients)
     rows = tuple((str(number), str(label)) for number, label in enumerate(truth))
-    return Said(rows, len(truth), ("a", "b"), Sureness(), [answers], moves_of([answers]))
+    return Said(rows, tuple(answers.groups.tolist()), ("a", "b"), Sureness(), [answers], moves_of([answers]))
 
 
 def test_choosing_again_takes_back_what_chance_gave() -> None:

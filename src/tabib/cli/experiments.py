@@ -39,6 +39,8 @@ def compare(
     from tabib.console import ConsoleProgress
     from tabib.experiments import ABLATION, compare_rows, compare_runs, read_series, run_series, write_comparison
     from tabib.reports import LANGUAGES
+    from tabib.reports.compared import apart
+    from tabib.reports.text import language, plain
     from tabib.runs import check_folder_place
 
     check_folder_place(out or runs)
@@ -61,7 +63,7 @@ def compare(
     else:
         comparison = compare_runs(sources, title=dict.fromkeys(LANGUAGES, " · ".join(path.name for path in sources)))
         place = out or runs / "compare"
-    lines = [] if comparison.same_test else ["The runs were judged on different test images: figures beside one another do not compare."]
+    lines = [plain(words) for words in apart(comparison, language("en"))]
     lines += (
         []
         if comparison.seed is None

@@ -13,9 +13,10 @@ from tabib.config import AnyStudy, Study
 from tabib.errors import StudyError
 from tabib.evaluation import corrected, training_facts
 from tabib.experiments.compare_masks import shown_cases, structure_figures
-from tabib.experiments.same_rows import differences, read_said
+from tabib.experiments.same_rows import Said, differences, read_said
 from tabib.records import (
     Answer,
+    Apart,
     Compared,
     Comparison,
     Difference,
@@ -65,7 +66,7 @@ def compare_runs(
         the same pictures where they judged the same ones.
 
     Raises:
-        RunError: a run that is not finished.
+        RunError: a run that is not finished, or no longer what it was when it was.
         StudyError: some runs tell one class of an image and others several labels, or draw masks; or a run folder is given twice.
     """
     folders = [] if names else [run.resolve() for run in runs if isinstance(run, Path)]
@@ -82,6 +83,7 @@ def compare_runs(
             lines.append(run)
             continue
         opened = read_run(run)
+        opened.must_be_whole()
         study = opened.read("study")
         if studies and study.task != tasks[-1]:
             raise StudyError(
@@ -106,21 +108,24 @@ def compare_runs(
     differing = sorted({field for each in studies for field in each if len({other.get(field) for other in studies}) > 1})
     settings = {line.name: {field: each.get(field, "") for field in differing} for (line, _, _), each in zip(seen, studies, strict=True)}
     masked = "segmentation" in tasks
-    same = len({tuple(answers["content"].sort()) for _, _, answers in seen}) <= 1
-    return Comparison(
+    said = [read_said([run]) for _, run, _ in seen]
+    apart = _apart([tuple(answers["content"]) for _, _, answers in seen], said, alone=not (masked or (seen and seen[0][0].labels)))
+    found = Comparison(
         title=dict(title),
         lines=[line.model_copy(update={"settings": settings.get(line.name, {})}) for line in lines],
-        same_test=same,
+        apart=apart,
         published=list(published.values()),
-        pictures=_pictures(seen) if same and seen and not masked else [],
         masked=masked,
         seed=seed,
-        differences=_differences(seen) if seed is None else [],
-        cases=shown_cases([(line, run) for line, run, _ in seen]) if masked and same else [],
+        differences=_differences(seen, said) if seed is None else [],
         watched=watched,
         pace=pace,
         confidence=seen[0][1].read("evaluation").confidence if seen else 0.95,
     )
+    if not seen or not found.same_test:
+        return found
+    shown = {"cases": shown_cases([(line, run) for line, run, _ in seen])} if masked else {"pictures": _pictures(seen)}
+    return found.model_copy(update=shown)
 
 
 def watched_by(studies: Sequence[AnyStudy]) -> str:
@@ -193,9 +198,27 @@ def _test_answers(run: Run, evaluation: Evaluation | SegmentationEvaluation) -> 
     )
 
 
-def _differences(seen: Sequence[_Seen]) -> list[Difference]:
+def _apart(contents: Sequence[tuple[str, ...]], said: Sequence[Said], *, alone: bool) -> list[Apart]:
+    """In what runs were judged otherwise than one another: `Comparison.apart`.
+
+    Args:
+        contents: of the test images of each.
+        said: of each.
+        alone: they tell one class of an image. Several labels and structures are judged one by one, and each table says which run has them.
+    """
+    named = len({each.names for each in said}) > 1
+    same = len({*contents}) <= 1
+    differs: dict[Apart, bool] = {
+        "images": not same,
+        "classes": alone and named,
+        "truth": same and (alone or not named) and len({each.rows for each in said}) > 1,
+        "groups": same and len({each.grouped for each in said}) > 1,
+    }
+    return [what for what, so in differs.items() if so]
+
+
+def _differences(seen: Sequence[_Seen], said: Sequence[Said]) -> list[Difference]:
     """Of every two runs that judged the same rows, p-values corrected over them."""
-    said = [read_said([run]) for _, run, _ in seen]
     pairs = [(one, other) for one, other in combinations(range(len(seen)), 2) if said[one].like(said[other])]
     found = corrected([differences([said[one]], [said[other]]) for one, other in pairs], said[0].sure.confidence if said else 0.95)
     return [

@@ -12,6 +12,7 @@ from tabib.dataset import without
 from tabib.evaluation import answer_differences, answer_intervals, case_differences, case_intervals, case_means, moves_of
 from tabib.evaluation.answers import Answers, answers_of
 from tabib.evaluation.labels import predictions_of_label
+from tabib.evaluation.mask_measures import numbered
 from tabib.evaluation.pairs import Moves
 from tabib.metrics.intervals import Interval, Sureness
 from tabib.records import Evaluation, MeasuredCase, PairedMeasure, SegmentationEvaluation, SegmentedPart
@@ -25,7 +26,7 @@ class Said:
     """What one training said of test rows; or several, each of which judged other rows."""
 
     rows: tuple[tuple[str, str], ...]  # content and truth of each, in this order
-    groups: int
+    grouped: tuple[int, ...]  # the number of the group of each, in the order of their names
     names: tuple[str, ...]  # classes, labels or structures
     sure: Sureness
     answers: Sequence[Answers] = ()  # or, of several labels, of each
@@ -33,8 +34,13 @@ class Said:
     cases: Mapping[str, MeasuredCase] | None = None  # of a segmenter, by content
 
     def like(self, other: Said) -> bool:
-        """Whether both answered the same question on the same rows: only then are they compared."""
-        return (self.rows, self.names) == (other.rows, other.names)
+        """Whether both answered the same question on the same rows of the same groups: only then are they compared."""
+        return (self.rows, self.grouped, self.names) == (other.rows, other.grouped, other.names)
+
+    @property
+    def groups(self) -> int:
+        """Number of groups."""
+        return len({*self.grouped})
 
 
 def read_said(runs: Sequence[Run]) -> Said:
@@ -64,8 +70,9 @@ def validation_of(run: Run) -> Said:
 
 
 def _of_cases(cases: Mapping[str, MeasuredCase], structures: Sequence[str], sure: Sureness) -> Said:
-    rows = tuple((content, "") for content in sorted(cases))
-    return Said(rows, len({case.group for case in cases.values()}), tuple(structures), sure, cases=cases)
+    contents = sorted(cases)
+    groups = numbered([cases[content].group for content in contents])
+    return Said(tuple((content, "") for content in contents), tuple(groups.tolist()), tuple(structures), sure, cases=cases)
 
 
 def _of_answers(table: pl.DataFrame, classes: Sequence[str], sure: Sureness, *, several: bool) -> Said:
@@ -77,8 +84,8 @@ def _of_answers(table: pl.DataFrame, classes: Sequence[str], sure: Sureness, *, 
         table = table.filter(pl.col("label").is_in(classes))
         groups = table["group"].to_list()
         answers = [answers_of(table, [name.removeprefix("p_") for name in table.columns if name.startswith("p_")], groups)]
-    rows = tuple(table.select("content", "label").iter_rows())
-    return Said(rows, answers[0].group_count, tuple(classes), sure, answers, moves_of(answers))
+    rows, grouped = tuple(table.select("content", "label").iter_rows()), tuple(answers[0].groups.tolist())
+    return Said(rows, grouped, tuple(classes), sure, answers, moves_of(answers))
 
 
 def differences(first: Sequence[Said], second: Sequence[Said]) -> list[PairedMeasure]:

@@ -17,6 +17,7 @@ __all__ = [
     "MEASURES",
     "NOT_RUN",
     "Cell",
+    "apart",
     "caution",
     "counted",
     "difference_columns",
@@ -133,9 +134,9 @@ def same_labels(comparison: Comparison) -> bool:
     return len({tuple(line.labels) for line in comparison.lines if line.run}) <= 1
 
 
-def same_question(comparison: Comparison) -> bool:
-    """Whether all runs tell the same classes apart; of several labels the table of labels says it."""
-    return len({frozenset(line.classes) for line in comparison.lines if line.run}) <= 1 or bool(labels_of(comparison))
+def apart(comparison: Comparison, reader: Language) -> list[str]:
+    """In what the runs were judged otherwise than one another, in words."""
+    return [reader.text(f"compare.apart_{what}") for what in comparison.apart]
 
 
 def published_measures(comparison: Comparison) -> list[str]:
