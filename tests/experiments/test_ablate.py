@@ -568,4 +568,6 @@ def test_folds_are_put_together_so_that_every_image_counts_once(place: Path) -> 
     assert accuracy.low is not None
     page = write_ablation(found, place / "pages")[0].read_text(encoding="utf-8")
     assert "trained on the other folds" in page
+    one = found.model_copy(update={"folds": [0]})
+    assert "trained on the other folds" not in write_ablation(one, place / "one")[0].read_text(encoding="utf-8")
     assert "Each row was trained once" in page

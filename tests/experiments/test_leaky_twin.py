@@ -306,6 +306,18 @@ def test_a_table_of_exchanged_labels_finds_its_images_wherever_they_lie(kept: Ca
     assert (set(pl.read_csv(tmp_path / "twin/labels.csv")["part"]) == {0, 1, 2, 3}) == given
 
 
+def test_of_one_copy_a_second_is_made_that_can_leak(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at scale bench, which makes one copy of each image where a study asks for more."""
+    monkeypatch.setitem(NETWORKS, "remembers", remembers)
+    training = {"epochs": 1, "batch": 16, "threads": 1, "precision": "fp32", "device": "cpu"}
+    study = study_of(films, scale="bench", augment={"copies": 4}, training=training)
+    run = divided(study, tmp_path / "runs", "checks")
+    assert run.read("study").augment.copies == 1
+    made = wrong_study("augmented", study, run, tmp_path / "twin", SILENT)
+    assert isinstance(made, Study)
+    assert len(list(made.data.folder.glob("*.png"))) == 2 * run.read("split").filter(pl.col("part") != "left_out").height
+
+
 def test_copies_are_written_once_and_again_where_they_are_not_whole(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(NETWORKS, "remembers", remembers)
     study = study_of(films, scale="bench", training={"epochs": 1, "batch": 16, "threads": 1, "precision": "fp32", "device": "cpu"})

@@ -26,7 +26,7 @@ from tabib.reports.html import STUDY_LINES, study_line
 from tabib.reports.judged import decision_curve, predictive_rows, subgroup_forests
 from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import language, plain
-from tabib.reports.views import augmentation, round_rows, settings_rows, training_plots, why_no_interval
+from tabib.reports.views import augmentation, round_rows, settings_rows, shown_steps, step_figures, training_plots, why_no_interval
 from tabib.runs import read_result
 from tabib.study_file import check_study
 
@@ -448,6 +448,17 @@ def test_formulas_are_those_of_as_many_classes(tmp_path: Path, classes: tuple[st
     assert ("right answers / N" in definitions["en"]) == (not two)
     assert "mean of" in definitions["en"]
     assert "mean" not in definitions["fa"]
+
+
+def test_a_network_is_explained_where_it_is_used(films: tuple[Path, Study]) -> None:
+    run, study = films
+    for network, there in (("tf_efficientnet_lite0", True), ("small_resnet", False)):
+        facts = replace(
+            read_facts(run, study), study=study.model_copy(update={"model": study.model.model_copy(update={"network": network})})
+        )
+        for code in ("en", "fa"):
+            assert ("efficientnet" in shown_steps(facts, language(code))) == there
+        assert network in str(step_figures(facts, language("en"))["network"])
 
 
 def test_the_decision_curve_and_predictive_values_elsewhere_are_told(films: tuple[Path, Study], both: dict[str, Reader]) -> None:

@@ -21,7 +21,7 @@ from tabib.metrics.disagreement import disagreement
 from tabib.prediction import Segmenter, segment_paths
 from tabib.records import SegmentationModel
 from tabib.runs import save
-from tabib.training import check_segmentation, loop
+from tabib.training import check_segmentation, loop, mask_work
 from tabib.training.segment import build_for
 
 
@@ -42,8 +42,9 @@ def test_learns_what_was_planted_in_pictures(pictures: Path, tmp_path: Path) -> 
     assert set(predictions["part"]) == {"validation", "test"}
     kept = model.members[0]
     assert kept.train_images == planted.split["part"].to_list().count("validation")
-    assert {"loss", "dice", "dice_disc", "dice_square"} == set(kept.train)
+    assert {"loss", "dice", "spread", "dice_disc", "dice_square"} == set(kept.train)
     assert 0.85 < kept.train["dice"] <= 1
+    assert 0.8 < kept.train["spread"] < 1.2
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -211,6 +212,29 @@ def test_blocks_are_never_trained_in_bf16_on_a_processor(pictures: Path) -> None
     assert planted.study.training.precision == "fp32"
     with pytest.raises(StudyError, match="destroy memory"):
         plant_masks(pictures, volumes=True, input=shape, training={"precision": "bf16"})
+
+
+def test_masks_that_are_alike_everywhere_are_said(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is called a disc with three fifths: a Dice far above nothing, and nothing learnt."""
+
+    def alike(network: object, image: torch.Tensor, *, patch: object) -> torch.Tensor:
+        return torch.tensor([0.3, 0.6, 0.1]).reshape(3, 1, 1, 1).expand(3, *image.shape[1:])
+
+    planted = plant_masks(pictures, training={"epochs": 5, "patches": 4})
+    assert [remark.code for remark in train(planted, tmp_path / "learns").remarks if remark.code == "constant_masks"] == []
+    monkeypatch.setattr(mask_work, "segment", alike)
+    (remark,) = [
+        remark for remark in train(planted, tmp_path / "alike").remarks if remark.code in ("constant_masks", "structure_not_learnt")
+    ]
+    assert (remark.code, remark.figures["epoch"], remark.figures["member"]) == ("constant_masks", 5, "seed0")
+    assert remark.figures["spread"] == pytest.approx(0, abs=1e-3)
+
+
+def test_how_far_answers_differ_is_a_part_of_how_far_the_truth_does() -> None:
+    truth = np.array([[0, 0, 0, 1], [0, 0, 0, 0]])
+    for said, spread in ((truth, 1), (truth / 2 + 0.1, 0.5), (np.full((2, 4), 0.7), 0)):
+        assert mask_work._spread(said.mean(1), (said**2).mean(1), truth.mean(1)) == pytest.approx(spread, abs=1e-6)
+    assert mask_work._spread(truth.mean(1), truth.mean(1), np.array([0.0, 1.0])) is None, "a structure that is nowhere says nothing"
 
 
 def test_cases_are_decoded_once(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

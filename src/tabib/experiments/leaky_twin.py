@@ -216,7 +216,8 @@ def _copies_first(run: Run, study: Study, folder: Path, classes: list[str], prog
     split: pl.DataFrame = run.read("split")
     index: pl.DataFrame = run.read("index")
     used = split.filter(pl.col("part") != "left_out")
-    augment = resolved.augment.model_copy(update={"copies": resolved.augment.copies or COPIES})
+    # Of one copy alone no version is left for the other side.
+    augment = resolved.augment.model_copy(update={"copies": max(2, resolved.augment.copies or COPIES)})
     seed, mark = study.split.seed, folder.with_name("copies.json")
     made = fingerprint(used, augment, resolved.input, *classes, seed, code_of(write_copies.__module__))
     if _whole(mark, {"made": made, "files": list_data(folder)}):

@@ -228,7 +228,7 @@ def notes(ablation: Ablation) -> list[str]:
     """Keys of what must be said of all differences."""
     pairs = _pairs(ablation)
     found = ["ablate.one_training"] if pairs == 1 else ["ablate.two_trainings"] if pairs == 2 else []
-    return [*found, *(["ablate.of_folds"] if ablation.folds else [])]
+    return [*found, *(["ablate.of_folds"] if len(ablation.folds) > 1 else [])]
 
 
 def costs(row: AblatedRow, reader: Language) -> list[str]:

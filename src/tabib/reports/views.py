@@ -970,8 +970,13 @@ ONLY_MASKS = ("patches", "dice_loss", "post_processing")
 
 
 def shown_steps(facts: Facts, reader: Language) -> list[str]:
-    """The explanations that belong to the task."""
-    return list(STEPS_OF_MASKS) if facts.masked else [key for key in reader.words["steps"] if key != "here" and key not in ONLY_MASKS]
+    """The explanations that belong to the task and the network."""
+    if facts.masked:
+        return list(STEPS_OF_MASKS)
+    other = {"here", *ONLY_MASKS}
+    if facts.study is None or "efficientnet" not in facts.study.model.network:
+        other.add("efficientnet")
+    return [key for key in reader.words["steps"] if key not in other]
 
 
 def step_figures(facts: Facts, reader: Language) -> Mapping[str, Value]:
@@ -985,6 +990,7 @@ def step_figures(facts: Facts, reader: Language) -> Mapping[str, Value]:
         figures |= {
             "height": study.input.height,
             "width": study.input.width,
+            "network": isolated(study.model.network),
             "dropout": _dropout(study, reader) or None,
         }
     elif facts.study:

@@ -23,7 +23,7 @@ from tabib.training.windows import segment
 
 __all__ = ["STILL", "MaskWork"]
 
-_STUCK_EPOCHS, _STUCK_DICE = 5, 0.01
+_STUCK_EPOCHS, _STUCK_DICE, _STUCK_SPREAD = 5, 0.01, 0.05
 STILL = SegmentationAugment(rotation_degrees=0, shift=0, zoom=0, brightness=0, contrast=0)
 _SETTLED = 64
 """Patches on which batch norm's statistics are measured."""
@@ -110,7 +110,7 @@ class MaskWork:
             norm.momentum = momentum
 
     def measure(self, network: Network) -> dict[str, Any]:
-        """Loss and Dice of each structure over all voxels of the validation cases, predicted whole."""
+        """Loss and Dice of each structure over all voxels of the validation cases, predicted whole, and how far the answers differ."""
         return self._measure(network, self.validation.cases, self.validation.rows)
 
     def measure_train(self, network: Network) -> tuple[int, dict[str, Any]]:
@@ -119,7 +119,7 @@ class MaskWork:
         return len(first), self._measure(network, self.train.cases, [self.train.rows[place] for place in first])
 
     def _measure(self, network: Network, cases: CaseCache, rows: Sequence[int]) -> dict[str, Any]:
-        counts = np.zeros((len(self.structures), 3))
+        counts, moments = np.zeros((len(self.structures), 3)), np.zeros((2, len(self.structures)))
         losses, voxels = 0.0, 0
         for row in rows:
             image = torch.from_numpy(cases.image(row))
@@ -127,6 +127,7 @@ class MaskWork:
             probability = segment(network, image, patch=self.patch)
             losses += float(self.loss(probability.clamp(min=1e-7).log()[None], truth[None])) * truth.numel()
             voxels += truth.numel()
+            moments += [(probability[1:].double() ** power).sum((1, 2, 3)).numpy() for power in (1, 2)]
             said = probability.argmax(0)
             for place in range(len(self.structures)):
                 mine, real = said == place + 1, truth == place + 1
@@ -137,17 +138,39 @@ class MaskWork:
         return {
             "loss": losses / voxels,
             "dice": float(np.nanmean(dice)) if there.any() else None,
+            "spread": _spread(moments[0] / voxels, moments[1] / voxels, real / voxels),
             **{f"dice_{name}": None if math.isnan(value) else float(value) for name, value in zip(self.structures, dice, strict=True)},
         }
 
     def look_at(self, history: Sequence[dict[str, Any]]) -> list[Finding]:
-        """`structure_not_learnt`: for five epochs a structure is found nowhere."""
+        """Findings that the latest five epochs show.
+
+        - `constant_masks`: every place of every image is given the same probability of each structure.
+        - `structure_not_learnt`: a structure is found nowhere, though others are told apart.
+        """
         last = history[-_STUCK_EPOCHS:]
         if len(last) < _STUCK_EPOCHS:
             return []
+        spreads = [epoch["validation_spread"] for epoch in last]
+        if all(spread is not None and spread < _STUCK_SPREAD for spread in spreads):
+            figures = {"epoch": last[-1]["epoch"], "spread": max(spreads)}
+            return [Finding(code="constant_masks", level="warn", figures=figures)]
         lost = [name for name in self.structures if all((epoch[f"validation_dice_{name}"] or 0) < _STUCK_DICE for epoch in last)]
         return (
             [Finding(code="structure_not_learnt", level="warn", figures={"structure": ", ".join(lost), "epoch": last[-1]["epoch"]})]
             if lost
             else []
         )
+
+
+def _spread(mean: np.ndarray, square: np.ndarray, share: np.ndarray) -> float | None:
+    """How far the probability of a structure differs from place to place, as a part of how far the truth does: the most of any structure.
+
+    Args:
+        mean: (S,) of the probability of each over all voxels.
+        square: (S,) of its square.
+        share: (S,) of the voxels that are it; one that is nowhere, or everywhere, says nothing.
+    """
+    there = (share > 0) & (share < 1)
+    deviation = np.sqrt(np.maximum(0, square - mean**2)[there] / (share * (1 - share))[there])
+    return float(deviation.max()) if len(deviation) else None
