@@ -22,7 +22,7 @@ from tabib.images import encode_png
 from tabib.records import PARTS, SPLIT_SCHEMA, Evaluation, Explained, Finding, Findings, Measure, OfLabel, PartEvaluation, Round, TriedRate
 from tabib.reports import why, write_look, write_reports
 from tabib.reports.facts import read_facts
-from tabib.reports.html import STUDY_LINES, study_line
+from tabib.reports.html import STUDY_LINES, render, study_line
 from tabib.reports.judged import decision_curve, predictive_rows, subgroup_forests
 from tabib.reports.pictures import Gallery, take_pictures
 from tabib.reports.text import language, plain
@@ -85,6 +85,13 @@ def pages(run: Path, study: Study) -> dict[str, Reader]:
         assert reader.open == []
         assert path.stat().st_size < LARGEST_BYTES
     return readers
+
+
+def published_rows(page: str, code: str) -> list[list[str]]:
+    """The table of what others published, as a reader sees its cells."""
+    table = page.split(f"<h3>{language(code).text('compare.published')}</h3>")[1].split("</table>")[0]
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", table)]
+    return [[Reader(cell.replace("<br>", "")).text for cell in row] for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -425,6 +432,72 @@ def test_rounds_are_told_with_their_rates_and_with_what_they_began(films: tuple[
     dots = [figure.drawing.count("mark round") for figure in training_plots(told, language("en"))]
     assert dots == [2] * len(dots), "in every curve, where a round begins that is not the first"
     assert round_rows(facts, language("en")) == []
+
+
+@pytest.mark.parametrize(
+    ("best", "shown"), [("auc", "auc"), ("loss", "auc"), ("balanced_accuracy", "balanced_accuracy"), ("accuracy", None)]
+)
+@pytest.mark.parametrize("code", ["en", "fa"])
+def test_curves_show_the_accuracy_once_whatever_chose_the_epoch(films: tuple[Path, Study], code: str, best: str, shown: str | None) -> None:
+    run, study = films
+    reader = language(code)
+    facts = read_facts(run, study.model_copy(update={"training": study.training.model_copy(update={"best": best})}))
+    wanted = ["training.loss", f"measures.{shown}", "measures.accuracy", "training.learning_rate"]
+    figures = training_plots(facts, reader)
+    assert [figure.title for figure in figures] == [reader.text(key) for key in wanted if shown or key != "measures.None"]
+    assert len({figure.drawing for figure in figures}) == len(figures)
+    rings = [figure.drawing.count("mark kept") for figure in figures]
+    assert rings == [1] * (len(figures) - 1) + [0], "the kept epoch, on every curve of validation images"
+
+
+@pytest.mark.parametrize("code", ["en", "fa"])
+@pytest.mark.parametrize("classes", [("NORMAL", "PNEUMONIA"), ("a", "b", "c")])
+def test_what_others_published_stands_beside_what_the_run_reaches(tmp_path: Path, classes: tuple[str, ...], code: str) -> None:
+    run, study = make_run(tmp_path, Plan(classes=classes, patients=60, films=1, files=False))
+    reader = language(code)
+    works = [
+        {
+            "name": "Somebody 2021",
+            "protocol": {"en": "their own split", "fa": "تقسیم خودشان"},
+            "link": "https://example.org/paper",
+            "figures": {"accuracy": 0.9, "ppv": 0.85},
+        },
+        {"name": "Somebody else", "figures": {"auc": 0.99}},
+    ]
+    notes = {"suggestions": study.notes.suggestions, "past_work": works}
+    told = read_facts(run, Study.model_validate({**study.model_dump(), "notes": notes}))
+    rows = published_rows(render("report.html.j2", told, Gallery({}, {}), code), code)
+
+    def own(name: str, of: str | None = None) -> str:
+        measure = told.measure(name, of)
+        assert measure is not None
+        assert measure.value is not None
+        assert measure.low is not None
+        assert measure.high is not None
+        value, low, high = (reader.decimal(each, 2) for each in (measure.value, measure.low, measure.high))
+        return value + plain(reader.interval(low, high))
+
+    protocol = {"en": "their own split", "fa": "تقسیم خودشان"}[code]
+    theirs = {name: reader.decimal(value, 3) for name, value in {"accuracy": 0.9, "ppv": 0.85, "auc": 0.99}.items()}
+    two = len(classes) == 2
+    assert rows == [
+        [
+            reader.text("compare.who"),
+            *(reader.text(f"measures.{name}") for name in ("accuracy", "ppv", "auc")),
+            reader.text("compare.protocol"),
+        ],
+        [
+            reader.text("compare.own"),
+            own("accuracy"),
+            own("ppv") if two else "",  # of three classes each has its own
+            own("auc", None if two else "macro"),
+            reader.text("compare.own_protocol"),
+        ],
+        ["Somebody 2021", theirs["accuracy"], theirs["ppv"], "", f"{protocol} https://example.org/paper"],
+        ["Somebody else", "", "", theirs["auc"], reader.text("compare.no_protocol")],
+    ]
+    nothing = render("report.html.j2", read_facts(run, study), Gallery({}, {}), code)
+    assert reader.text("compare.published") not in nothing
 
 
 def test_a_number_that_means_another_person_in_each_folder_is_two_people(films: tuple[Path, Study]) -> None:

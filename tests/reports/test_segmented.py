@@ -14,13 +14,13 @@ from PIL import Image
 
 from made_masks import make_hearts, make_nuclei
 from reports.mask_run import finish, spoil_hearts
-from reports.test_pages import pages
+from reports.test_pages import pages, published_rows
 from tabib.config import Segmentation
 from tabib.images import OUTLINES, read_mask
 from tabib.reports import segmented, write_reports
 from tabib.reports.facts import read_facts
 from tabib.reports.html import render, take_gallery
-from tabib.reports.pictures import take_overlays
+from tabib.reports.pictures import Gallery, take_overlays
 from tabib.reports.text import language, plain
 from tabib.runs import read_result
 
@@ -76,6 +76,23 @@ def test_pages_of_objects_have_no_millimetres(nuclei: tuple[Path, Segmentation])
     assert "Hausdorff" not in read["en"].text
     assert "Objects are joined or missed" in read["en"].text
     assert "کیفیت فراگیر" in read["fa"].text
+
+
+@pytest.mark.parametrize("code", ["en", "fa"])
+def test_what_others_published_stands_beside_the_mean_over_structures(hearts: tuple[Path, Segmentation], code: str) -> None:
+    run, study = hearts
+    works = [{"name": "Somebody", "figures": {"dice": 0.91}}]
+    told = read_facts(run, Segmentation.model_validate({**study.model_dump(), "notes": {"past_work": works}}))
+    reader = language(code)
+    rows = published_rows(render("report.html.j2", told, Gallery({}, {}), code), code)
+    assert rows[0] == [reader.text("compare.who"), reader.text("measures.dice"), reader.text("compare.protocol")]
+    dice = told.measure("dice", "structures")
+    assert dice is not None
+    assert dice.value is not None
+    assert rows[1][0] == reader.text("compare.own")
+    assert rows[1][1].startswith(reader.decimal(dice.value, 2))
+    assert rows[2] == ["Somebody", reader.decimal(0.91, 3), reader.text("compare.no_protocol")]
+    assert reader.text("compare.published") not in render("report.html.j2", read_facts(run, study), Gallery({}, {}), code)
 
 
 def test_every_structure_has_one_colour(hearts: tuple[Path, Segmentation]) -> None:

@@ -235,11 +235,14 @@ WITHOUT = {
     "training.threads": "has a test of its own below",
     **{f"goals.{name}": "has a test of its own below" for name in Goals.model_fields},
     **{
-        f"notes.past_work.{name}": "is shown by tests/experiments/test_compare.py"
+        f"notes.past_work.{name}": "is shown by tests/reports/test_pages.py and tests/experiments/test_compare.py"
         for name in ("name", "protocol.en", "protocol.fa", "link")
     },
-    "notes.past_work": "is shown by tests/experiments/test_compare.py",
-    **{f"notes.past_work.figures.{name}": "is shown by tests/experiments/test_compare.py" for name in Goals.model_fields},
+    "notes.past_work": "is shown by tests/reports/test_pages.py and tests/experiments/test_compare.py",
+    **{
+        f"notes.past_work.figures.{name}": "is shown by tests/reports/test_pages.py and tests/experiments/test_compare.py"
+        for name in Goals.model_fields
+    },
     "expect": "has a test of its own below",
 }
 """Fields that have no row above, and why."""

@@ -204,6 +204,7 @@ EFFECTS: dict[str, tuple[str, Change] | tuple[str, Change, Change]] = {
 }
 
 ALIKE = "works in shared code, and has a row in test_effects.py"
+PUBLISHED = "is shown by tests/reports/test_segmented.py and tests/experiments/test_compare_masks.py"
 WITHOUT = {
     "task": "is what every study here has",
     "data.folder": "is what every other test changes",
@@ -216,9 +217,9 @@ WITHOUT = {
     "training.threads": ALIKE,
     "evaluate.draws": "is the number of bootstrap draws, of which means over patients need none unless patients are many",
     **{f"goals.{name}": "has a test in tests/evaluation/test_masks.py" for name in SegmentationGoals.model_fields},
-    **{f"notes.past_work.{name}": "is kept for comparisons" for name in ("name", "protocol.en", "protocol.fa", "link")},
-    "notes.past_work": "is kept for comparisons",
-    **{f"notes.past_work.figures.{name}": "is kept for comparisons" for name in SegmentationGoals.model_fields},
+    **{f"notes.past_work.{name}": PUBLISHED for name in ("name", "protocol.en", "protocol.fa", "link")},
+    "notes.past_work": PUBLISHED,
+    **{f"notes.past_work.figures.{name}": PUBLISHED for name in SegmentationGoals.model_fields},
     "expect": "works in shared code, and has a test in test_effects.py",
 }
 """Fields that have no row above, and why."""

@@ -358,7 +358,7 @@ class Goals(Part):
 
 
 class Published(PastWork):
-    """What others published on the same question. Its figures stand in comparisons, beside their protocol."""
+    """What others published on the same question. Its figures stand in reports and comparisons, beside their protocol."""
 
     figures: Goals = Goals()
     """What was published, by the names of goals."""

@@ -424,7 +424,7 @@ class Report(Part):
 
 
 class PastWork(Part):
-    """What others published on the same question. Its figures stand in comparisons, beside their protocol."""
+    """What others published on the same question. Its figures stand in reports and comparisons, beside their protocol."""
 
     name: str
     """Who, or which report."""

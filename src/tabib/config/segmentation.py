@@ -264,7 +264,7 @@ class SegmentationGoals(Part):
 
 
 class Segmented(PastWork):
-    """What others published on the same question. Its figures stand in comparisons, beside their protocol."""
+    """What others published on the same question. Its figures stand in reports and comparisons, beside their protocol."""
 
     figures: SegmentationGoals = SegmentationGoals()
     """What was published, by the names of goals."""

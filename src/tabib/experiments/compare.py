@@ -29,7 +29,7 @@ from tabib.records import (
     SegmentationEvaluation,
     SegmentationModel,
 )
-from tabib.reports import write_comparison_pages
+from tabib.reports import published_works, write_comparison_pages
 from tabib.runs import Run, read_run, write_json
 from tabib.study_file import written_fields
 
@@ -102,9 +102,7 @@ def compare_runs(
         lines.append(line)
         seen.append((line, opened, _test_answers(opened, evaluation)))
         studies.append({field: text for field, text in written_fields(study).items() if field.partition(".")[0] not in WORDS})
-        for work in study.notes.past_work:
-            figures = {key: value for key, value in work.figures.model_dump().items() if value is not None}
-            published[work.name] = Published(name=work.name, protocol=_both(work.protocol), link=work.link, figures=figures)
+        published |= {work.name: work for work in published_works(study)}
     differing = sorted({field for each in studies for field in each if len({other.get(field) for other in studies}) > 1})
     settings = {line.name: {field: each.get(field, "") for field in differing} for (line, _, _), each in zip(seen, studies, strict=True)}
     masked = "segmentation" in tasks
@@ -251,7 +249,3 @@ def _pictures(seen: Sequence[_Seen]) -> list[SamePicture]:
 def _answer(name: str, row: dict[str, Any], *, classes: bool) -> Answer:
     probability = row[f"p_{row['predicted']}"] if classes else None
     return Answer(name=name, predicted=row["predicted"], probability=probability, right=row["predicted"] == row["label"])
-
-
-def _both(words: Any) -> dict[str, str]:
-    return {} if words is None else {code: text for code, text in words.model_dump().items() if text}

@@ -1,5 +1,6 @@
 """From a run folder to pages a person reads: one self-contained HTML file a language. No torch."""
 
+from tabib.reports.facts import published_works
 from tabib.reports.html import (
     write_ablation_pages,
     write_comparison_pages,
@@ -18,6 +19,7 @@ __all__ = [
     "Phrase",
     "finding_codes",
     "phrase",
+    "published_works",
     "write_ablation_pages",
     "write_comparison_pages",
     "write_external",

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tabib.config import METRICS
-from tabib.records import Compared, Comparison, Measure, Pace, TrainFit
+from tabib.records import Compared, Comparison, Measure, Pace, Published, TrainFit
+from tabib.reports.facts import Facts
 from tabib.reports.text import Language, Value, isolated
-from tabib.reports.views import written_number
+from tabib.reports.views import places_of, whole_measure, written_interval, written_number
 
 __all__ = [
     "COUNTS",
@@ -28,6 +29,7 @@ __all__ = [
     "labels_of",
     "measured",
     "measures_of",
+    "own_figures",
     "paced",
     "published_measures",
     "same_labels",
@@ -139,10 +141,20 @@ def apart(comparison: Comparison, reader: Language) -> list[str]:
     return [reader.text(f"compare.apart_{what}") for what in comparison.apart]
 
 
-def published_measures(comparison: Comparison) -> list[str]:
+def published_measures(published: Sequence[Published]) -> list[str]:
     """The measures that somebody published."""
-    found = {name for work in comparison.published for name in work.figures}
+    found = {name for work in published for name in work.figures}
     return [name for name in (*METRICS, "dice", "iou") if name in found]
+
+
+def own_figures(facts: Facts, reader: Language) -> dict[str, Cell]:
+    """What a run itself reaches on test in the measures that somebody published, as far as it has them."""
+    own = {name: whole_measure(facts, name) for name in published_measures(facts.published)}
+    return {
+        name: Cell(written_number(reader, measure.value, places_of(facts)), written_interval(facts, reader, measure))
+        for name, measure in own.items()
+        if measure
+    }
 
 
 def measured(measures: Sequence[Measure], name: str, reader: Language) -> Cell:

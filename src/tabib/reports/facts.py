@@ -39,6 +39,7 @@ from tabib.records import (
     Overfit,
     PartEvaluation,
     PostProcessing,
+    Published,
     SegmentationEvaluation,
     SegmentationModel,
     Sweep,
@@ -47,7 +48,18 @@ from tabib.records import (
 from tabib.reports.text import reason_kind
 from tabib.runs import FILES, read_histories, read_manifest, read_result
 
-__all__ = ["Augmented", "ExplainedImage", "Facts", "PartCount", "Refusal", "external_facts", "read_facts", "see_facts", "shown_labels"]
+__all__ = [
+    "Augmented",
+    "ExplainedImage",
+    "Facts",
+    "PartCount",
+    "Refusal",
+    "external_facts",
+    "published_works",
+    "read_facts",
+    "see_facts",
+    "shown_labels",
+]
 
 LEVELS = ("fail", "warn", "pass")
 """Levels of findings, most urgent first."""
@@ -263,6 +275,11 @@ class Facts:
         ]
 
     @property
+    def published(self) -> list[Published]:
+        """What others published, as the study names it."""
+        return published_works(self.study) if self.study else []
+
+    @property
     def negative(self) -> str | None:
         """Of two classes the one that is not looked for."""
         others = [name for name in self.classes if name != self.positive]
@@ -331,6 +348,19 @@ class Facts:
     def cells(self) -> list[Confusion]:
         """The cells whose pictures are shown; mistakes first, the most frequent first."""
         return sorted(self.filled_cells(), key=lambda cell: (cell.truth == cell.predicted, -cell.count))[:CELLS]
+
+
+def published_works(study: AnyStudy) -> list[Published]:
+    """What others published on the question of a study, with the figures that it names."""
+    return [
+        Published(
+            name=work.name,
+            protocol={code: text for code, text in work.protocol.model_dump().items() if text} if work.protocol else {},
+            link=work.link,
+            figures=work.figures.model_dump(exclude_none=True),
+        )
+        for work in study.notes.past_work
+    ]
 
 
 def read_facts(run_folder: Path, study: AnyStudy) -> Facts:

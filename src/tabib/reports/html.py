@@ -261,6 +261,7 @@ def render(template: str, facts: Facts, gallery: Gallery, code: str, *, external
 
     values = {
         "cell_limit": cell_limit(facts),
+        "compared": compared,
         "external": external,
         "facts": facts,
         "figures": figures,
@@ -269,6 +270,7 @@ def render(template: str, facts: Facts, gallery: Gallery, code: str, *, external
         "judged": judged,
         "overlays": lambda overlay: gallery.overlays.get(overlay),
         "segmented": segmented,
+        "spoken": lambda words: _in_language(Bilingual(**words), code),
         "labels": facts.of_labels(lambda label: reader.text("labels.without", {"label": label})),
         "percent": lambda value: mark(reader.percent(value)),
         "pictures_per_finding": PICTURES_PER_FINDING,

@@ -487,7 +487,7 @@ def augment_words(augment: BaseAugment, reader: Language) -> list[str]:
 
 
 def training_plots(facts: Facts, reader: Language) -> list[Figure]:
-    """Loss, the watched measure and the learning rate over the epochs, one line a member."""
+    """Loss, the watched measure, the accuracy of a classifier and the learning rate over the epochs, one line a member."""
     if not any(facts.histories.values()):
         return []
     keys = {key for history in facts.histories.values() for epoch in history for key in epoch}
@@ -495,8 +495,10 @@ def training_plots(facts: Facts, reader: Language) -> list[Figure]:
     watched = f"validation_{best}" if best != "loss" and f"validation_{best}" in keys else "validation_auc"
     both = [("train", reader.text("training.train_line")), ("validation", reader.text("training.validation_line"))]
     wanted = [("training.loss", ["train_loss", "validation_loss"], both, "loss")]
-    if watched in keys:
-        wanted.append((f"history.{watched}", [watched], [both[1]], watched.removeprefix("validation_")))
+    for column in dict.fromkeys([watched, "validation_accuracy"]):
+        if column in keys:
+            name = column.removeprefix("validation_")
+            wanted.append((f"measures.{name}", [column], [both[1]], name))
     for name in facts.classes if facts.masked else ():
         if (column := f"validation_dice_{name}") in keys and len(facts.classes) > 1:
             wanted.append((column, [column], [both[1]], "dice"))
