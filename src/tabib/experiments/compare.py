@@ -83,7 +83,6 @@ def compare_runs(
             lines.append(run)
             continue
         opened = read_run(run)
-        opened.must_be_whole()
         study = opened.read("study")
         if studies and study.task != tasks[-1]:
             raise StudyError(
@@ -96,6 +95,7 @@ def compare_runs(
                 f"Of {seen[0][1].folder} and {run} one tells several labels of an image and the other one class: no figure of one is a figure "
                 "of the other. Compare runs of one kind."
             )
+        opened.must_be_whole()
         name = names[place] if names else f"{study.name} {opened.folder.name[:8]}"
         evaluation = opened.read("evaluation")
         line = _line(name, opened, study, opened.read("model"), evaluation, watched)
